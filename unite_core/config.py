@@ -1,0 +1,120 @@
+"""Configuration as data: what an embedder sees of an item, and what a training stage does."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+
+__all__ = ["STAGE_1", "STAGE_2", "EmbedConfig", "StageConfig", "read_config", "write_config"]
+
+
+@dataclass(frozen=True)
+class EmbedConfig:
+    """How items become tokens; saved as `unite.json` beside the weights (DESIGN §3.2 to 3.4).
+
+    Pixel limits are areas in square pixels, *after* resizing to multiples of patch x merge.
+    """
+
+    positions: str = "sequential"  # "sequential" (UNITE weights) or "mrope" (plain Qwen-VL)
+    prompt: str = "unite"  # "unite" (summary line) or "raw" (chat turn only)
+    image_min_pixels: int = 256 * 28 * 28
+    image_max_pixels: int = 1280 * 28 * 28
+    video_min_pixels: int = 128 * 28 * 28  # per frame
+    video_max_pixels: int = 240 * 320  # per frame
+    video_pixels: str = "effective"  # "released": the processor's second resize, for parity
+    fps: float = 1.0  # frames per second taken from a video file
+    min_frames: int = 4
+    max_frames: int = 12
+    max_length: int = 2048  # tokens; text is shortened, visual tokens never
+
+    def __post_init__(self):
+        _one_of("positions", self.positions, ("sequential", "mrope"))
+        _one_of("prompt", self.prompt, ("unite", "raw"))
+        _one_of("video_pixels", self.video_pixels, ("effective", "released"))
+        if not 0 < self.image_min_pixels <= self.image_max_pixels:
+            raise ValueError(
+                f"image_min_pixels {self.image_min_pixels} must be positive and at most "
+                f"image_max_pixels {self.image_max_pixels}"
+            )
+        if not 0 < self.min_frames <= self.max_frames:
+            raise ValueError(
+                f"min_frames {self.min_frames} must be positive and at most "
+                f"max_frames {self.max_frames}"
+            )
+        if self.fps <= 0 or self.max_length <= 0:
+            raise ValueError(
+                f"fps {self.fps} and max_length {self.max_length} must be positive"
+            )
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    """One training stage as data (PAPER §3.3)."""
+
+    name: str
+    loss: str = "info_nce"  # "info_nce" or "mamcl"
+    symmetric: bool = True  # add the candidate-to-query direction and halve
+    temperature: float = 0.03
+    learning_rate: float = 1e-4
+    lora_rank: int = 8
+    lora_alpha: int = 16
+    lora_dropout: float = 0.05
+    warmup_ratio: float = 0.03
+    weight_decay: float = 0.0
+    batch_size: int = 64  # pairs per device
+    max_steps: int = -1  # -1: `epochs` decide
+    epochs: float = 1.0
+    save_steps: int = 100
+    train_vision: bool = False  # the vision tower and projector stay frozen unless asked
+    seed: int = 0
+
+    def __post_init__(self):
+        _one_of("loss", self.loss, ("info_nce", "mamcl"))
+        if self.temperature <= 0:
+            raise ValueError(f"temperature must be positive, not {self.temperature}")
+        if self.batch_size < 2:
+            raise ValueError(
+                f"batch_size {self.batch_size} leaves no in-batch negative: use 2 or more"
+            )
+        if self.lora_rank < 1:
+            raise ValueError(f"lora_rank must be at least 1, not {self.lora_rank}")
+
+
+STAGE_1 = StageConfig(name="stage1")
+"""Retrieval adaptation: symmetric InfoNCE on mixed batches (PAPER §3.3, 2B)."""
+
+STAGE_2 = replace(
+    STAGE_1, name="stage2", loss="mamcl", symmetric=False, learning_rate=2e-5, lora_alpha=64
+)
+"""Instruction tuning: one-directional MAMCL (PAPER §3.3, 2B)."""
+
+
+def write_config(config, path: str | Path) -> None:
+    """Save a configuration dataclass as JSON, atomically."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(asdict(config), indent=2) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def read_config(kind, path: str | Path):
+    """Read a configuration dataclass `kind` from JSON; unknown fields are refused by name."""
+    values = json.loads(Path(path).read_text(encoding="utf-8"))
+    known = {field.name for field in fields(kind)}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise ValueError(
+            f"{path}: unknown field {', '.join(unknown)}; {kind.__name__} has "
+            f"{', '.join(sorted(known))}"
+        )
+    try:
+        return kind(**values)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _one_of(field: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{field} must be one of {', '.join(allowed)}; not {value!r}")
