@@ -1,0 +1,87 @@
+"""From packages to a corpus folder: media, `stage1.jsonl`, `stage2.jsonl`, `tasks.json`.
+
+Every step skips what is already there, so a killed build goes on; the manifest is written last.
+"""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+from ..packages import fetch
+from ..records import write_records
+from .catalogue import CLIP_PACKAGES, PACKAGES, STYLES, read_catalogue
+from .corpus import Corpus
+from .pairs import stage1_records, stage2_records
+from .render import clip_sources, render_clip, still_renderers
+from .tasks import retrieval_tasks
+
+__all__ = ["build", "render_media"]
+
+
+def build(root, cache="data/packages", clips: tuple[int, ...] = (3,), seed: int = 0) -> Path:
+    """Build the corpus below `root` and return the path of its manifest.
+
+    `clips` names the animation packages (1 to 4). The same arguments give the same files.
+    """
+    root, manifest = Path(root), Path(root) / "manifest.json"
+    settings = {"clips": sorted(clips), "seed": seed, "packages": _versions(clips)}
+    if manifest.is_file() and json.loads(manifest.read_text())["settings"] == settings:
+        print(f"{manifest} is up to date")
+        return manifest
+    corpus = render_media(root, cache, clips)
+    write_records(root / "stage1.jsonl", stage1_records(corpus, seed))
+    write_records(root / "stage2.jsonl", stage2_records(corpus, seed))
+    tasks = retrieval_tasks(corpus, seed)
+    _write_json(root / "tasks.json", tasks)
+    counts = {"emoji": len(corpus.emoji), "clips": len(corpus.moving), "tasks": len(tasks)}
+    _write_json(manifest, {"settings": settings, "counts": counts})
+    print(f"{root}: {counts['emoji']} emoji in {len(STYLES)} styles, {counts['clips']} clips")
+    return manifest
+
+
+def render_media(root, cache, clips: tuple[int, ...]) -> Corpus:
+    """Fetch the packages and draw every still and clip that is not on disk yet."""
+    root = Path(root)
+    wanted = [*PACKAGES.values(), *(CLIP_PACKAGES[number] for number in clips)]
+    folders = fetch(wanted, cache)
+    catalogue = read_catalogue(folders[PACKAGES["labels"].name])
+    stills = {s: still_renderers(s, folders[PACKAGES[s].name]) for s in STYLES}
+    emoji = [e for e in catalogue if all(e.code in stills[s] for s in STYLES)]
+    codes = {e.code for e in emoji}
+    sources: dict[str, Path] = {}
+    for number in clips:
+        sources |= clip_sources(folders[CLIP_PACKAGES[number].name])
+    moving = {code: source for code, source in sources.items() if code in codes}
+    jobs = [(stills[s][c], (root / Corpus.image(c, s),)) for s in STYLES for c in sorted(codes)]
+    jobs += [(render_clip, (moving[c], root / Corpus.clip(c))) for c in sorted(moving)]
+    _run([job for job in jobs if not job[1][-1].is_file()])
+    return Corpus(tuple(emoji), frozenset(moving))
+
+
+def _run(jobs: list) -> None:
+    from tqdm.auto import tqdm
+
+    for folder in {arguments[-1].parent for _, arguments in jobs}:
+        folder.mkdir(parents=True, exist_ok=True)
+    with ProcessPoolExecutor() as pool:
+        done = pool.map(_draw, jobs, chunksize=32)
+        for _ in tqdm(done, total=len(jobs), desc="drawing", mininterval=2):
+            pass
+
+
+def _draw(job) -> None:
+    function, arguments = job
+    function(*arguments)
+
+
+def _versions(clips: tuple[int, ...]) -> dict[str, str]:
+    used = [*PACKAGES.values(), *(CLIP_PACKAGES[number] for number in sorted(clips))]
+    return {package.name: package.version for package in used}
+
+
+def _write_json(path: Path, value) -> None:
+    unfinished = path.with_name(path.name + ".partial")
+    unfinished.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    unfinished.replace(path)
