@@ -9,6 +9,11 @@ from pathlib import Path
 __all__ = ["STAGE_1", "STAGE_2", "EmbedConfig", "StageConfig", "read_config", "write_config"]
 
 
+def _one_of(field: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{field} must be one of {', '.join(allowed)}; not {value!r}")
+
+
 @dataclass(frozen=True)
 class EmbedConfig:
     """How items become tokens; saved as `unite.json` beside the weights (DESIGN §3.2 to 3.4).
@@ -113,8 +118,3 @@ def read_config(kind, path: str | Path):
         return kind(**values)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from error
-
-
-def _one_of(field: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ValueError(f"{field} must be one of {', '.join(allowed)}; not {value!r}")
