@@ -220,7 +220,8 @@ def test_a_lone_modality_costs_exactly_zero_and_has_no_gradient(symmetric):
         assert torch.equal(gradient, torch.zeros_like(gradient))
     loss = mamcl(query, candidate, [1, 1, 4, 1], symmetric=symmetric)
     (gradient,) = torch.autograd.grad(loss, query)
-    assert (gradient[2] == 0).all() and (gradient[[0, 1, 3]] != 0).any(1).all()
+    assert (gradient[2] == 0).all()
+    assert (gradient[[0, 1, 3]] != 0).any(1).all()
 
 
 @pytest.mark.parametrize("symmetric", [False, True])
@@ -254,7 +255,9 @@ def test_bfloat16_and_autocast_keep_float32_logits():
         assert loss.dtype == torch.float32
         torch.testing.assert_close(loss.double(), exact, rtol=1e-5, atol=1e-5)
     (gradient,) = torch.autograd.grad(plain, query)
-    assert gradient.dtype == torch.bfloat16 and gradient.isfinite().all() and gradient.any()
+    assert gradient.dtype == torch.bfloat16
+    assert gradient.isfinite().all()
+    assert gradient.any()
 
 
 def test_inputs_are_not_changed():
