@@ -2,7 +2,7 @@
 
 MAMCL (PAPER §2) lets a query compete only with targets of its own target's modality. That mask
 is an equivalence relation, so the masked loss *is* plain InfoNCE inside each modality, averaged
-over all rows: no mask is ever built, no -1e9 and no NaN can appear, and a row whose modality
+over all rows: no modality mask is built, no -1e9 and no NaN can appear, and a row whose modality
 occurs once has nothing to compete with and costs exactly 0.
 
 Logits are float32 or wider whatever the embeddings are, also under autocast.
