@@ -1,0 +1,271 @@
+"""UniteEmbedder: a Qwen-VL backbone, last-token pooling, unit vectors.
+
+# Shapes: N items, B items of a batch, T tokens, D embedding size.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.functional import normalize
+
+from .checkpoint import (
+    CheckpointError,
+    default_config,
+    load_backbone,
+    load_processor,
+    locate,
+    lora_settings,
+    publish,
+    read_adapter,
+)  # fmt: skip
+from .config import EmbedConfig, write_config
+from .processor import Encoded, Processor
+
+__all__ = ["UniteEmbedder"]
+
+_LORA_TARGETS = r".*language_model\.layers\.\d+\.(self_attn\.[qkvo]_proj|mlp\.(gate|up|down)_proj)"
+_TOKENS_PER_BATCH = {"cpu": 4096, "cuda": 32768}
+
+
+class UniteEmbedder(torch.nn.Module):
+    """Text, image, video and their mixtures to unit vectors; `load` makes one from a checkpoint.
+
+    Args
+        backbone   transformers' Qwen2VLModel, Qwen2_5_VLModel or Qwen3VLModel
+        processor  the Processor of the same checkpoint; its EmbedConfig is `config`
+    """
+
+    def __init__(self, backbone: torch.nn.Module, processor: Processor):
+        super().__init__()
+        self.backbone = backbone
+        self.processor = processor
+
+    @classmethod
+    def load(cls, folder_or_hub_id: str | Path, device: str | torch.device | None = None,
+             dtype: torch.dtype | None = None, positions: str | None = None,
+             **overrides) -> UniteEmbedder:  # fmt: skip
+        """Load a released UNITE checkpoint, a plain Qwen-VL one, an adapter, or what `save` wrote.
+
+        Args
+            device     default: a GPU when there is one, else the CPU
+            dtype      default: float32 on a CPU, the checkpoint's own on a GPU
+            positions  "sequential" or "mrope"; default: what the checkpoint was saved with, else
+                       "sequential" for UNITE weights and "mrope" for others
+            overrides  further fields of EmbedConfig, such as max_frames=8
+        Every weight must be found, used, of the right shape and finite, or it is refused by name.
+        """
+        folder = locate(folder_or_hub_id)
+        base, name = _base_of(folder, str(folder_or_hub_id))
+        device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        dtype = dtype or (torch.float32 if device.type == "cpu" else None)
+        config = default_config(folder, base, str(folder_or_hub_id))
+        if positions is not None:
+            overrides["positions"] = positions
+        config = replace(config, **overrides)
+        backbone = load_backbone(base, dtype)
+        backbone.name_or_path = name
+        embedder = cls(backbone, load_processor(base, backbone.config, config))
+        if base != folder:
+            embedder.load_lora(folder)
+        return embedder.to(device).eval()
+
+    @property
+    def config(self) -> EmbedConfig:
+        return self.processor.config
+
+    @property
+    def dim(self) -> int:
+        return self.base.config.text_config.hidden_size
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    @property
+    def base(self) -> torch.nn.Module:
+        """The transformers model, with or without LoRA around it."""
+        return self.backbone.get_base_model() if self.has_lora else self.backbone
+
+    @property
+    def has_lora(self) -> bool:
+        return hasattr(self.backbone, "peft_config")
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor,
+                pixel_values: torch.Tensor | None = None,
+                image_grid_thw: torch.Tensor | None = None,
+                pixel_values_videos: torch.Tensor | None = None,
+                video_grid_thw: torch.Tensor | None = None,
+                second_per_grid_ts: torch.Tensor | None = None) -> torch.Tensor:  # fmt: skip
+        """`Processor.collate`'s batch on the model's device -> [B, D] float32 unit vectors.
+
+        The state of each row's last token that is no padding, on either side. Differentiable.
+        """
+        grids = {"image_grid_thw": image_grid_thw, "video_grid_thw": video_grid_thw}
+        hidden = self.backbone(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=self._positions(input_ids, attention_mask, second_per_grid_ts, **grids),
+            pixel_values=pixel_values,
+            pixel_values_videos=pixel_values_videos,
+            use_cache=False,
+            **grids,
+        ).last_hidden_state  # [B, T, D]
+        steps = torch.arange(input_ids.shape[1], device=input_ids.device)
+        last = (attention_mask * steps).argmax(dim=1)
+        return normalize(hidden[torch.arange(len(last), device=last.device), last].float(), dim=-1)
+
+    def embed(self, items: Sequence[Any], media_root: str | Path = ".",
+              batch_size: int | None = None, progress: bool = True) -> np.ndarray:  # fmt: skip
+        """Embed items in any mixture of modalities.
+
+        Args
+            items       dicts of the record schema, PIL images, or uint8 arrays
+            media_root  folder that paths in items are relative to and must not leave
+            batch_size  items per batch; None: as many as a token budget allows
+            progress    show a progress bar
+        Returns
+            [N, D] float32 unit vectors in the order of `items`.
+        Errors name the item by its index.
+        """
+        from tqdm.auto import tqdm
+
+        vectors = np.empty((len(items), self.dim), dtype=np.float32)
+        with tqdm(total=len(items), disable=not progress, unit="item") as bar, self._inference():
+            for rows in self._batches(items, media_root, batch_size):
+                encoded = [self.processor.encode(items[i], media_root, f"item {i}") for i in rows]
+                vectors[rows] = self._embed_encoded(encoded)
+                bar.update(len(rows))
+        return vectors
+
+    def save(self, folder: str | Path) -> None:
+        """Write weights, tokenizer and configuration, so that `load(folder)` gives the same."""
+        if self.has_lora:
+            raise ValueError("a LoRA is attached: merge_lora() before save(), or use save_lora()")
+        with publish(folder) as partial:
+            self.backbone.save_pretrained(partial)
+            self.processor.tokenizer.save_pretrained(partial)
+            layout, config = self.processor.layout, self.config
+            pixels = {
+                "patch_size": layout.patch, "merge_size": layout.merge,
+                "temporal_patch_size": layout.temporal,
+                "image_mean": layout.mean, "image_std": layout.std,
+                "min_pixels": config.image_min_pixels, "max_pixels": config.image_max_pixels,
+            }  # fmt: skip
+            text = json.dumps(pixels, indent=2) + "\n"
+            (partial / "preprocessor_config.json").write_text(text, encoding="utf-8")
+            write_config(config, partial / "unite.json")
+
+    def attach_lora(self, rank: int, alpha: int, dropout: float = 0.05, seed: int = 0) -> None:
+        """Freeze everything and add trainable low-rank updates to the language model.
+
+        Args
+            rank, alpha  the update is alpha / rank times B A, A [rank, in], B [out, rank]
+            seed         of A; B starts at zero, so that the vectors are the same as before
+        They go to q, k, v, o, gate, up and down projections, never into the vision tower.
+        """
+        from peft import LoraConfig
+
+        settings = LoraConfig(
+            r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=_LORA_TARGETS
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self._wrap(settings)
+
+    def save_lora(self, folder: str | Path) -> None:
+        """Write the adapter in peft's format, with `unite.json`; `load_lora` reads it."""
+        self._require_lora()
+        with publish(folder) as partial:
+            self.backbone.save_pretrained(partial)
+            (partial / "README.md").unlink(missing_ok=True)
+            write_config(self.config, partial / "unite.json")
+
+    def load_lora(self, folder: str | Path) -> None:
+        """Attach an adapter, trainable; one is refused by name if a weight misses or is extra."""
+        from peft import set_peft_model_state_dict
+
+        folder = locate(folder)
+        weights = read_adapter(folder, self.base)
+        self._wrap(lora_settings(folder, weights))
+        set_peft_model_state_dict(self.backbone, weights)
+
+    def merge_lora(self) -> None:
+        """Add the low-rank updates to the weights; the vectors stay the same."""
+        self._require_lora()
+        self.backbone = self.backbone.merge_and_unload()
+
+    def _positions(self, input_ids, attention_mask, second_per_grid_ts, **grids) -> torch.Tensor:
+        """[3, B, T]: a token's index in its row three times, or M-RoPE's time, height, width."""
+        grids = {key: grid for key, grid in grids.items() if grid is not None}
+        if self.config.positions == "sequential" or not grids:
+            positions = (attention_mask.cumsum(dim=1) - 1).clamp(min=0)
+            return positions.expand(3, -1, -1)
+        if second_per_grid_ts is not None:
+            grids["second_per_grid_ts"] = second_per_grid_ts
+        kinds = (input_ids == self.processor.image_id).int()  # 1 image, 2 video, 0 the rest
+        kinds += 2 * (input_ids == self.processor.video_id).int()
+        return self.base.get_rope_index(
+            input_ids, mm_token_type_ids=kinds, attention_mask=attention_mask, **grids
+        )[0]
+
+    def _batches(self, items: Sequence[Any], media_root: str | Path,
+                 batch_size: int | None) -> Iterator[list[int]]:  # fmt: skip
+        """Indices of items, longest first, so that batches hold items of similar length."""
+        estimate = self.processor.estimate_tokens
+        lengths = [estimate(item, media_root, f"item {i}") for i, item in enumerate(items)]
+        order = sorted(range(len(items)), key=lambda i: -lengths[i])
+        budget = _TOKENS_PER_BATCH.get(self.device.type, _TOKENS_PER_BATCH["cpu"])
+        start = 0
+        while start < len(order):
+            size = batch_size or max(1, budget // lengths[order[start]])
+            yield order[start : start + size]
+            start += size
+
+    def _embed_encoded(self, encoded: Sequence[Encoded]) -> np.ndarray:
+        batch = self.processor.collate(encoded)
+        return self(**{key: value.to(self.device) for key, value in batch.items()}).cpu().numpy()
+
+    @contextmanager
+    def _inference(self) -> Iterator[None]:
+        training = self.training
+        self.eval()
+        try:
+            with torch.inference_mode():
+                yield
+        finally:
+            self.train(training)
+
+    def _wrap(self, settings) -> None:
+        from peft import get_peft_model
+
+        if self.has_lora:
+            raise ValueError("a LoRA is attached already: merge_lora() first")
+        with warnings.catch_warnings():  # peft asks transformers for a property by its old name
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+            self.backbone = get_peft_model(self.backbone, settings).train(self.training)
+
+    def _require_lora(self) -> None:
+        if not self.has_lora:
+            raise ValueError("no LoRA is attached: attach_lora() or load_lora() first")
+
+
+def _base_of(folder: Path, name: str) -> tuple[Path, str]:
+    """Folder and lasting name of the full weights: of `folder`, or of what its adapter adapts."""
+    adapter = folder / "adapter_config.json"
+    if adapter.is_file() and not (folder / "config.json").is_file():
+        name = json.loads(adapter.read_text(encoding="utf-8")).get("base_model_name_or_path") or ""
+        if not name:
+            raise CheckpointError(
+                f"{adapter}: names no base_model_name_or_path; load the base, then load_lora() it"
+            )
+        folder = folder / name if (folder / name).is_dir() else locate(name)
+    return folder, str(folder.resolve()) if Path(name).expanduser().is_dir() else name

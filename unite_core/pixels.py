@@ -1,0 +1,138 @@
+"""From pictures to the rows of `pixel_values`: size rules, resizing, patches.
+
+# Shapes: T frames, H x W pixels, P patch side, t x h x w grid of patches, N = t h w patches.
+
+Sizes follow the authors' chain (PAPER §1): media are first resized to multiples of patch x merge
+under their own limits, then once more under the image limits. A step that changes nothing costs
+nothing. `video_pixels="effective"` leaves out the second step for videos, which otherwise undoes
+their limits.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+
+from .config import EmbedConfig
+
+__all__ = ["Layout", "frame_sizes", "grid_of", "image_sizes", "patchify", "smart_resize",
+           "to_patches"]  # fmt: skip
+
+Size = tuple[int, int]  # height, width in pixels
+Grid = tuple[int, int, int]  # t, h, w in patches
+_MAX_RATIO = 200
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the vision tower expects of pixels; part of a checkpoint."""
+
+    patch: int = 14  # side in pixels
+    merge: int = 2  # merge x merge patches become one token
+    temporal: int = 2  # frames per patch
+    mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)
+    std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
+
+    @property
+    def factor(self) -> int:
+        return self.patch * self.merge
+
+
+def smart_resize(height: int, width: int, factor: int = 28, min_pixels: int = 4 * 28 * 28,
+                 max_pixels: int = 16384 * 28 * 28) -> Size:  # fmt: skip
+    """The size with sides that are multiples of `factor` and an area within the limits.
+
+    Args
+        height, width           > 0, at most 200 : 1
+        min_pixels, max_pixels  limits of the area; going up, the upper one is not looked at again
+    Returns
+        height, width, each at least `factor`. The rule is Qwen2-VL's.
+    """
+    if min(height, width) < 1 or max(height, width) > _MAX_RATIO * min(height, width):
+        raise ValueError(
+            f"{width} x {height} pixels: the sides must be at most {_MAX_RATIO} : 1; crop it"
+        )
+    rows, columns = (max(1, round(side / factor)) for side in (height, width))
+    if rows * columns * factor**2 > max_pixels:
+        shrink = math.sqrt(height * width / max_pixels)
+        rows, columns = (max(1, math.floor(side / shrink / factor)) for side in (height, width))
+    elif rows * columns * factor**2 < min_pixels:
+        grow = math.sqrt(min_pixels / (height * width))
+        rows, columns = (math.ceil(side * grow / factor) for side in (height, width))
+    return rows * factor, columns * factor
+
+
+def image_sizes(height: int, width: int, config: EmbedConfig, layout: Layout) -> tuple[Size, Size]:
+    """The two sizes that an image is resized to, one after the other."""
+    first = smart_resize(height, width, layout.factor, *_loose_limits(layout))
+    limits = config.image_min_pixels, config.image_max_pixels
+    return first, smart_resize(*first, layout.factor, *limits)
+
+
+def frame_sizes(height: int, width: int, config: EmbedConfig, layout: Layout,
+                from_file: bool) -> tuple[Size, ...]:  # fmt: skip
+    """The sizes that a video's frames are resized to, one after the other.
+
+    "effective": one step; `video_max_pixels` always holds, also above `video_min_pixels`.
+    "released": the lower limit of a list of frames is 4 tokens, and the image limits follow.
+    """
+    least, most = config.video_min_pixels, config.video_max_pixels
+    if config.video_pixels == "effective":
+        size = smart_resize(height, width, layout.factor, min(least, most), most)
+        return (smart_resize(*size, layout.factor, 1, most),)
+    least = least if from_file else _loose_limits(layout)[0]
+    first = smart_resize(height, width, layout.factor, least, most)
+    limits = config.image_min_pixels, config.image_max_pixels
+    return first, smart_resize(*first, layout.factor, *limits)
+
+
+def grid_of(frames: int, size: Size, layout: Layout) -> Grid:
+    """Patches along time, height and width; an incomplete last group of frames counts."""
+    return -(-frames // layout.temporal), size[0] // layout.patch, size[1] // layout.patch
+
+
+def to_patches(frames: Sequence[Image.Image], sizes: Sequence[Size],
+               layout: Layout) -> tuple[torch.Tensor, Grid]:  # fmt: skip
+    """RGB frames of one size -> float32 patches [N, 3 x temporal x P x P] and their grid.
+
+    Each frame goes through `sizes` with Pillow's bicubic filter, as in the released code.
+    """
+    resized = np.stack([_resize(frame, sizes) for frame in frames])  # [T, H, W, 3]
+    patches, grid = patchify(torch.from_numpy(resized).permute(0, 3, 1, 2), layout)
+    channels = patches.unflatten(1, (3, -1)).float()  # [N, 3, temporal P P]
+    mean, std = (torch.tensor(values)[:, None] for values in (layout.mean, layout.std))
+    return ((channels / 255 - mean) / std).flatten(1), grid
+
+
+def patchify(frames: torch.Tensor, layout: Layout) -> tuple[torch.Tensor, Grid]:
+    """[T, 3, H, W] -> [N, 3 x temporal x P x P] and the grid (t, h, w); any dtype or device.
+
+    Patches are ordered so that each merge x merge block is contiguous. H and W are multiples of
+    patch x merge; missing frames of the last temporal patch repeat the last frame.
+    """
+    frame_count, channels, height, width = frames.shape
+    if height % layout.factor or width % layout.factor:
+        raise ValueError(f"{width} x {height} pixels are no multiples of {layout.factor}")
+    missing = -frame_count % layout.temporal
+    frames = torch.cat([frames, frames[-1:].expand(missing, -1, -1, -1)])
+    t, h, w = grid_of(frame_count, (height, width), layout)
+    p, m = layout.patch, layout.merge
+    blocks = frames.reshape(t, layout.temporal, channels, h // m, m, p, w // m, m, p)
+    blocks = blocks.permute(0, 3, 6, 4, 7, 2, 1, 5, 8)  # [t, h/m, w/m, m, m, C, temporal, P, P]
+    return blocks.reshape(t * h * w, -1), (t, h, w)
+
+
+def _loose_limits(layout: Layout) -> tuple[int, int]:
+    """4 to 16384 tokens: what the first step uses where no limits are given."""
+    return 4 * layout.factor**2, 16384 * layout.factor**2
+
+
+def _resize(frame: Image.Image, sizes: Sequence[Size]) -> np.ndarray:
+    for height, width in sizes:
+        frame = frame.resize((width, height), Image.Resampling.BICUBIC)
+    return np.asarray(frame)

@@ -1,0 +1,245 @@
+"""Items to model input: prompt, tokens, pixels. Holds no model, so it travels to loader workers.
+
+# Shapes: B items, T tokens, N patches of all media of a batch, V videos.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from .config import EmbedConfig
+from .media import MediaError, image_shape, load_image, read_clip, video_shape
+from .pixels import Grid, Layout, frame_sizes, grid_of, image_sizes, to_patches
+from .prompts import (
+    IMAGE_PLACEHOLDER,
+    VIDEO_BLOCK,
+    VIDEO_PLACEHOLDER,
+    ItemError,
+    as_item,
+    build_prompt,
+    images_of,
+    videos_of,
+)  # fmt: skip
+
+__all__ = ["Encoded", "Processor"]
+
+_PLACEHOLDERS = re.compile(f"({re.escape(IMAGE_PLACEHOLDER)}|{re.escape(VIDEO_PLACEHOLDER)})")
+Medium = tuple[torch.Tensor, Grid]  # patches [n, 3 x temporal x P x P], grid (t, h, w)
+
+
+class Encoded(NamedTuple):
+    """One item, ready to be put in a batch."""
+
+    input_ids: list[int]
+    images: list[Medium]
+    videos: list[Medium]
+    video_step: list[float]  # seconds between the temporal patches of each video
+
+
+class Processor:
+    """The checkpoint's tokenizer and pixel layout with an EmbedConfig; picklable.
+
+    Args
+        tokenizer   a fast tokenizer with the Qwen2-VL special tokens
+        config      prompt, limits of pixels, frames and tokens
+        layout      patch sizes and colour normalisation of the vision tower
+        video_time  where a video's time goes: "none" (Qwen2-VL), "positions" (Qwen2.5-VL, through
+                    `second_per_grid_ts`) or "text" (Qwen3-VL, time stamps between frames)
+    """
+
+    def __init__(self, tokenizer, config: EmbedConfig, layout: Layout | None = None,
+                 video_time: str = "none"):  # fmt: skip
+        self.tokenizer = tokenizer
+        self.config = config
+        self.layout = layout or Layout()
+        self.video_time = video_time
+        self.pad_id, self.image_id, self.video_id = (
+            _token_id(tokenizer, token)
+            for token in ("<|endoftext|>", "<|image_pad|>", "<|video_pad|>")
+        )
+        self._said_shortened = False
+
+    def encode(self, item: Any, media_root: str | Path = ".", where: str = "item") -> Encoded:
+        """Tokens and patches of one item.
+
+        Args
+            item   dict of text, image, video; or a PIL image or array in memory
+            where  how errors name the item, such as "item 3"
+        Text beyond `config.max_length` tokens is cut at its end, with one warning; an item that
+        does not fit even then is an ItemError. A bad medium is a MediaError.
+        """
+        with _naming(where):
+            item = as_item(item)
+            images = [self._image(source, media_root) for source in images_of(item)]
+            clips = [self._video(source, media_root) for source in videos_of(item)]
+            videos = [video for video, _ in clips]
+            grids = [grid for _, grid in images], [grid for _, grid in videos]
+            times = [seconds for _, seconds in clips]
+            ids = self._fitting_ids(item, grids, times, where)
+            return Encoded(ids, images, videos, [_step(t, self.layout.temporal) for t in times])
+
+    def estimate_tokens(self, item: Any, media_root: str | Path = ".",
+                        where: str = "item") -> int:  # fmt: skip
+        """Number of tokens that `encode` gives, from file headers alone; at least that many for
+        video files, whose frames are not counted."""
+        with _naming(where):
+            item = as_item(item)
+            images = [self._image_grid(source, media_root) for source in images_of(item)]
+            counted = [self._video_grid(source, media_root) for source in videos_of(item)]
+            videos = [grid for _, grid in counted]
+            times = [[i / self.config.fps for i in range(frames)] for frames, _ in counted]
+            tokens = len(self._token_ids(item, (images, videos), times))
+            return min(tokens, self.config.max_length)
+
+    def collate(self, items: Sequence[Encoded]) -> dict[str, torch.Tensor]:
+        """Left-padded batch for `UniteEmbedder.forward`.
+
+        Returns `input_ids` and `attention_mask` [B, T], and where there are such media
+        `pixel_values` [N, .] with `image_grid_thw` [images, 3], `pixel_values_videos` [N, .] with
+        `video_grid_thw` [V, 3]; for Qwen2.5-VL also `second_per_grid_ts` [V].
+        """
+        width = max(len(item.input_ids) for item in items)
+        ids = [[self.pad_id] * (width - len(i.input_ids)) + i.input_ids for i in items]
+        mask = [[0] * (width - len(i.input_ids)) + [1] * len(i.input_ids) for i in items]
+        batch = {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(mask)}
+        images = list(itertools.chain.from_iterable(item.images for item in items))
+        videos = list(itertools.chain.from_iterable(item.videos for item in items))
+        if images:
+            batch["pixel_values"] = torch.cat([patches for patches, _ in images])
+            batch["image_grid_thw"] = torch.tensor([grid for _, grid in images])
+        if videos:
+            batch["pixel_values_videos"] = torch.cat([patches for patches, _ in videos])
+            batch["video_grid_thw"] = torch.tensor([grid for _, grid in videos])
+            if self.video_time == "positions":
+                steps = [step for item in items for step in item.video_step]
+                batch["second_per_grid_ts"] = torch.tensor(steps)
+        return batch
+
+    def _image(self, source: Any, root: str | Path) -> Medium:
+        image = load_image(source, root)
+        sizes = image_sizes(image.height, image.width, self.config, self.layout)
+        return to_patches([image], sizes, self.layout)
+
+    def _video(self, source: Any, root: str | Path) -> tuple[Medium, list[float]]:
+        c = self.config
+        frames, seconds = read_clip(source, root, c.fps, c.min_frames, c.max_frames)
+        height, width = frames[0].height, frames[0].width
+        sizes = frame_sizes(height, width, c, self.layout, _is_file(source))
+        return to_patches(frames, sizes, self.layout), seconds
+
+    def _image_grid(self, source: Any, root: str | Path) -> Grid:
+        size = image_sizes(*image_shape(source, root), self.config, self.layout)[-1]
+        return grid_of(1, size, self.layout)
+
+    def _video_grid(self, source: Any, root: str | Path) -> tuple[int, Grid]:
+        frames, *shape = video_shape(source, root)
+        if _is_file(source):
+            most = self.config.max_frames
+            frames = most if frames is None else min(frames, most)
+        size = frame_sizes(*shape, self.config, self.layout, _is_file(source))[-1]
+        return frames, grid_of(frames, size, self.layout)
+
+    def _tokens(self, grid: Grid) -> int:
+        t, h, w = grid
+        return t * h * w // self.layout.merge**2
+
+    def _tokenize(self, text: str) -> list[int]:
+        return self.tokenizer(text, add_special_tokens=False).input_ids
+
+    def _fitting_ids(self, item: Mapping, grids, times, where: str) -> list[int]:
+        """Token ids, the text shortened until they fit."""
+        limit = self.config.max_length
+        ids = self._token_ids(item, grids, times)
+        if len(ids) > limit and not self._said_shortened:
+            self._said_shortened = True
+            warnings.warn(
+                f"{where}: {len(ids)} tokens, more than max_length {limit}: its text is cut at the "
+                "end, and so are later ones without another word. Raise max_length to keep them.",
+                stacklevel=4,
+            )
+        while len(ids) > limit:
+            text = self._without_last_tokens(item.get("text", ""), len(ids) - limit)
+            if text is None:
+                raise ItemError(
+                    f"{len(ids)} tokens without any text, more than max_length {limit}: raise "
+                    "max_length, or lower the number or size of images and frames"
+                )
+            item = {**item, "text": text}
+            ids = self._token_ids(item, grids, times)
+        return ids
+
+    def _token_ids(self, item: Mapping, grids, times) -> list[int]:
+        prompt = build_prompt(item, self.config.prompt)
+        images, videos = grids
+        if self.video_time == "text":
+            prompt = _stamp_videos(prompt, times, self.layout.temporal)
+            videos = [(1, h, w) for t, h, w in videos for _ in range(t)]
+        pads = {
+            self.image_id: iter([self._tokens(grid) for grid in images]),
+            self.video_id: iter([self._tokens(grid) for grid in videos]),
+        }
+        ids: list[int] = []
+        for token in self._tokenize(prompt):
+            ids += [token] * next(pads[token]) if token in pads else [token]
+        return ids
+
+    def _without_last_tokens(self, text: str, excess: int) -> str | None:
+        """The text without its last `excess` tokens, placeholders kept; None when none is left."""
+        pieces = _PLACEHOLDERS.split(text)  # text and placeholders in turn
+        for i in range(len(pieces) - 1, -1, -2):
+            spans = self.tokenizer(
+                pieces[i], add_special_tokens=False, return_offsets_mapping=True
+            ).offset_mapping
+            cut = min(excess, len(spans))
+            excess -= cut
+            pieces[i] = pieces[i][: spans[-cut][0]] if cut else pieces[i]
+            if not excess:
+                shorter = "".join(pieces)
+                return shorter if shorter.strip() else None
+        return None
+
+
+@contextmanager
+def _naming(where: str) -> Iterator[None]:
+    try:
+        yield
+    except (ItemError, MediaError) as error:
+        raise type(error)(f"{where}: {error}") from error
+    except ValueError as error:
+        raise ItemError(f"{where}: {error}") from error
+
+
+def _token_id(tokenizer, token: str) -> int:
+    index = tokenizer.convert_tokens_to_ids(token)
+    if index is None or tokenizer.convert_ids_to_tokens(index) != token:
+        raise ValueError(f"the tokenizer has no {token}: use the one of a Qwen2-VL checkpoint")
+    return index
+
+
+def _is_file(source: Any) -> bool:
+    return isinstance(source, (str, os.PathLike))
+
+
+def _stamp_videos(prompt: str, times: Sequence[Sequence[float]], temporal: int) -> str:
+    """Each video block becomes one block per temporal patch, behind its mean time in seconds."""
+    head, *tails = prompt.split(VIDEO_BLOCK)
+    for seconds, tail in zip(times, tails, strict=True):
+        starts = range(0, len(seconds), temporal)
+        means = [(seconds[i] + seconds[min(i + temporal, len(seconds)) - 1]) / 2 for i in starts]
+        head += "".join(f"<{mean:.1f} seconds>{VIDEO_BLOCK}" for mean in means) + tail
+    return head
+
+
+def _step(seconds: Sequence[float], temporal: int) -> float:
+    if len(seconds) < 2:
+        return float(temporal)
+    return temporal * (seconds[-1] - seconds[0]) / (len(seconds) - 1)
