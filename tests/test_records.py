@@ -145,7 +145,7 @@ def test_any_json_value_in_a_field_is_accepted_or_refused_with_a_place(value, fi
 
 
 @pytest.mark.parametrize(
-    "path, value, message",
+    ("path", "value", "message"),
     [
         (["querry"], {}, "unknown field querry; records have query"),
         (["query"], ..., "field query: missing"),
@@ -208,7 +208,7 @@ def test_files_are_looked_for_when_asked(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content, message",
+    ("content", "message"),
     [
         (b"", "empty file; write one record per line"),
         (b"   \n ", "empty file"),

@@ -1,0 +1,55 @@
+# Every target creates .venv when it is missing and installs again when the pins have changed.
+#   make run      corpus, two training stages, evaluation, figures; ends with the table
+#   make test     all tests and all notebooks
+#   make lab      JupyterLab on this machine, opened with its token
+# CORPUS=shapes works without any download; PYTHON names the python (3.11 or newer) of a new .venv.
+
+PYTHON ?= python3
+CORPUS ?= emoji
+CORES ?= 2
+
+BIN := .venv/bin
+READY := .venv/ready
+RUNS = $(or $(UNITE_RUNS),runs)/$(if $(filter emoji,$(CORPUS)),main,$(CORPUS))
+NODE = $(if $(shell command -v npm),,$(comma)node)
+comma := ,
+
+export OMP_NUM_THREADS ?= $(CORES)
+export HF_HUB_DISABLE_TELEMETRY = 1
+
+.PHONY: run test lab notebooks figures lint clean
+.DEFAULT_GOAL := run
+
+run: $(READY)
+	@$(BIN)/snakemake --unlock --quiet all >/dev/null 2>&1 || true
+	$(BIN)/snakemake --cores $(CORES) --rerun-incomplete --config corpus=$(CORPUS)
+	@cat $(RUNS)/evaluation/table.txt
+
+test: $(READY)
+	$(BIN)/python -m pytest -m "not network" tests
+	$(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout 300 notebooks
+
+lab: $(READY)
+	$(BIN)/jupyter lab --ip 127.0.0.1 notebooks
+
+notebooks: $(READY)
+	$(BIN)/python -m unite_core.runs notebooks
+
+figures: $(READY)
+	$(BIN)/python -m unite_core.runs publish $(RUNS)
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+clean:
+	rm -rf runs .snakemake .pytest_cache .ruff_cache .hypothesis *.egg-info
+	@echo "kept: .venv and data (remove them by hand to fetch everything again)"
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "$(PYTHON) is missing or older than 3.11: make PYTHON=/path/to/python3.11"; exit 1; }
+	@echo "Installing into .venv (some minutes the first time)"
+	@test -x $(BIN)/pip || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -c constraints.txt -e ".[all$(NODE)]"
+	@touch $@

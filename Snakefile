@@ -1,0 +1,79 @@
+"""The workbook from corpus to table: `snakemake --cores 2 --config corpus=emoji`.
+
+Each rule's output is one results file, so that whatever else a killed rule left in its folder
+(checkpoints above all) is still there when it goes on.
+"""
+
+import os
+import sys
+
+CORPUS = config.get("corpus", "emoji")
+if CORPUS not in ("emoji", "shapes"):
+    raise ValueError(f"corpus={CORPUS}: use emoji or shapes")
+SEED = config.get("seed", 0)
+STEPS_1 = config.get("steps_1", 600)
+STEPS_2 = config.get("steps_2", 400)
+
+DATA = f"data/{CORPUS}"
+RUN = os.environ.get("UNITE_RUNS", "runs") + "/" + ("main" if CORPUS == "emoji" else CORPUS)
+NOTEBOOK = f"{sys.executable} -m unite_core.runs run {{input.notebook}}"
+COMMON = f"-p corpus {CORPUS} -p data_root {DATA} -p seed {SEED}"
+
+
+rule all:
+    input:
+        f"{RUN}/tour/results.json",
+        f"{RUN}/evaluation/results.json",
+
+
+rule corpus:
+    output:
+        f"{DATA}/manifest.json",
+    threads: 2
+    shell:
+        f"{sys.executable} -m unite_core.{CORPUS} --root {DATA}"
+
+
+rule tour:
+    input:
+        notebook="notebooks/00_tour.ipynb",
+        corpus=rules.corpus.output,
+    output:
+        f"{RUN}/tour/results.json",
+    threads: 2
+    shell:
+        f"{NOTEBOOK} {RUN}/tour {COMMON}"
+
+
+rule stage_1:
+    input:
+        notebook="notebooks/04_stage_1.ipynb",
+        corpus=rules.corpus.output,
+    output:
+        f"{RUN}/stage1/results.json",
+    threads: 2
+    shell:
+        f"{NOTEBOOK} {RUN}/stage1 {COMMON} -p steps {STEPS_1}"
+
+
+rule stage_2:
+    input:
+        notebook="notebooks/05_stage_2.ipynb",
+        stage_1=rules.stage_1.output,
+    output:
+        f"{RUN}/stage2/results.json",
+    threads: 2
+    shell:
+        f"{NOTEBOOK} {RUN}/stage2 {COMMON} -p steps {STEPS_2} -p start {RUN}/stage1"
+
+
+rule evaluation:
+    input:
+        notebook="notebooks/06_evaluation.ipynb",
+        stage_1=rules.stage_1.output,
+        stage_2=rules.stage_2.output,
+    output:
+        f"{RUN}/evaluation/results.json",
+    threads: 2
+    shell:
+        f"{NOTEBOOK} {RUN}/evaluation {COMMON} -p stage_1 {RUN}/stage1 -p stage_2 {RUN}/stage2"

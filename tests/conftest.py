@@ -1,0 +1,32 @@
+"""Tests run on a CPU, offline, without a display, from the same seeds, and leave the tree alone."""
+
+import os
+import random
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["MPLBACKEND"] = "Agg"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["JUPYTER_PLATFORM_DIRS"] = "1"
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+
+torch.set_num_threads(1)
+settings.register_profile(
+    "unite", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("unite")
+
+
+@pytest.fixture(autouse=True)
+def _seeds():
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002 - libraries draw from the global generator
+    torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _runs_elsewhere(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("UNITE_RUNS", str(tmp_path_factory.mktemp("runs")))
