@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -30,11 +31,20 @@ __all__ = [
     "lora_settings", "publish", "read_adapter",
 ]  # fmt: skip
 
-# Model type: its classes in transformers, where a video's time goes.
+
+class _Family(NamedTuple):
+    config: str  # classes in transformers
+    model: str
+    video_time: str  # see Processor
+    colours: Layout  # its mean and std hold where preprocessor_config.json says nothing
+
+
 _FAMILIES = {
-    "qwen2_vl": ("Qwen2VLConfig", "Qwen2VLModel", "none"),
-    "qwen2_5_vl": ("Qwen2_5_VLConfig", "Qwen2_5_VLModel", "positions"),
-    "qwen3_vl": ("Qwen3VLConfig", "Qwen3VLModel", "text"),
+    "qwen2_vl": _Family("Qwen2VLConfig", "Qwen2VLModel", "none", Layout()),
+    "qwen2_5_vl": _Family("Qwen2_5_VLConfig", "Qwen2_5_VLModel", "positions", Layout()),
+    "qwen3_vl": _Family(
+        "Qwen3VLConfig", "Qwen3VLModel", "text", Layout(mean=(0.5,) * 3, std=(0.5,) * 3)
+    ),
 }
 _UNUSED = {"lm_head.weight"}
 _STOCK_TOKENS = 16384  # Qwen's own upper limit of an image: nobody's choice for retrieval
@@ -76,8 +86,8 @@ def default_config(folder: Path, base: Path, name: str) -> EmbedConfig:
         if (place / "unite.json").is_file():
             return read_config(EmbedConfig, place / "unite.json")
     raw = _read_json(base / "config.json")
-    hints = [name, str(raw.get("_name_or_path", "")), raw.get("model_type", "")]
-    released = any("unite" in hint.lower() for hint in hints + raw.get("architectures", []))
+    hints = [Path(name).name, raw.get("model_type", ""), *raw.get("architectures", [])]
+    released = any("unite" in hint.lower() for hint in hints)
     config = EmbedConfig(
         positions="sequential" if released else "mrope",
         video_pixels="released" if released else "effective",
@@ -103,7 +113,7 @@ def load_backbone(folder: Path, dtype: torch.dtype | None = None) -> torch.nn.Mo
 
     config = _model_config(folder)
     weights = _read_weights(folder)
-    model_class = getattr(transformers, _family(config.model_type, folder)[1])
+    model_class = getattr(transformers, _family(config.model_type, folder).model)
     with torch.device("meta"):
         expected = model_class(config).state_dict()
     _check_weights(weights, {name: w.shape for name, w in expected.items()}, folder)
@@ -119,15 +129,15 @@ def load_processor(folder: Path, model_config, config: EmbedConfig) -> Processor
 
     tokenizer = AutoTokenizer.from_pretrained(folder, config=model_config)
     pixels, vision = _read_pixels(folder), model_config.vision_config
-    plain = Layout(mean=(0.5,) * 3, std=(0.5,) * 3) if vision.patch_size == 16 else Layout()
+    family = _family(model_config.model_type, folder)
     layout = Layout(
         patch=vision.patch_size,
         merge=vision.spatial_merge_size,
         temporal=vision.temporal_patch_size,
-        mean=tuple(pixels.get("image_mean", plain.mean)),
-        std=tuple(pixels.get("image_std", plain.std)),
+        mean=tuple(pixels.get("image_mean", family.colours.mean)),
+        std=tuple(pixels.get("image_std", family.colours.std)),
     )
-    processor = Processor(tokenizer, config, layout, _family(model_config.model_type, folder)[2])
+    processor = Processor(tokenizer, config, layout, family.video_time)
     ids = {"image": processor.image_id, "video": processor.video_id}
     for kind, index in ids.items():
         expected = getattr(model_config, f"{kind}_token_id")
@@ -205,10 +215,10 @@ def _model_config(folder: Path):
             vision.setdefault(new, vision.pop(old))
     model_type = raw.get("model_type", "").removeprefix("unite_")
     raw["model_type"] = model_type
-    return getattr(transformers, _family(model_type, folder)[0]).from_dict(raw)
+    return getattr(transformers, _family(model_type, folder).config).from_dict(raw)
 
 
-def _family(model_type: str, folder: Path) -> tuple[str, str, str]:
+def _family(model_type: str, folder: Path) -> _Family:
     if model_type not in _FAMILIES:
         raise CheckpointError(
             f"{folder}: model type {model_type!r} is unknown; known are {', '.join(_FAMILIES)}"
@@ -239,10 +249,13 @@ def _read_safetensors(folder: Path, stem: str) -> dict[str, torch.Tensor]:
     weights = {}
     for file in files:
         path = folder / file
-        if path.resolve().parent != folder.resolve() and path.parent != folder:
+        if path.parent != folder:
             raise CheckpointError(f"{index}: names {file}, which is outside its folder")
         if not path.is_file():
-            raise CheckpointError(_missing_file(path))
+            raise CheckpointError(
+                f"{path}: no such file. Pickled weights (.bin, .pt) are refused, since reading "
+                "them can run code: convert them to safetensors where you trust them"
+            )
         try:
             weights |= load_file(path)
         except Exception as error:  # safetensors raises its own class for a damaged header
@@ -250,15 +263,6 @@ def _read_safetensors(folder: Path, stem: str) -> dict[str, torch.Tensor]:
     if lost := set(placed) - set(weights):
         raise CheckpointError(f"{index}: lists weights that no shard has: {_some(lost)}")
     return weights
-
-
-def _missing_file(path: Path) -> str:
-    if any(path.parent.glob("*.bin")):
-        return (
-            f"{path.parent}: holds pickled weights (.bin), which can run code when they are read; "
-            "convert them to safetensors where you trust them"
-        )
-    return f"{path}: no such file; the checkpoint is incomplete, fetch it again"
 
 
 def _rename(name: str) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -138,6 +138,8 @@ class UniteEmbedder(torch.nn.Module):
         """
         from tqdm.auto import tqdm
 
+        if isinstance(items, (Mapping, str)) or not hasattr(items, "__len__"):
+            raise TypeError(f"items must be a list of items, not {type(items).__name__}")
         vectors = np.empty((len(items), self.dim), dtype=np.float32)
         with tqdm(total=len(items), disable=not progress, unit="item") as bar, self._inference():
             for rows in self._batches(items, media_root, batch_size):
@@ -151,7 +153,7 @@ class UniteEmbedder(torch.nn.Module):
         if self.has_lora:
             raise ValueError("a LoRA is attached: merge_lora() before save(), or use save_lora()")
         with publish(folder) as partial:
-            self.backbone.save_pretrained(partial)
+            _save_weights(self.backbone, partial)
             self.processor.tokenizer.save_pretrained(partial)
             layout, config = self.processor.layout, self.config
             pixels = {
@@ -267,5 +269,19 @@ def _base_of(folder: Path, name: str) -> tuple[Path, str]:
             raise CheckpointError(
                 f"{adapter}: names no base_model_name_or_path; load the base, then load_lora() it"
             )
-        folder = folder / name if (folder / name).is_dir() else locate(name)
+        name = str(folder / name) if (folder / name).is_dir() else name
+        folder = locate(name)
     return folder, str(folder.resolve()) if Path(name).expanduser().is_dir() else name
+
+
+def _save_weights(backbone: torch.nn.Module, folder: Path) -> None:
+    """transformers' files, without its progress bar."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        backbone.save_pretrained(folder)
+    finally:
+        if shown:
+            logging.enable_progress_bar()
