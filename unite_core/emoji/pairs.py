@@ -19,6 +19,7 @@ __all__ = [
     "question_and_answers", "stage1_records", "stage2_records", "tagged", "tone_variants",
 ]  # fmt: skip
 
+TAGS = 6  # at most; the lists are alphabetical and some are very long
 STYLE_NAMES = {"fluent": "glossy 3-D", "noto": "soft shaded", "openmoji": "black outlined"}
 SENTENCES = {
     "tone": "<|{medium}|>\nthe same with {tone} skin tone",
@@ -41,13 +42,13 @@ def coarse(emoji: Emoji) -> str:
 
 def fine(emoji: Emoji) -> str:
     """Label, kind and tags: `"waving hand: dark skin tone. A kind of hands: bye, hello, wave."`"""
-    tags = f": {', '.join(emoji.tags)}" if emoji.tags else ""
+    tags = f": {', '.join(emoji.tags[:TAGS])}" if emoji.tags else ""
     return f"{emoji.label}. A kind of {emoji.subgroup}{tags}."
 
 
 def tagged(emoji: Emoji) -> str:
     """Tags and what sets the variant apart, without the label."""
-    parts = [*emoji.tags, *(f"{TONE_NAMES[tone]} skin tone" for tone in emoji.tones)]
+    parts = [*emoji.tags[:TAGS], *(f"{TONE_NAMES[tone]} skin tone" for tone in emoji.tones)]
     return ", ".join(parts + ([emoji.gender] if emoji.gender else []))
 
 

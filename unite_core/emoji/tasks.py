@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable
 
-from .catalogue import HELD_OUT_STYLE, Emoji
+from .catalogue import HELD_OUT_STYLE, Emoji, split_of
 from .corpus import Corpus
 from .pairs import (
     SENTENCES, STYLE_NAMES, captioned, coarse, edit_text, gender_variants, question_and_answers,
@@ -66,7 +66,10 @@ def _edited_image(variants: Callable, kind: str) -> Callable:
         asked = {emoji.code for emoji in _asked(corpus, split)}
         for group in variants(_siblings(corpus, split)).values():
             for target in (one for one in group if one.code in asked):
-                source = rng.choice([one for one in group if one is not target])
+                sources = _sources(group, target)
+                if not sources:
+                    continue
+                source = rng.choice(sources)
                 query = {"text": edit_text(kind, "IMAGE", target)}
                 query |= _query_picture(corpus, split, source)
                 yield query, _target_picture(corpus, target), target
@@ -80,7 +83,7 @@ def _edited_video(corpus, split, rng) -> Iterable[Match]:
     for kind, variants in (("tone", tone_variants), ("gender", gender_variants)):
         for group in variants(shown).values():
             for target in (one for one in group if one.code in asked):
-                for source in (one for one in group if one is not target):
+                for source in _sources(group, target):
                     query = {"text": edit_text(kind, "VIDEO", target)}
                     yield query | _clip(corpus, source), _clip(corpus, target), target
 
@@ -164,6 +167,15 @@ _TASKS = (
 def _asked(corpus: Corpus, split: str) -> list[Emoji]:
     """The emoji that a split asks for."""
     return corpus.of(HELD_OUT_STYLE, "style") if split == "style" else corpus.of("text", split)
+
+
+def _sources(group: list[Emoji], target: Emoji) -> list[Emoji]:
+    """What an edit may start from: the other variants, unseen combinations left out."""
+    return [one for one in group if one is not target and not _is_unseen_combination(one)]
+
+
+def _is_unseen_combination(emoji: Emoji) -> bool:
+    return split_of(emoji.code, "text") == "composition"
 
 
 def _with_siblings(split: str) -> tuple[str, ...]:
