@@ -90,11 +90,12 @@ def choose_frames(total: int, duration: float, fps: float, min_frames: int,
 
 
 def image_shape(source: Any, root: str | Path = ".") -> tuple[int, int]:
-    """Height and width that `load_image` would give, from the file's header alone."""
+    """Height and width before the camera's orientation, from the file's header alone."""
     if isinstance(source, (str, os.PathLike)):
         with _opened(_resolve(source, root)) as image:
-            return _upright_shape(image)
-    return _upright_shape(_picture(source))
+            return image.height, image.width
+    image = _picture(source)
+    return image.height, image.width
 
 
 def video_shape(source: Any, root: str | Path = ".") -> tuple[int | None, int, int]:
@@ -180,11 +181,6 @@ def _to_rgb(image: Image.Image, name: Any) -> Image.Image:
     image = image.convert("RGBA")
     white = Image.new("RGBA", image.size, "white")
     return Image.alpha_composite(white, image).convert("RGB")
-
-
-def _upright_shape(image: Image.Image) -> tuple[int, int]:
-    lying = image.getexif().get(0x0112, 1) >= 5  # orientation tag: turned by a quarter
-    return (image.width, image.height) if lying else (image.height, image.width)
 
 
 def _is_animation(path: Path) -> bool:

@@ -116,7 +116,7 @@ def _place_media(item: Mapping, counts: Mapping[str, int]) -> str:
                 "it. Write the placeholders where the media belong to choose their place.",
                 stacklevel=3,
             )
-        text = "".join(f"{_BLOCKS[key]}\n" * counts.get(key, 0) for key in item) + text
+        text = "".join(f"{_BLOCKS[key]}\n" * counts[key] for key in item if key in counts) + text
     elif found != dict(counts):
         raise ItemError(
             f"the text has {found['image']} {IMAGE_PLACEHOLDER} and {found['video']} "
