@@ -218,6 +218,13 @@ def test_tokenizer_of_another_model_is_refused(broken):
         UniteEmbedder.load(broken)
 
 
+def test_missing_tokenizer(broken):
+    (broken / "vocab.json").unlink()
+    (broken / "merges.txt").unlink()
+    with pytest.raises(CheckpointError, match="has no tokenizer"):
+        UniteEmbedder.load(broken)
+
+
 def test_wrong_position_scheme_in_a_saved_checkpoint(broken):
     change_json(broken / "unite.json", positions="rotary")
     with pytest.raises(ValueError, match=r"unite.json: positions must be one of sequential, mrope"):

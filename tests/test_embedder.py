@@ -217,10 +217,15 @@ def test_adapter_of_the_released_code_loads(adapted, tmp_path):
     np.testing.assert_array_equal(embed_all(UniteEmbedder.load(tmp_path)), embed_all(adapted))
 
 
+def drop_module(weights, name):
+    weights.pop(name), weights.pop(name.replace("lora_A", "lora_B"))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (lambda w, n: w.pop(n), "missing: base_model.*q_proj.lora_A"),
+        (drop_module, "missing: base_model.*q_proj.lora_A.weight, .*q_proj.lora_B.weight"),
         (lambda w, n: w.update(stray=w[n].clone()), "not of this model: base_model.model.stray"),
         (lambda w, n: w.update({n: w[n][:2].clone()}), r"misshapen: .*\[2, 64\] instead of"),
         (lambda w, n: w[n].fill_(float("nan")), "NaN or infinite values: base_model"),

@@ -47,6 +47,7 @@ _FAMILIES = {
     ),
 }
 _UNUSED = {"lm_head.weight"}
+_LORA_PREFIX = "base_model.model."  # of peft's keys
 _STOCK_TOKENS = 16384  # Qwen's own upper limit of an image: nobody's choice for retrieval
 
 
@@ -127,6 +128,11 @@ def load_processor(folder: Path, model_config, config: EmbedConfig) -> Processor
     """The folder's tokenizer and pixel layout; special tokens must agree with the model."""
     from transformers import AutoTokenizer
 
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "merges.txt")):
+        raise CheckpointError(
+            f"{folder}: has no tokenizer (tokenizer.json, or vocab.json and merges.txt); copy them "
+            "from the checkpoint that it was made from"
+        )
     tokenizer = AutoTokenizer.from_pretrained(folder, config=model_config)
     pixels, vision = _read_pixels(folder), model_config.vision_config
     family = _family(model_config.model_type, folder)
@@ -153,18 +159,16 @@ def read_adapter(folder: Path, base: torch.nn.Module) -> dict[str, torch.Tensor]
     """LoRA weights of a peft folder under the names that the base model's modules have."""
     weights = {}
     for name, weight in _read_safetensors(folder, "adapter_model").items():
-        weights["base_model.model." + _rename(name.removeprefix("base_model.model."))] = weight
-    shapes = {name: module.weight.shape for name, module in base.named_modules()
-              if isinstance(module, torch.nn.Linear)}  # fmt: skip
-    rank = _read_json(folder / "adapter_config.json").get("r")
-    modules = {_lora_module(name) for name in weights}
-    expected = {}
-    for module in modules & set(shapes):
-        out, into = shapes[module]
-        expected[f"base_model.model.{module}.lora_A.weight"] = torch.Size((rank, into))
-        expected[f"base_model.model.{module}.lora_B.weight"] = torch.Size((out, rank))
-    if not expected:
-        raise CheckpointError(f"{folder}: holds no LoRA weights of this model")
+        weights[_LORA_PREFIX + _rename(name.removeprefix(_LORA_PREFIX))] = weight
+    settings = _read_json(folder / "adapter_config.json")
+    linear = {n: m for n, m in base.named_modules() if isinstance(m, torch.nn.Linear)}
+    modules = {_lora_module(name) for name in weights} & set(linear)
+    modules |= {name for name in linear if _is_target(name, settings)}
+    expected, rank = {}, settings.get("r")
+    for module in modules:
+        out, into = linear[module].weight.shape
+        expected[f"{_LORA_PREFIX}{module}.lora_A.weight"] = torch.Size((rank, into))
+        expected[f"{_LORA_PREFIX}{module}.lora_B.weight"] = torch.Size((out, rank))
     _check_weights(weights, expected, folder)
     return weights
 
@@ -302,7 +306,17 @@ def _some(names: Iterable[str], most: int = 8) -> str:
 
 
 def _lora_module(name: str) -> str:
-    return re.sub(r"\.lora_[AB]\.weight$", "", name.removeprefix("base_model.model."))
+    return re.sub(r"\.lora_[AB]\.weight$", "", name.removeprefix(_LORA_PREFIX))
+
+
+def _is_target(module: str, settings: Mapping) -> bool:
+    """Whether an adapter's settings claim a module of the language model."""
+    targets = settings.get("target_modules") or []
+    if not module.startswith("language_model.") or settings.get("layers_to_transform") is not None:
+        return False
+    if isinstance(targets, str):
+        return re.fullmatch(targets, module) is not None
+    return module in targets or module.rsplit(".", 1)[-1] in targets
 
 
 def _read_pixels(folder: Path) -> dict:
