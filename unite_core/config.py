@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
-__all__ = ["STAGE_1", "STAGE_2", "EmbedConfig", "StageConfig", "read_config", "write_config"]
+__all__ = [
+    "STAGE_1", "STAGE_2", "EmbedConfig", "StageConfig", "TrainConfig", "read_config",
+    "write_config",
+]  # fmt: skip
 
 
 def _one_of(field: str, value: str, allowed: tuple[str, ...]) -> None:
@@ -48,9 +52,7 @@ class EmbedConfig:
                 f"max_frames {self.max_frames}"
             )
         if self.fps <= 0 or self.max_length <= 0:
-            raise ValueError(
-                f"fps {self.fps} and max_length {self.max_length} must be positive"
-            )
+            raise ValueError(f"fps {self.fps} and max_length {self.max_length} must be positive")
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,44 @@ STAGE_2 = replace(
 """Instruction tuning: one-directional MAMCL (PAPER §3.3, 2B)."""
 
 
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training run: a stage, what it starts from, its records and its output folder.
+
+    In JSON `stage` is a StageConfig's fields, or the name of one: "stage1". Fields that it leaves
+    out are those of the stage of that name, for other names StageConfig's defaults.
+    """
+
+    model: str  # folder or hub id; stage k + 1 starts from the `model` folder of stage k's output
+    data: tuple[str, ...]  # files of records; a single name is taken as one file
+    output: str  # folder of this run: checkpoints, logs, result
+    stage: StageConfig = STAGE_1
+    media_root: str = "."
+    weights: dict[str, float] = field(default_factory=dict)
+    """Factor by which records of a `source` or `task` (or both) come up more often than once per
+    epoch; 0 leaves them out, 1.5 shows each once and a random half twice."""
+    max_bad_share: float = 0.01  # of the records, with unreadable media; beyond it the run stops
+    logging_steps: int = 10
+    save_total_limit: int = 2  # checkpoints kept
+    forward_items: int = 32  # items of similar length that share one forward
+    cache_mib: int = 1024  # memory for encoded items, so that each medium is decoded once
+    workers: int = 0  # processes that encode ahead of training; 0 encodes in between
+
+    def __post_init__(self):
+        data = (self.data,) if isinstance(self.data, str) else tuple(map(str, self.data))
+        object.__setattr__(self, "data", data)
+        object.__setattr__(self, "stage", _as_stage(self.stage))
+        if not data:
+            raise ValueError("data names no file of records: give at least one")
+        low = [name for name in ("logging_steps", "save_total_limit", "forward_items")
+               if getattr(self, name) < 1]  # fmt: skip
+        low += [name for name in ("workers", "cache_mib", "max_bad_share")
+                if getattr(self, name) < 0]  # fmt: skip
+        low += [f"weights[{name!r}]" for name, weight in self.weights.items() if weight < 0]
+        if low:
+            raise ValueError(f"{', '.join(low)} too small: counts start at 1, shares at 0")
+
+
 def write_config(config, path: str | Path) -> None:
     """Save a configuration dataclass as JSON, atomically."""
     path = Path(path)
@@ -107,7 +147,7 @@ def write_config(config, path: str | Path) -> None:
 def read_config(kind, path: str | Path):
     """Read a configuration dataclass `kind` from JSON; unknown fields are refused by name."""
     values = json.loads(Path(path).read_text(encoding="utf-8"))
-    known = {field.name for field in fields(kind)}
+    known = {each.name for each in fields(kind)}
     unknown = sorted(set(values) - known)
     if unknown:
         raise ValueError(
@@ -118,3 +158,19 @@ def read_config(kind, path: str | Path):
         return kind(**values)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def _as_stage(value) -> StageConfig:
+    """A StageConfig from itself, from a stage's name, or from a mapping of its fields."""
+    if isinstance(value, StageConfig):
+        return value
+    stages = {stage.name: stage for stage in (STAGE_1, STAGE_2)}
+    if isinstance(value, str):
+        _one_of("stage", value, tuple(stages))
+        return stages[value]
+    if not isinstance(value, Mapping) or "name" not in value:
+        raise ValueError(f"stage must be a name or an object with a name, not {value!r}")
+    unknown = sorted(set(value) - {each.name for each in fields(StageConfig)})
+    if unknown:
+        raise ValueError(f"stage has unknown field {', '.join(unknown)}: correct or remove it")
+    return replace(stages.get(value["name"], StageConfig(value["name"])), **value)

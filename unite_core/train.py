@@ -1,0 +1,365 @@
+"""Training of one stage: `train(TrainConfig)`, or `python -m unite_core.train CONFIG.json`.
+
+The output folder holds `train.json` (the configuration), `inputs.json` (hashes of what it started
+from), `checkpoint-N` (to go on from), `tensorboard`, `history.json` (what was logged),
+`skipped.json` (records left out, if any), `adapter` (the LoRA alone) and, once training is
+finished, `model`: the merged checkpoint that the next stage starts from. Each is whole or absent.
+"""
+
+# Shapes: B pairs in a batch, K hard negatives, N = 2 B + K items, D embedding size.
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import math
+import os
+import shutil
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.utils.data import DataLoader
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers.integrations import TensorBoardCallback
+from transformers.trainer_utils import get_last_checkpoint, rotate_checkpoints
+
+from .batches import BadMedium, PairCollator, PairDataset, PairSampler, check_bad_share
+from .config import StageConfig, TrainConfig, read_config, write_config
+from .embedder import UniteEmbedder
+from .jsonfile import read_json, write_json
+from .loss import in_batch_accuracy, info_nce, mamcl, surviving_share
+from .modality import Modality
+
+__all__ = ["UniteTrainer", "stage_loss", "train"]
+
+_WEIGHTS = "trained.safetensors"
+_NO_EFFECT = ("output", "save_total_limit", "cache_mib", "workers")  # on the trained weights
+
+
+def train(config: TrainConfig) -> Path:
+    """Train one stage; returns the folder of the merged checkpoint.
+
+    Goes on from the last checkpoint in `config.output`; does nothing if the run is finished.
+    A run in the same folder with another configuration or other inputs is refused.
+    """
+    _refuse_processes()
+    _claim(config)
+    output, finished = Path(config.output), Path(config.output, "model")
+    if finished.is_dir():
+        return finished
+    trainer = UniteTrainer.from_config(config)
+    trainer.train(resume_from_checkpoint=get_last_checkpoint(output))
+    write_json(output / "history.json", trainer.state.log_history)
+    embedder = trainer.model.embedder
+    if not config.stage.train_vision:  # else the LoRA alone would not be what was trained
+        embedder.save_lora(output / "adapter")
+    embedder.merge_lora()
+    partial = output / "model.partial"
+    embedder.save(partial)
+    partial.replace(finished)
+    return finished
+
+
+def stage_loss(stage: StageConfig, vectors: Tensor, labels: Mapping[str, Tensor]) -> Tensor:
+    """The stage's loss of one batch.
+
+    Args
+        vectors  [N, D]  unit vectors of queries, candidates and hard negatives, in this order
+        labels           `target_modality` and `candidate_ids` [B]; with hard negatives also
+                         `negative_modality` and `negative_ids` [K]
+    Returns a scalar in nats.
+    """
+    modality = labels["target_modality"]
+    query, candidate, negatives = vectors.split(_sizes(vectors, modality))
+    options = {
+        "temperature": stage.temperature,
+        "symmetric": stage.symmetric,
+        "candidate_ids": labels["candidate_ids"],
+    }
+    if len(negatives):
+        options |= {"negatives": negatives, "negative_ids": labels["negative_ids"]}
+    if stage.loss == "info_nce":
+        return info_nce(query, candidate, **options)
+    negative_modality = labels.get("negative_modality")
+    return mamcl(query, candidate, modality, negative_modality=negative_modality, **options)
+
+
+class UniteTrainer(Trainer):
+    """transformers' Trainer on pairs: contrastive loss, small checkpoints, in-batch measures.
+
+    Args
+        embedder  with trainable weights (`attach_lora`); all others stay as they are
+        stage     what to train and how; its seed decides order and dropout
+        args      TrainingArguments; the batches themselves come from `sampler` and `collator`
+        dataset, sampler, collator  of `batches`
+        max_bad_share  of the records may have unreadable media before training stops
+    """
+
+    def __init__(self, embedder: UniteEmbedder, stage: StageConfig, args: TrainingArguments,
+                 dataset: PairDataset, sampler: PairSampler, collator: PairCollator,
+                 max_bad_share: float = 0.01):  # fmt: skip
+        super().__init__(
+            model=_PairModel(embedder), args=args, train_dataset=dataset, data_collator=collator,
+            callbacks=[_Progress(), _TensorBoard()],
+        )  # fmt: skip
+        self.remove_callback(PrinterCallback)
+        self.stage, self.sampler, self.max_bad_share = stage, sampler, max_bad_share
+        self._skipped = Path(args.output_dir, "skipped.json")
+        self._bad = _known_bad(self._skipped, dataset.bad)
+        self._report_bad([])
+        self._measures: dict[str, list[float]] = defaultdict(list)
+
+    @classmethod
+    def from_config(cls, config: TrainConfig) -> UniteTrainer:
+        """Everything that `train` needs, from the model and the records on."""
+        stage = config.stage
+        dataset = PairDataset(config.data, config.media_root)
+        sampler = _sampler(config, dataset)
+        embedder = UniteEmbedder.load(config.model)
+        embedder.attach_lora(stage.lora_rank, stage.lora_alpha, stage.lora_dropout, stage.seed)
+        if stage.train_vision:
+            embedder.base.visual.requires_grad_(True)
+        cache = config.cache_mib // max(1, config.workers)
+        collator = PairCollator(embedder.processor, config.media_root, config.forward_items, cache)
+        return cls(embedder, stage, _arguments(config, sampler), dataset, sampler, collator,
+                   config.max_bad_share)  # fmt: skip
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        vectors = model(inputs["groups"], inputs["order"])
+        self._measure(vectors.detach(), inputs)
+        if inputs["bad"]:
+            self._report_bad(inputs["bad"])
+        loss = stage_loss(self.stage, vectors, inputs)
+        return (loss, vectors) if return_outputs else loss
+
+    def get_train_dataloader(self) -> DataLoader:
+        return DataLoader(
+            self.train_dataset,
+            batch_sampler=self.sampler,
+            collate_fn=self.data_collator,
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.device.type == "cuda",
+            generator=torch.Generator().manual_seed(self.stage.seed),  # not the global one
+        )
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if not math.isfinite(logs.get("loss", 0.0)):
+            raise FloatingPointError(
+                f"the loss is {logs['loss']} at step {self.state.global_step}: lower the learning "
+                "rate, or raise the temperature; the last checkpoint is from before"
+            )
+        if "loss" in logs:
+            logs |= {name: sum(each) / len(each) for name, each in self._measures.items()}
+            self._measures.clear()
+        seen = self.state.global_step * self.sampler.batch_size
+        self.state.epoch = seen / self.sampler.epoch_size
+        super().log(logs, start_time)
+
+    def _measure(self, vectors: Tensor, labels: Mapping[str, Tensor]) -> None:
+        """In-batch accuracy by target modality and the share of surviving pairs of this step."""
+        modality, ids = labels["target_modality"], labels["candidate_ids"]
+        query, candidate, _ = vectors.split(_sizes(vectors, modality))
+        for code, share in in_batch_accuracy(query, candidate, modality, ids).items():
+            self._measures[f"accuracy/{Modality(code).label}"].append(share)
+        self._measures["surviving_share"].append(surviving_share(modality))
+
+    def _report_bad(self, bad: Sequence[BadMedium]) -> None:
+        """Add to the records left out, save the list, stop if they are too many."""
+        self._bad |= {one.where: one for one in bad}
+        if self._bad:
+            write_json(self._skipped, [one._asdict() for one in self._bad.values()])
+        total = len(self.train_dataset) + len(self.train_dataset.bad)
+        check_bad_share(list(self._bad.values()), total, self.max_bad_share)
+
+    def _get_output_dir(self, trial) -> str:
+        """Where `_save_checkpoint` writes before the checkpoint is whole."""
+        return str(Path(self.args.output_dir, "checkpoint.partial"))
+
+    def _save_checkpoint(self, model, trial) -> None:
+        partial = Path(self._get_output_dir(trial))
+        shutil.rmtree(partial, ignore_errors=True)
+        super()._save_checkpoint(model, trial)
+        for checkpoint in partial.iterdir():
+            checkpoint.replace(Path(self.args.output_dir, checkpoint.name))
+        partial.rmdir()
+        rotate_checkpoints(self.args.output_dir, save_total_limit=self.args.save_total_limit)
+
+    def _save(self, output_dir: str | None = None, state_dict=None) -> None:
+        folder = Path(output_dir or self.args.output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(_trained(self.model), folder / _WEIGHTS)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
+        weights = load_file(Path(resume_from_checkpoint, _WEIGHTS))
+        trained = _trained(model or self.model)
+        if weights.keys() != trained.keys():
+            raise ValueError(
+                f"{resume_from_checkpoint}: its weights are not those that this stage trains; "
+                "remove the checkpoint or choose another output folder"
+            )
+        for name, value in trained.items():
+            value.copy_(weights[name])
+
+
+class _PairModel(torch.nn.Module):
+    """One forward call per step, as wrappers for several processes want it."""
+
+    def __init__(self, embedder: UniteEmbedder):
+        super().__init__()
+        self.embedder = embedder
+
+    def forward(self, groups: Sequence[Mapping[str, Tensor]], order: Tensor) -> Tensor:
+        """The collator's groups -> [N, D] unit vectors of queries, candidates, negatives."""
+        return torch.cat([self.embedder(**group) for group in groups])[order]
+
+
+class _Progress(TrainerCallback):
+    """A bar of plain text that looks the same in a terminal and in a notebook."""
+
+    def on_train_begin(self, args, state, control, **_):
+        from tqdm import tqdm
+
+        self.bar = tqdm(
+            total=state.max_steps, initial=state.global_step, desc="train", mininterval=1.0
+        )
+
+    def on_step_end(self, args, state, control, **_):
+        self.bar.update(state.global_step - self.bar.n)
+        # What was measured since the last log is not in a checkpoint: log before saving.
+        control.should_log |= control.should_save
+
+    def on_log(self, args, state, control, logs=None, **_):
+        if "loss" in logs:
+            self.bar.set_postfix(loss=f"{logs['loss']:.3f}", refresh=False)
+
+    def on_train_end(self, args, state, control, **_):
+        self.bar.close()
+
+
+class _TensorBoard(TensorBoardCallback):
+    """Event files in one folder; what a killed run logged after its last checkpoint is purged."""
+
+    def on_train_begin(self, args, state, control, **_):
+        from torch.utils.tensorboard import SummaryWriter
+
+        folder = str(Path(args.output_dir, "tensorboard"))
+        self.tb_writer = SummaryWriter(folder, purge_step=state.global_step + 1)
+
+
+def _sampler(config: TrainConfig, dataset: PairDataset) -> PairSampler:
+    stage = config.stage
+    sampler = PairSampler(dataset, stage.batch_size, 0, config.weights, stage.seed)
+    steps = int(stage.epochs * sampler.epoch_size / stage.batch_size)
+    sampler.steps = stage.max_steps if stage.max_steps > 0 else steps
+    if sampler.steps < 1:
+        raise ValueError(
+            f"{stage.epochs} epochs of {sampler.epoch_size} pairs make no batch of "
+            f"{stage.batch_size}: lower batch_size, or raise epochs or max_steps"
+        )
+    return sampler
+
+
+def _arguments(config: TrainConfig, sampler: PairSampler) -> TrainingArguments:
+    stage = config.stage
+    arguments = TrainingArguments(
+        output_dir=config.output,
+        max_steps=sampler.steps,
+        per_device_train_batch_size=stage.batch_size,
+        learning_rate=stage.learning_rate,
+        weight_decay=stage.weight_decay,
+        lr_scheduler_type="cosine",
+        warmup_steps=stage.warmup_ratio,  # below 1 it is a share of all steps
+        seed=stage.seed,
+        logging_steps=config.logging_steps,
+        logging_first_step=True,
+        logging_nan_inf_filter=False,  # it would hide a loss that is not finite
+        save_steps=stage.save_steps,
+        save_total_limit=config.save_total_limit,
+        dataloader_num_workers=config.workers,
+        remove_unused_columns=False,
+        disable_tqdm=True,  # `_Progress` is the bar
+        report_to="none",  # the TensorBoard callback is added with its folder
+        use_cpu=not torch.cuda.is_available(),
+    )
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # no DataParallel: it would split the negatives
+    return arguments
+
+
+def _trained(model: torch.nn.Module) -> dict[str, Tensor]:
+    return {
+        name: weight.detach() for name, weight in model.named_parameters() if weight.requires_grad
+    }
+
+
+def _sizes(vectors: Tensor, target_modality: Tensor) -> list[int]:
+    pairs = len(target_modality)
+    return [pairs, pairs, len(vectors) - 2 * pairs]
+
+
+def _known_bad(path: Path, found: Sequence[BadMedium]) -> dict[str, BadMedium]:
+    rows = read_json(path) if path.is_file() else []
+    return {one.where: one for one in (*(BadMedium(**row) for row in rows), *found)}
+
+
+def _refuse_processes() -> None:
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise RuntimeError(
+            f"WORLD_SIZE is {os.environ['WORLD_SIZE']}: training runs in one process so far, and "
+            "several would each train on their own negatives. Start it without torchrun"
+        )
+
+
+def _claim(config: TrainConfig) -> None:
+    """Write down configuration and inputs in the output folder, or compare with what is there."""
+    output = Path(config.output)
+    inputs = {str(path): _hash(path) for path in (config.model, *config.data)}
+    if not (output / "train.json").is_file():
+        write_json(output / "inputs.json", inputs)
+        write_config(config, output / "train.json")
+        return
+    before = asdict(read_config(TrainConfig, output / "train.json"))
+    changes = _differences(before, asdict(config)) + _differences(
+        read_json(output / "inputs.json"), inputs
+    )
+    if changes:
+        raise ValueError(
+            f"{output} holds a run with another configuration: {'; '.join(changes)}. Choose "
+            "another output, remove that folder to start afresh, or go back to its configuration"
+        )
+
+
+def _differences(before: Mapping, now: Mapping, prefix: str = "") -> list[str]:
+    lines = []
+    for name in sorted({*before, *now} - set(_NO_EFFECT)):
+        old, new = before.get(name), now.get(name)
+        if isinstance(old, dict) and isinstance(new, dict):
+            lines += _differences(old, new, f"{prefix}{name}.")
+        elif old != new:
+            lines.append(f"{prefix}{name} was {old!r}, now {new!r}")
+    return lines
+
+
+def _hash(path: str | Path) -> str:
+    """Of a file of records, or of the weights in a model's folder; "" for a name on the hub."""
+    path = Path(path)
+    files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
+    digest = hashlib.sha256()
+    for file in filter(Path.is_file, files):
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()[:16] if any(file.is_file() for file in files) else ""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="unite_core.train", description=__doc__.split("\n")[0])
+    parser.add_argument("config", help="JSON file with the fields of TrainConfig")
+    print(train(read_config(TrainConfig, parser.parse_args().config)))
+
+
+if __name__ == "__main__":
+    main()
