@@ -27,7 +27,7 @@ HELD_OUT_SHAPES = ("hexagon", "crescent")
 COLOURS = {
     "red": (215, 38, 38), "orange": (245, 140, 20), "yellow": (240, 220, 40),
     "green": (40, 150, 60), "blue": (35, 90, 200), "purple": (130, 50, 160),
-    "pink": (245, 130, 180), "brown": (120, 75, 40),
+    "pink": (245, 130, 180), "brown": (150, 95, 50),
 }  # fmt: skip
 BACKGROUNDS = {"white": (255, 255, 255), "grey": (150, 150, 150), "black": (0, 0, 0)}
 SIZES = {"small": 0.13, "medium": 0.2, "large": 0.28}  # radius as a share of the image

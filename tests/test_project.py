@@ -1,0 +1,195 @@
+"""What is declared agrees with itself: packages, pins, conda's front door, commands."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+
+import nbformat
+import pytest
+import yaml
+from nbformat.v4 import new_code_cell, new_notebook
+
+from unite_core.notebook_files import parameter_names
+from unite_core.runs import project_root
+
+ROOT = project_root()
+CARD = {
+    "torch", "transformers", "peft", "jupyterlab", "ipywidgets", "matplotlib", "umap-learn",
+    "papermill", "nbval",
+}  # fmt: skip
+TARGETS = {"run", "test", "lab", "notebooks", "figures", "lint", "clean"}
+
+
+def canonical(requirement):
+    """`"Umap_Learn>=0.5"` to `"umap-learn"`."""
+    return re.sub(r"[-_.]+", "-", re.match(r"[A-Za-z0-9._-]+", requirement)[0]).lower()
+
+
+@pytest.fixture(scope="module")
+def project():
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+@pytest.fixture(scope="module")
+def pins():
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").split()
+    return {canonical(line): line.split("==")[1] for line in lines}
+
+
+def direct(project):
+    """Every requirement of the package and of all its extras, but itself."""
+    groups = [project["dependencies"], *project["optional-dependencies"].values()]
+    return [line for group in groups for line in group if canonical(line) != project["name"]]
+
+
+def test_every_direct_dependency_is_pinned_at_or_above_its_floor(project, pins):
+    for requirement in direct(project):
+        pinned = pins[canonical(requirement)]
+        floor = re.search(r">=([0-9.]+)", requirement)
+        assert floor, f"{requirement} states no lowest version"
+        assert numbers(pinned) >= numbers(floor[1]), requirement
+
+
+def numbers(version):
+    return [int(part) for part in re.findall(r"\d+", version)]
+
+
+def test_constraints_are_names_and_exact_versions():
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][0-9A-Za-z.]*", line) for line in lines)
+    names = [canonical(line) for line in lines]
+    assert len(set(names)) == len(names) > 100
+    assert not {"pip", "setuptools", "unite-workbook"} & set(names)
+
+
+def test_the_design_card_s_packages_are_there(project, pins):
+    everything = {canonical(requirement) for requirement in direct(project)}
+    assert set(pins) >= CARD
+    assert everything >= CARD
+    extras = project["optional-dependencies"]
+    groups = re.findall(r"\[(.+)\]", extras["all"][0])[0].split(",")
+    assert set(groups) == set(extras) - {"all", "node"}
+
+
+def test_conda_installs_the_same(project):
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+    *conda, pip = environment["dependencies"]
+    assert environment["name"] == project["name"]
+    assert pip == {"pip": ["-c constraints.txt", "-e .[all]"]}
+    python = next(line.split("=")[1] for line in conda if line.startswith("python="))
+    assert numbers(python) == numbers(project["requires-python"])
+
+
+def test_no_file_names_a_registry():
+    hosts = re.compile(r"(pypi|npmjs|pythonhosted|anaconda|download\.pytorch)\.(org|com)")
+    files = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout.split()  # fmt: skip
+    texts = [f for f in files if f.endswith((".py", ".md", ".toml", ".txt", ".yml", ".ipynb"))]
+    texts += ["Makefile", "Snakefile", ".ci/run"]
+    assert len(texts) > 20
+    for name in texts:
+        found = hosts.search((ROOT / name).read_text(encoding="utf-8"))
+        assert not found, f"{name} names {found}"
+
+
+def test_make_has_its_targets():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE)) == TARGETS
+    assert set(re.search(r"^\.PHONY:(.*)", makefile, re.MULTILINE)[1].split()) == TARGETS
+    for target in TARGETS:
+        command = ["make", "--dry-run", target]
+        planned = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+        assert planned.stdout.strip()
+
+
+def test_continuous_integration_runs_the_tests():
+    script = ROOT / ".ci" / "run"
+    assert os.access(script, os.X_OK)
+    assert "make test" in script.read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def workbook(tmp_path):
+    """A workbook of stand-in notebooks with the real Snakefile, and the command that runs it."""
+    (tmp_path / "Snakefile").write_text((ROOT / "Snakefile").read_text(encoding="utf-8"))
+    (tmp_path / "data" / "shapes").mkdir(parents=True)
+    (tmp_path / "data" / "shapes" / "manifest.json").write_text("{}")
+    for name in ("00_tour", "04_stage_1", "05_stage_2", "06_evaluation"):
+        write_stand_in(tmp_path / "notebooks" / f"{name}.ipynb")
+    command = [sys.executable, "-m", "snakemake", "--cores", "2", "--rerun-incomplete"]
+    environment = os.environ | {"UNITE_RUNS": str(tmp_path / "runs")}
+    return tmp_path, [*command, "--config", "corpus=shapes"], {"cwd": tmp_path, "env": environment}
+
+
+def write_stand_in(path):
+    """Counts how often it was started, and waits in stage 1 until it is let go."""
+    names = ("corpus", "data_root", "start", "stage_1", "stage_2", "output")
+    parameters = [f'{name}: str = ""  # a text' for name in names] + [
+        "seed: int = 0",
+        "steps: int = 0",
+    ]
+    body = f"""
+import time
+from pathlib import Path
+from unite_core import runs
+run = runs.open_run("{path.stem}", globals())
+checkpoint = run.folder / "checkpoint"
+checkpoint.write_text(checkpoint.read_text() + "x" if checkpoint.exists() else "x")
+while "{path.stem}" == "04_stage_1" and not Path("go").exists():
+    time.sleep(0.1)
+run.save({{"starts": len(checkpoint.read_text())}})"""
+    cells = [new_code_cell("\n".join(parameters), metadata={"tags": ["parameters"]})]
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    notebook = new_notebook(cells=[*cells, new_code_cell(body)], metadata={"kernelspec": kernel})
+    path.parent.mkdir(exist_ok=True)
+    nbformat.write(notebook, path)
+
+
+@pytest.mark.slow
+def test_a_killed_workbook_goes_on_where_it_was(workbook):
+    folder, command, where = workbook
+    runs = folder / "runs" / "shapes"
+    killed = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL, **where)
+    try:
+        wait_for(runs / "stage1" / "checkpoint")
+    finally:
+        os.killpg(killed.pid, signal.SIGKILL)
+        killed.wait()
+    assert not (runs / "stage1" / "results.json").exists()
+    (folder / "notebooks" / "go").touch()
+    subprocess.run([*command, "--unlock"], check=True, capture_output=True, **where)
+    subprocess.run(command, check=True, capture_output=True, **where)
+    assert json.loads((runs / "stage1" / "results.json").read_text()) == {"starts": 2}
+    for stage in ("stage2", "evaluation", "tour"):
+        assert json.loads((runs / stage / "results.json").read_text())["starts"] <= 2
+    finished = (runs / "stage1" / "run.json").read_text()
+    again = subprocess.run(command, check=True, capture_output=True, text=True, **where)
+    assert "Nothing to be done" in again.stdout + again.stderr
+    assert (runs / "stage1" / "run.json").read_text() == finished
+
+
+def wait_for(file, seconds=60):
+    end = time.monotonic() + seconds
+    while not file.exists():
+        assert time.monotonic() < end, f"{file} did not appear"
+        time.sleep(0.1)
+
+
+@pytest.mark.slow
+def test_the_workbook_passes_parameters_that_its_notebooks_have(workbook):
+    _, command, where = workbook
+    plan = [*command, "--dry-run", "--printshellcmds"]
+    planned = subprocess.run(plan, capture_output=True, text=True, check=True, **where).stdout
+    commands = re.findall(r"unite_core\.runs run (notebooks/\S+) (.*)", planned)
+    assert len(commands) == 4
+    if not (ROOT / "notebooks").is_dir():
+        pytest.skip("no notebook is stored yet")
+    for notebook, given in commands:
+        assert set(re.findall(r"-p (\w+)", given)) <= set(parameter_names(ROOT / notebook))
