@@ -21,7 +21,7 @@ export HF_HUB_DISABLE_TELEMETRY = 1
 .DEFAULT_GOAL := run
 
 run: $(READY)
-	@$(BIN)/snakemake --unlock --quiet all >/dev/null 2>&1 || true
+	@$(BIN)/snakemake --unlock --config corpus=$(CORPUS) >/dev/null 2>&1 || true
 	$(BIN)/snakemake --cores $(CORES) --rerun-incomplete --config corpus=$(CORPUS)
 	@cat $(RUNS)/evaluation/table.txt
 
@@ -51,5 +51,5 @@ $(READY): pyproject.toml constraints.txt
 	  { echo "$(PYTHON) is missing or older than 3.11: make PYTHON=/path/to/python3.11"; exit 1; }
 	@echo "Installing into .venv (some minutes the first time)"
 	@test -x $(BIN)/pip || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install -c constraints.txt -e ".[all$(NODE)]"
+	$(BIN)/python -m pip install --no-compile -c constraints.txt -e ".[all$(NODE)]"
 	@touch $@
