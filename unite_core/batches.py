@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,7 +45,8 @@ class Pair(NamedTuple):
     where: str  # how errors name it: "stage1.jsonl, record 7"
 
 
-class BadMedium(NamedTuple):
+@dataclass(frozen=True)
+class BadMedium:
     """A record that was left out because a medium of it cannot be read."""
 
     where: str

@@ -172,7 +172,7 @@ class UniteTrainer(Trainer):
         """Add to the records left out, save the list, stop if they are too many."""
         self._bad |= {one.where: one for one in bad}
         if self._bad:
-            write_json(self._skipped, [one._asdict() for one in self._bad.values()])
+            write_json(self._skipped, [asdict(one) for one in self._bad.values()])
         total = len(self.train_dataset) + len(self.train_dataset.bad)
         check_bad_share(list(self._bad.values()), total, self.max_bad_share)
 
