@@ -1,4 +1,4 @@
-"""Fetching by name, version and hash: verified, resumable, offline afterwards, clear when it fails."""
+"""Fetching by name, version and hash: verified, resumed, then offline, clear when it fails."""
 
 import base64
 import hashlib

@@ -93,5 +93,6 @@ def test_videos_as_files_frames_and_several():
     assert videos_of({"video": [frames]}) == [frames]
     assert videos_of({"video": [frames, "b.mp4"]}) == [frames, "b.mp4"]
     assert videos_of({"video": [PICTURE, PICTURE]}) == [[PICTURE, PICTURE]]
-    assert images_of({"image": PICTURE}) == [PICTURE]
+    assert videos_of({"video": ["0.png"]}) == [["0.png"]]  # a still alone is a one-frame video
+    assert images_of({"image": PICTURE}) == images_of({"image": [PICTURE]}) == [PICTURE]
     assert images_of({"text": "a"}) == videos_of({"text": "a"}) == []

@@ -147,7 +147,7 @@ class GenerativeCollator:
 
 def pretrain(records: Sequence[Mapping], root: str | Path, output: str | Path, steps: int,
              batch_size: int = 64, learning_rate: float = 1e-3, seed: int = 0,
-             bf16: bool = False) -> Path:  # fmt: skip
+             bf16: bool = False, save_steps: int = 200) -> Path:  # fmt: skip
     """Train a new unite-tiny to write the texts of `records`; resumes; returns its folder.
 
     Saves bfloat16 weights, tokenizer, processor settings, `unite.json` and `pretraining.json`
@@ -169,7 +169,7 @@ def pretrain(records: Sequence[Mapping], root: str | Path, output: str | Path, s
         output_dir=str(output / "checkpoints"), max_steps=steps, seed=seed, bf16=bf16,
         per_device_train_batch_size=batch_size, learning_rate=learning_rate,
         lr_scheduler_type="cosine", warmup_steps=steps // 30 + 1, weight_decay=0.01,
-        adam_beta2=0.98, save_steps=200, save_total_limit=1, logging_steps=20, report_to=[],
+        adam_beta2=0.98, save_steps=save_steps, save_total_limit=1, logging_steps=20, report_to=[],
         remove_unused_columns=False, use_cpu=not torch.cuda.is_available(),
         dataloader_pin_memory=False,
     )  # fmt: skip

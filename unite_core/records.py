@@ -17,17 +17,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from .modality import KEYS, Modality, modality_of, parse_modality
+from .prompts import IMAGE_PLACEHOLDER, VIDEO_PLACEHOLDER, ItemError, images_of, videos_of
 
 __all__ = [
-    "IMAGE_PLACEHOLDER", "VIDEO_PLACEHOLDER", "RecordError", "content_id", "images_of",
-    "iter_records", "read_records", "target_modality", "validate_item", "validate_record",
-    "videos_of", "write_records",
+    "RecordError", "content_id", "iter_records", "read_records", "target_modality",
+    "validate_item", "validate_record", "write_records",
 ]  # fmt: skip
 
-IMAGE_PLACEHOLDER = "<|IMAGE|>"
-VIDEO_PLACEHOLDER = "<|VIDEO|>"
 FIELDS = ("query", "candidate", "negative", "target_modal", "task", "source")
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://|data:", re.IGNORECASE)
 _DRIVE = re.compile(r"[a-z]:[\\/]", re.IGNORECASE)
@@ -115,9 +112,10 @@ def validate_item(item, where="item", media_root=None, check_media=False) -> Non
     if item.get("text") is not None:
         _validate_text(item["text"], f"{where}.text")
     for kind, split in (("image", images_of), ("video", videos_of)):
-        media = split(item)
-        if item.get(kind) is not None and not media:
-            raise RecordError(f"{where}.{kind}: empty list; leave the field out without {kind}s")
+        try:
+            media = split(item)
+        except ItemError as error:
+            raise RecordError(f"{where}.{kind}: {error}") from None
         for medium in media:
             _validate_media(medium, f"{where}.{kind}", media_root, check_media, kind == "video")
         _check_placeholders(item, kind, len(media), where)
@@ -142,30 +140,6 @@ def target_modality(record: Mapping, where="record") -> Modality:
             f"correct one of them or leave target_modal out"
         )
     return stated
-
-
-def images_of(item: Mapping) -> list:
-    """The images of an item as a list, each a path or an image in memory; [] without images."""
-    value = item.get("image")
-    if value is None:
-        return []
-    return list(value) if isinstance(value, list | tuple) else [value]
-
-
-def videos_of(item: Mapping) -> list:
-    """The videos of an item as a list, each a file's path, an array [T, H, W, 3] or frames.
-
-    A flat list is one video if it holds images in memory, or several paths that all have image
-    suffixes; otherwise it is a list of videos, so `["clip.webp"]` is one animated file.
-    """
-    value = item.get("video")
-    if value is None:
-        return []
-    if not isinstance(value, list | tuple):
-        return [value]
-    in_memory = bool(value) and all(_is_in_memory(frame) for frame in value)
-    frames = len(value) > 1 and all(_is_image_path(frame) for frame in value)
-    return [list(value)] if in_memory or frames else list(value)
 
 
 def content_id(item: Mapping) -> str:
@@ -366,12 +340,6 @@ def _validate_file(path: Path, where) -> None:
 def _is_in_memory(value) -> bool:
     """Whether a value is a PIL image or an array, told without importing either library."""
     return hasattr(value, "tobytes") and (hasattr(value, "mode") or hasattr(value, "dtype"))
-
-
-def _is_image_path(value) -> bool:
-    return isinstance(value, str | os.PathLike) and (
-        os.fspath(value).lower().endswith(IMAGE_SUFFIXES)
-    )
 
 
 def _fingerprint(medium):

@@ -13,8 +13,15 @@ from collections.abc import Callable, Iterable
 from .catalogue import HELD_OUT_STYLE, Emoji, split_of
 from .corpus import Corpus
 from .pairs import (
-    SENTENCES, STYLE_NAMES, captioned, coarse, edit_text, gender_variants, question_and_answers,
-    tagged, tone_variants,
+    SENTENCES,
+    STYLE_NAMES,
+    captioned,
+    coarse,
+    edit_text,
+    gender_variants,
+    question_and_answers,
+    tagged,
+    tone_variants,
 )  # fmt: skip
 
 __all__ = ["SPLITS", "retrieval_tasks"]

@@ -1,0 +1,132 @@
+"""Generative pretraining: examples, labels on answers only, order, a real small run."""
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from unite_core.config import read_config
+from unite_core.embedder import UniteEmbedder
+from unite_core.pretrain import (
+    IGNORED,
+    Example,
+    GenerativeCollator,
+    augment,
+    batches_of_a_kind,
+    generative_examples,
+    pretrain,
+)
+from unite_core.tiny import EMBED_CONFIG, SPECIAL_TOKENS, train_tokenizer
+
+RECORDS = [
+    {"query": {"text": "a red square"}, "candidate": {"image": "red.png"}},
+    {"query": {"image": "blue.png"}, "candidate": {"text": "a blue square"}},
+    {"query": {"text": "rot"}, "candidate": {"text": "red"}},
+    {"query": {"image": "red.png"}, "candidate": {"image": "blue.png"}},
+    {
+        "query": {"text": "<|IMAGE|>\nWhich colour?", "image": "blue.png"},
+        "candidate": {"text": "blue"},
+    },
+    {"query": {"video": ["red.png", "blue.png"]}, "candidate": {"text": "red turns blue"}},
+]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("media")
+    for name, colour in (("red", (200, 0, 0)), ("blue", (0, 0, 200))):
+        Image.new("RGB", (112, 112), colour).save(folder / f"{name}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    texts = ["Summary above sentence in one word: a red blue square turns rot Which colour?"] * 9
+    return train_tokenizer(texts, tmp_path_factory.mktemp("tokenizer"), vocab_size=400)
+
+
+def test_records_are_read_towards_their_text():
+    examples = generative_examples(RECORDS + RECORDS)
+    assert [e.answer for e in examples] == [
+        "a red square", "a blue square", "red", "blue", "red turns blue",
+    ]  # fmt: skip
+    assert examples[0].item == {"image": "red.png"}
+
+
+def test_tokenizer_keeps_every_byte_and_every_special_token(tokenizer):
+    text = "naïve 手 🙂\n<|im_start|>x"
+    ids = tokenizer(text)["input_ids"]
+    assert tokenizer.decode(ids) == text
+    assert all(len(tokenizer(token)["input_ids"]) == 1 for token in SPECIAL_TOKENS)
+
+
+def test_labels_are_on_the_answer_only(root, tokenizer):
+    collator = GenerativeCollator(generative_examples(RECORDS), root, tokenizer, seed=0)
+    batch = collator([1, 2, 3, 4])
+    answers = [tokenizer.decode(row[row != IGNORED]) for row in batch["labels"]]
+    assert answers == [
+        f"{said}<|im_end|>\n<|endoftext|>"
+        for said in ("a blue square", "red", "blue", "red turns blue")
+    ]
+    pads = batch["input_ids"] == tokenizer.convert_tokens_to_ids("<|image_pad|>")
+    assert pads.sum(1).tolist() == [16, 0, 16, 0]
+    assert batch["pixel_values"].shape == (2 * 64, 1176)
+    assert batch["video_grid_thw"].tolist() == [[1, 8, 8]]
+
+
+def test_the_same_examples_are_augmented_the_same_way(root, tokenizer):
+    examples = generative_examples(RECORDS)
+    first, again = (GenerativeCollator(examples, root, tokenizer, seed=3) for _ in range(2))
+    other = GenerativeCollator(examples, root, tokenizer, seed=4)
+    assert torch.equal(first([0, 1])["pixel_values"], again([0, 1])["pixel_values"])
+    assert not torch.equal(first([0, 1])["pixel_values"], other([0, 1])["pixel_values"])
+
+
+def test_augmentation_brings_in_white_and_moves_a_clips_frames_together():
+    frame = torch.zeros(1, 3, 56, 56)
+    clip = augment(frame.repeat(200, 2, 1, 1), torch.Generator().manual_seed(0))
+    assert torch.equal(clip[:, :3], clip[:, 3:])
+    assert clip.min() >= 0 and clip.max() <= 1
+    corners = clip[:, :3, 0, 0]
+    assert corners.max() > 0.8, "no draw brought white into a corner"
+
+
+def test_every_example_comes_once_per_epoch():
+    examples = [Example({"text": "x" * n}, "y") for n in range(64)]
+    order = batches_of_a_kind(examples, steps=16, batch_size=8, seed=0)
+    assert len(order) == 128 and sorted(order[:64]) != order[:64]
+    assert np.bincount(order, minlength=64).tolist() == [2] * 64
+
+
+def test_a_run_learns_saves_a_loadable_model_and_resumes_to_the_same(root, tmp_path, monkeypatch):
+    settings = {"steps": 4, "batch_size": 4, "learning_rate": 3e-3, "save_steps": 2}
+    whole = pretrain(RECORDS, root, tmp_path / "whole", **settings)
+    manifest = json.loads((whole / "pretraining.json").read_text())
+    assert manifest["media"] == ["blue.png", "red.png"]
+    assert manifest["settings"]["examples"] == 5
+    assert read_config(type(EMBED_CONFIG), whole / "unite.json") == EMBED_CONFIG
+    embedder = UniteEmbedder.load(whole)
+    vectors = embedder.embed([{"text": "red"}, {"image": "red.png"}], root, progress=False)
+    assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+
+    class Killed(Exception):
+        pass
+
+    calls = itertools.count()
+    collate = GenerativeCollator.__call__
+
+    def killed_at_the_fourth_batch(self, samples):
+        if next(calls) == 3:
+            raise Killed
+        return collate(self, samples)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(GenerativeCollator, "__call__", killed_at_the_fourth_batch)
+        pretrain(RECORDS, root, tmp_path / "resumed", **settings)
+    assert list((tmp_path / "resumed" / "checkpoints").glob("checkpoint-2"))
+    resumed = pretrain(RECORDS, root, tmp_path / "resumed", **settings)
+    again = UniteEmbedder.load(resumed).embed([{"image": "red.png"}], root, progress=False)
+    assert np.array_equal(again[0], vectors[1])
