@@ -25,7 +25,8 @@ from .media import MediaError
 from .modality import modality_of
 from .pixels import Layout
 from .processor import Encoded, Processor
-from .records import content_id, images_of, iter_records, target_modality, videos_of
+from .prompts import images_of, videos_of
+from .records import content_id, iter_records, target_modality
 
 __all__ = [
     "BadMedium", "BadMediaError", "Pair", "PairCollator", "PairDataset", "PairSampler",

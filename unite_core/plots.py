@@ -19,7 +19,7 @@ from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 
 from .media import load_image, load_video
 from .modality import Modality
-from .records import images_of, videos_of
+from .prompts import images_of, videos_of
 
 __all__ = [
     "modality_style", "plot_history", "plot_pools", "plot_retrieved", "plot_scores",
