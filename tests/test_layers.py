@@ -15,11 +15,11 @@ LAYERS = (
     {"prompts", "media", "pixels", "records", "loss", "scenes", "shapes", "packages"},
     {"embedder", "processor", "checkpoint", "batches", "retrieval", "emoji", "tiny"},
     {"train", "evaluate", "scores", "pretrain", "notebook_files"},
-    {"runs", "plots", "explore"},
+    {"runs", "plots", "plots_training", "workbook"},
 )
 LAYER = {module: number for number, modules in enumerate(LAYERS) for module in modules}
 DRAWING = {"matplotlib", "IPython", "ipywidgets"}
-DRAWERS = {"plots", "explore", "runs"}
+DRAWERS = {"plots", "plots_training", "runs"}
 LAZY = {
     "transformers",
     "peft",
@@ -30,7 +30,8 @@ LAZY = {
     "papermill",
     "accelerate",
 }
-EAGER_ALLOWED = {"plots", "explore", "train", "pretrain"}  # loaded by those who want just that
+# loaded by those who want just that
+EAGER_ALLOWED = {"plots", "plots_training", "train", "pretrain"}
 
 
 def sources():

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from unite_core.config import read_config
 from unite_core.embedder import UniteEmbedder
@@ -18,6 +19,7 @@ from unite_core.pretrain import (
     batches_of_a_kind,
     generative_examples,
     pretrain,
+    summary_examples,
 )
 from unite_core.tiny import EMBED_CONFIG, SPECIAL_TOKENS, train_tokenizer
 
@@ -106,7 +108,7 @@ def test_a_run_learns_saves_a_loadable_model_and_resumes_to_the_same(root, tmp_p
     whole = pretrain(RECORDS, root, tmp_path / "whole", **settings)
     manifest = json.loads((whole / "pretraining.json").read_text())
     assert manifest["media"] == ["blue.png", "red.png"]
-    assert manifest["settings"]["examples"] == 5
+    assert [phase["examples"] for phase in manifest["phases"]] == [5]
     assert read_config(type(EMBED_CONFIG), whole / "unite.json") == EMBED_CONFIG
     embedder = UniteEmbedder.load(whole)
     vectors = embedder.embed([{"text": "red"}, {"image": "red.png"}], root, progress=False)
@@ -130,3 +132,33 @@ def test_a_run_learns_saves_a_loadable_model_and_resumes_to_the_same(root, tmp_p
     resumed = pretrain(RECORDS, root, tmp_path / "resumed", **settings)
     again = UniteEmbedder.load(resumed).embed([{"image": "red.png"}], root, progress=False)
     assert np.array_equal(again[0], vectors[1])
+
+
+def test_the_second_phase_sums_up_every_answer_and_asks_no_questions():
+    examples = summary_examples(generative_examples(RECORDS))
+    assert [(sorted(e.item), e.answer) for e in examples] == [
+        (["image"], "a red square"), (["image"], "a blue square"), (["text"], "red"),
+        (["video"], "red turns blue"), (["text"], "a red square"), (["text"], "a blue square"),
+        (["text"], "red"), (["text"], "red turns blue"),
+    ]  # fmt: skip
+
+
+def test_an_answer_sees_the_item_through_the_pooled_token_only(root, tokenizer):
+    examples = generative_examples(RECORDS)[:1]
+    batch = GenerativeCollator(examples, root, tokenizer, 0, "summarize")([0])
+    ids, mask = batch["input_ids"][0], batch["attention_mask"][0, 0]
+    pooled = int((ids == tokenizer.convert_tokens_to_ids("<|endoftext|>")).nonzero()[0])
+    assert batch["labels"][0, pooled] == IGNORED and batch["labels"][0, pooled + 1] != IGNORED
+    assert mask[pooled, : pooled + 1].all() and not mask[pooled, pooled + 1 :].any()
+    assert not mask[pooled + 1 :, :pooled].any() and mask[pooled + 1 :, pooled].all()
+    assert torch.equal(mask[pooled:, pooled:], torch.ones_like(mask[pooled:, pooled:]).tril())
+
+
+def test_the_second_phase_goes_on_from_the_first(root, tmp_path):
+    first = pretrain(RECORDS, root, tmp_path / "describe", steps=1, batch_size=4)
+    second = pretrain(RECORDS, root, tmp_path / "summarize", steps=3, batch_size=4, start=first)
+    phases = json.loads((second / "pretraining.json").read_text())["phases"]
+    assert [phase["phase"] for phase in phases] == ["describe", "summarize"]
+    weights = [load_file(each / "model.safetensors") for each in (first, second)]
+    moved = [name for name in weights[0] if not torch.equal(weights[0][name], weights[1][name])]
+    assert any("visual" in name for name in moved) and any("layers" in name for name in moved)

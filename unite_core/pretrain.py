@@ -1,8 +1,12 @@
-"""Generative pretraining of unite-tiny: read an item, write its text.
+"""Generative pretraining of unite-tiny: read an item, write its text; in two phases.
 
 Any record with a text on one side is an example: the other side is the user's turn, the text is
 the assistant's. So what the backbone saw is exactly a list of training records, and the manifest
-saved beside the weights names every medium and text file it came from.
+saved beside the weights names every medium and the hash of every text.
+
+"describe": as usual, the answer is written with the item in view. "summarize": UNITE's prompt, and
+the answer sees nothing but the pooled token, so that this token has to hold what the answer needs.
+A large Qwen2-VL knows what "Summary above image in one word:" means; this teaches the small one.
 """
 
 from __future__ import annotations
@@ -11,7 +15,6 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +30,7 @@ from .tiny import EMBED_CONFIG, new_model, train_tokenizer
 
 __all__ = [
     "Example", "GenerativeCollator", "augment", "batches_of_a_kind", "generative_examples",
-    "pretrain",
+    "pretrain", "summary_examples", "summary_mask",
 ]  # fmt: skip
 
 IGNORED = -100  # the label that transformers' losses skip
@@ -59,6 +62,13 @@ def generative_examples(records: Iterable[Mapping]) -> list[Example]:
     return list(examples.values())
 
 
+def summary_examples(examples: Sequence[Example]) -> list[Example]:
+    """Examples without questions, and every answer once more as the text that it sums up."""
+    plain = [e for e in examples if Modality.TEXT not in modality_of(e.item) or len(e.item) == 1]
+    answers = dict.fromkeys(e.answer for e in plain)
+    return plain + [Example({"text": answer}, answer) for answer in answers]
+
+
 def augment(frames: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Turn, scale and shift each medium a little, and change its brightness.
 
@@ -84,10 +94,12 @@ class GenerativeCollator:
     the same pictures.
     """
 
-    def __init__(self, examples: Sequence[Example], root: str | Path, tokenizer, seed: int):
+    def __init__(self, examples: Sequence[Example], root: str | Path, tokenizer, seed: int,
+                 phase: str = "describe"):  # fmt: skip
         self.examples, self.root, self.tokenizer, self.seed = examples, root, tokenizer, seed
+        self.summarize = phase == "summarize"
         self.layout = Layout()
-        self.frames = lru_cache(maxsize=None)(self._frames)  # small media: decoded once
+        self.decoded: dict[str, np.ndarray] = {}  # small media: decoded once
 
     def __call__(self, samples: Sequence[int]) -> dict[str, torch.Tensor]:
         generator = torch.Generator().manual_seed(hash((self.seed, *samples)))
@@ -97,7 +109,7 @@ class GenerativeCollator:
         for kind, read in (("image", images_of), ("video", videos_of)):
             found = [(row, read(e.item)[0]) for row, e in enumerate(examples) if read(e.item)]
             if found:
-                media = torch.from_numpy(np.stack([self.frames(kind, path) for _, path in found]))
+                media = torch.from_numpy(np.stack([self._frames(kind, path) for _, path in found]))
                 patches, grids = self._patches(media, generator)
                 suffix = "" if kind == "image" else "_videos"
                 batch |= {f"pixel_values{suffix}": patches, f"{kind}_grid_thw": grids}
@@ -105,15 +117,18 @@ class GenerativeCollator:
                 counts |= {row: tokens for row, _ in found}
         return batch | self._text(examples, counts)
 
-    def _frames(self, kind: str, path: str) -> np.ndarray:
+    def _frames(self, kind: str, source: str | list[str]) -> np.ndarray:
         """[T, 3, H, W] uint8."""
-        c = EMBED_CONFIG
-        frames = (
-            [load_image(path, self.root)]
-            if kind == "image"
-            else load_video(path, self.root, c.fps, c.min_frames, c.max_frames)
-        )
-        return np.stack([np.asarray(frame) for frame in frames]).transpose(0, 3, 1, 2)
+        c, key = EMBED_CONFIG, repr(source)
+        if key not in self.decoded:
+            frames = (
+                [load_image(source, self.root)]
+                if kind == "image"
+                else load_video(source, self.root, c.fps, c.min_frames, c.max_frames)
+            )
+            pixels = np.stack([np.asarray(frame) for frame in frames])
+            self.decoded[key] = pixels.transpose(0, 3, 1, 2)
+        return self.decoded[key]
 
     def _patches(self, media: torch.Tensor, generator: torch.Generator):
         """[B, T, 3, H, W] uint8 -> augmented patches of all media, and their grids."""
@@ -126,45 +141,86 @@ class GenerativeCollator:
         return torch.cat(patches), torch.tensor(grids)
 
     def _text(self, examples: Sequence[Example], counts: Mapping[int, int]):
-        ids, labels = [], []
+        ids, labels, starts = [], [], []
         for row, example in enumerate(examples):
-            prompt = build_prompt(example.item, "raw").removesuffix("<|endoftext|>")
+            prompt = build_prompt(example.item, "unite" if self.summarize else "raw")
+            ending = "" if self.summarize else "<|endoftext|>"
+            prompt = prompt.removesuffix(ending)
             for pad in ("<|image_pad|>", "<|video_pad|>"):
                 prompt = prompt.replace(pad, pad * counts.get(row, 0))
             asked = self.tokenizer(prompt)["input_ids"]
-            said = self.tokenizer(f"{example.answer}<|im_end|>\n<|endoftext|>")["input_ids"]
+            said = self.tokenizer(f"{example.answer}<|im_end|>\n{ending}")["input_ids"]
             ids.append(torch.tensor(asked + said))
             labels.append(torch.tensor([IGNORED] * len(asked) + said))
+            starts.append(len(asked))
         pad = torch.nn.utils.rnn.pad_sequence
         input_ids = pad(ids, batch_first=True, padding_value=self.tokenizer.pad_token_id)
         positions = torch.arange(input_ids.shape[1])[None, None]  # sequential, as UNITE's
-        return {
+        batch = {
             "input_ids": input_ids,
             "labels": pad(labels, batch_first=True, padding_value=IGNORED),
             "position_ids": positions.expand(3, *input_ids.shape),
         }
+        if self.summarize:
+            batch["attention_mask"] = summary_mask(torch.tensor(starts), input_ids.shape[1])
+        return batch
+
+
+def summary_mask(starts: torch.Tensor, width: int) -> torch.Tensor:
+    """Who may look at whom, [B, 1, T, T] booleans: causal, and answers see no item.
+
+    `starts` [B] is where each answer begins; the token before it is the pooled one.
+    """
+    steps = torch.arange(width)
+    causal = steps[:, None] >= steps
+    starts = starts[:, None, None]
+    hidden = (steps[:, None] >= starts) & (steps < starts - 1)  # [B, T, T]
+    return (causal & ~hidden)[:, None]
 
 
 def pretrain(records: Sequence[Mapping], root: str | Path, output: str | Path, steps: int,
              batch_size: int = 64, learning_rate: float = 1e-3, seed: int = 0,
-             bf16: bool = False, save_steps: int = 200) -> Path:  # fmt: skip
-    """Train a new unite-tiny to write the texts of `records`; resumes; returns its folder.
+             bf16: bool = False, save_steps: int = 200,
+             start: str | Path | None = None) -> Path:  # fmt: skip
+    """Train unite-tiny to write the texts of `records`; resumes; returns its folder.
 
-    Saves bfloat16 weights, tokenizer, processor settings, `unite.json` and `pretraining.json`
-    (the settings, the loss history and every medium and text that were read).
+    Without `start` a new model goes through the phase "describe"; with the folder that this gave,
+    it goes on with the phase "summarize".
+
+    Saves bfloat16 weights, tokenizer, `unite.json` and `pretraining.json` (the settings and losses
+    of each phase, and every medium and text that were read).
     """
     from torch.utils.data import SequentialSampler
-    from transformers import Trainer, TrainingArguments
+    from transformers import (
+        AutoTokenizer,
+        Qwen2VLForConditionalGeneration,
+        Trainer,
+        TrainingArguments,
+    )
     from transformers.trainer_utils import get_last_checkpoint
 
     class _InOrder(Trainer):
         def _get_train_sampler(self, dataset=None):
             return SequentialSampler(self.train_dataset)
 
+        def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
+            # Checkpoints have the released key layout, which only from_pretrained maps back.
+            whole = Qwen2VLForConditionalGeneration.from_pretrained(
+                resume_from_checkpoint, dtype=torch.float32
+            )
+            self.model.load_state_dict(whole.state_dict())
+
     output = Path(output)
     examples = generative_examples(records)
-    tokenizer = train_tokenizer(_texts(examples), output / "tokenizer")
-    collator = GenerativeCollator(examples, root, tokenizer, seed)
+    if start is None:
+        phase, tokenizer = "describe", train_tokenizer(_texts(examples), output / "tokenizer")
+        model, earlier = new_model(tokenizer, seed), []
+    else:
+        phase, tokenizer = "summarize", AutoTokenizer.from_pretrained(start)
+        model = Qwen2VLForConditionalGeneration.from_pretrained(start, dtype=torch.float32)
+        earlier = json.loads((Path(start) / "pretraining.json").read_text("utf-8"))["phases"]
+        examples = summary_examples(examples)
+    collator = GenerativeCollator(examples, root, tokenizer, seed, phase)
     arguments = TrainingArguments(
         output_dir=str(output / "checkpoints"), max_steps=steps, seed=seed, bf16=bf16,
         per_device_train_batch_size=batch_size, learning_rate=learning_rate,
@@ -174,16 +230,17 @@ def pretrain(records: Sequence[Mapping], root: str | Path, output: str | Path, s
         dataloader_pin_memory=False,
     )  # fmt: skip
     trainer = _InOrder(
-        model=new_model(tokenizer, seed), args=arguments, data_collator=collator,
+        model=model, args=arguments, data_collator=collator,
         train_dataset=batches_of_a_kind(examples, steps, batch_size, seed),
     )  # fmt: skip
     (output / "checkpoints").mkdir(parents=True, exist_ok=True)
     trainer.train(resume_from_checkpoint=get_last_checkpoint(output / "checkpoints"))
-    settings = {
-        "steps": steps, "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed,
-        "bf16": bf16, "examples": len(examples),
+    done = {
+        "phase": phase, "steps": steps, "batch_size": batch_size, "learning_rate": learning_rate,
+        "seed": seed, "bf16": bf16, "examples": len(examples),
+        "loss": [[row["step"], row["loss"]] for row in trainer.state.log_history if "loss" in row],
     }  # fmt: skip
-    return _save(trainer, tokenizer, output / "model", settings, examples)
+    return _save(trainer, tokenizer, output / "model", [*earlier, done], examples)
 
 
 def batches_of_a_kind(
@@ -219,16 +276,20 @@ def _texts(examples: Sequence[Example]) -> Iterable[str]:
         yield example.answer
 
 
-def _save(trainer, tokenizer, folder: Path, settings: dict, examples: Sequence[Example]) -> Path:
+def _save(trainer, tokenizer, folder: Path, phases: list, examples: Sequence[Example]) -> Path:
     trainer.model.to(torch.bfloat16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     write_config(EMBED_CONFIG, folder / "unite.json")
-    media = sorted({str(m) for e in examples for m in images_of(e.item) + videos_of(e.item)})
+    media = {path for example in examples for path in _files(example.item)}
     manifest = {
-        "settings": settings,
-        "loss": [[row["step"], row["loss"]] for row in trainer.state.log_history if "loss" in row],
-        "media": media,
+        "phases": phases,
+        "media": sorted(media),
         "texts": sorted({hashlib.sha256(e.answer.encode()).hexdigest()[:16] for e in examples}),
     }
     (folder / "pretraining.json").write_text(json.dumps(manifest), encoding="utf-8")
     return folder
+
+
+def _files(item: Mapping) -> Iterable[str]:
+    for medium in images_of(item) + videos_of(item):
+        yield from medium if isinstance(medium, list) else [medium]

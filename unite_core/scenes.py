@@ -2,6 +2,7 @@
 
     concept      a shape that is never in training
     composition  shape and colour are trained, their combination is not
+    development  other such combinations, for choices made while building
     style        a drawing style that is never in training
 
 Captions never name the style.
@@ -39,7 +40,7 @@ POSITIONS = (
 STYLES = ("solid", "striped")
 HELD_OUT_STYLE = "outlined"
 MOTIONS = ("left", "right", "up", "down", "growing", "shrinking")
-SPLITS = ("style", "composition", "concept")
+SPLITS = ("style", "composition", "concept", "development")
 FRAMES = 8
 
 
@@ -75,13 +76,13 @@ class Scene:
 
 
 def split_of(scene: Scene) -> str:
-    """train, style, composition or concept."""
+    """train, style, composition, concept or development."""
     if scene.shape in HELD_OUT_SHAPES:
         return "concept"
     if scene.style == HELD_OUT_STYLE:
         return "style"
     spot = SHAPES.index(scene.shape) + 3 * list(COLOURS).index(scene.colour)
-    return "composition" if spot % 8 in (0, 3) else "train"
+    return {0: "composition", 3: "composition", 5: "development"}.get(spot % 8, "train")
 
 
 def caption(scene: Scene, granularity: str = "fine") -> str:

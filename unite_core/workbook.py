@@ -26,11 +26,13 @@ __all__ = [
     "write_texts",
 ]  # fmt: skip
 
-TINY_STAGE_1 = replace(STAGE_1, learning_rate=1e-3, lora_rank=32, lora_alpha=64)
+TINY_STAGE_1 = replace(
+    STAGE_1, learning_rate=1e-3, lora_rank=64, lora_alpha=128, lora_dropout=0.0
+)
 """Stage 1 for unite-tiny: a narrow model needs updates of higher rank and larger steps."""
 
 TINY_STAGE_2 = replace(
-    TINY_STAGE_1, name="stage2", loss="mamcl", symmetric=False, learning_rate=5e-4
+    TINY_STAGE_1, name="stage2", loss="mamcl", symmetric=False, learning_rate=8e-4
 )
 """Stage 2 for unite-tiny: what sets the paper's stages apart, at unite-tiny's scale."""
 

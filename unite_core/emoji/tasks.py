@@ -2,7 +2,8 @@
 
 One target style (Noto; Twemoji where the style split asks for an unseen style) makes every
 answer unique. Pools hold the split's items *and* their trained siblings, so that a composed
-query cannot win by elimination; the concept split's pools hold unseen families only.
+query cannot win by elimination, and others up to POOL; the concept split's pools hold unseen
+families only.
 """
 
 from __future__ import annotations
@@ -28,9 +29,11 @@ __all__ = ["SPLITS", "retrieval_tasks"]
 
 SPLITS = ("style", "composition", "concept")
 TARGET_STYLE = "noto"
-QUERIES = 300  # at most, per task
+QUERIES = 200  # at most, per task
+POOL = 600  # candidates at most, unless the families asked for have more
 
 Match = tuple[dict, dict, Emoji]  # query item, the positive item, the target emoji
+Pool = Iterable[tuple[dict, Emoji]]  # candidate item and the emoji it shows or names
 
 
 def retrieval_tasks(corpus: Corpus, seed: int) -> list[dict]:
@@ -123,36 +126,37 @@ def _captioned(corpus, split, rng) -> Iterable[Match]:
             yield query, captioned(corpus, emoji, style), emoji
 
 
-def _all_pictures(corpus, split) -> Iterable[dict]:
-    return (_picture(corpus, split, emoji) for emoji in _siblings(corpus, split))
+def _all_pictures(corpus, split) -> Pool:
+    return ((_picture(corpus, split, emoji), emoji) for emoji in _siblings(corpus, split))
 
 
-def _all_target_pictures(corpus, split) -> Iterable[dict]:
-    return (_target_picture(corpus, emoji) for emoji in _siblings(corpus, split))
+def _all_target_pictures(corpus, split) -> Pool:
+    return ((_target_picture(corpus, emoji), emoji) for emoji in _siblings(corpus, split))
 
 
-def _all_texts(corpus, split) -> Iterable[dict]:
-    return ({"text": coarse(emoji)} for emoji in _siblings(corpus, split))
+def _all_texts(corpus, split) -> Pool:
+    return (({"text": coarse(emoji)}, emoji) for emoji in _siblings(corpus, split))
 
 
-def _all_clips(corpus, split) -> Iterable[dict]:
-    return (_clip(corpus, emoji) for emoji in corpus.of("animated", *_with_siblings(split)))
-
-
-def _all_clip_texts(corpus, split) -> Iterable[dict]:
+def _all_clips(corpus, split) -> Pool:
     shown = corpus.of("animated", *_with_siblings(split))
-    return ({"text": coarse(emoji)} for emoji in shown)
+    return ((_clip(corpus, emoji), emoji) for emoji in shown)
 
 
-def _all_answers(corpus, split) -> Iterable[dict]:
+def _all_clip_texts(corpus, split) -> Pool:
+    shown = corpus.of("animated", *_with_siblings(split))
+    return (({"text": coarse(emoji)}, emoji) for emoji in shown)
+
+
+def _all_answers(corpus, split) -> Pool:
     for emoji in _siblings(corpus, split):
         for _, answer in question_and_answers(emoji):
-            yield {"text": answer}
+            yield {"text": answer}, emoji
 
 
-def _all_captioned(corpus, split) -> Iterable[dict]:
+def _all_captioned(corpus, split) -> Pool:
     style = HELD_OUT_STYLE if split == "style" else TARGET_STYLE
-    return (captioned(corpus, emoji, style) for emoji in _siblings(corpus, split))
+    return ((captioned(corpus, emoji, style), emoji) for emoji in _siblings(corpus, split))
 
 
 _TASKS = (
@@ -213,11 +217,22 @@ def _clip(corpus: Corpus, emoji: Emoji) -> dict:
     return {"video": corpus.clip(emoji.code)}
 
 
+def _drawn(pool: Pool, chosen: list[Match]) -> list[dict]:
+    """At most POOL candidates: all of the families that are asked for, then of others."""
+    families = {target.family for _, _, target in chosen}
+    pool = list(pool)
+    related = {repr(item): item for item, emoji in pool if emoji.family in families}
+    others = [item for key, item in {repr(i): i for i, _ in pool}.items() if key not in related]
+    asked = list(related.values())
+    spread = others[:: max(1, -(-len(others) // max(1, POOL - len(asked))))]
+    return asked + spread[: max(0, POOL - len(asked))]
+
+
 def _task(name: str, split: str, matches: Iterable[Match], pool, rng: random.Random) -> dict:
-    candidates = list({repr(item): item for item in pool}.values())
-    index = {repr(item): position for position, item in enumerate(candidates)}
     matches = list(matches)
     chosen = rng.sample(matches, min(QUERIES, len(matches)))
+    candidates = _drawn(pool, chosen)
+    index = {repr(item): position for position, item in enumerate(candidates)}
     return {
         "name": name,
         "split": split,
