@@ -164,7 +164,7 @@ def test_any_json_value_in_a_field_is_accepted_or_refused_with_a_place(value, fi
         (["query", "image"], "", "is no path"),
         (["query", "image"], "a\0.png", "is no path"),
         (["candidate", "video"], [["f0.png", 3]], r"video, frame 2: int 3 is no medium"),
-        (["candidate", "video"], [[]], "is no medium"),
+        (["candidate", "video"], [[]], r"video: video is an empty list"),
         (["negative"], [], "field negative: empty list"),
         (["negative", 1], {}, r"field negative\[2\]: empty item"),
         (["target_modal"], "text,sound", "field target_modal: unknown modality 'sound'"),
