@@ -1,6 +1,8 @@
 """The batch door: wrong parameters are refused, results come back, finished runs stay finished."""
 
+import base64
 import csv
+import io
 import json
 import os
 import random
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from PIL import Image
 
 from unite_core import runs
 from unite_core.notebook_files import (
@@ -228,12 +231,16 @@ def test_figures_are_byte_equal_for_equal_input(tmp_path):
 
 def test_cleaned_notebooks_keep_what_readers_need_and_nothing_else(tmp_path):
     path = tmp_path / "demo.ipynb"
+    drawn = io.BytesIO()
+    shades = np.linspace(0, 255, 90 * 90 * 3).reshape(90, 90, 3).astype(np.uint8)
+    Image.fromarray(shades).save(drawn, "PNG")
+    picture = base64.b64encode(drawn.getvalue()).decode()
     outputs = [
         new_output("stream", name="stdout", text="<object at 0x7fabc>\n"),
         new_output("stream", name="stderr", text="warning"),
         new_output("execute_result", {"text/plain": "<f at 0x12>"}, execution_count=31),
         new_output("display_data", {"application/vnd.jupyter.widget-view+json": {}}),
-        new_output("display_data", {"image/png": "aGk="}, metadata={"needs_background": "light"}),
+        new_output("display_data", {"image/png": picture}, metadata={"needs_background": "light"}),
     ]
     cells = [
         new_markdown_cell("# Title"),
@@ -257,6 +264,7 @@ def test_cleaned_notebooks_keep_what_readers_need_and_nothing_else(tmp_path):
     assert notebook.cells[1].metadata == {"tags": ["parameters"]}
     kinds = [output.output_type for output in notebook.cells[2].outputs]
     assert kinds == ["stream", "execute_result", "display_data"]
+    assert len(notebook.cells[2].outputs[2].data["image/png"]) <= len(picture)
     clean_notebook(path)
     assert path.read_text() == text
 
