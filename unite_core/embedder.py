@@ -136,7 +136,7 @@ class UniteEmbedder(torch.nn.Module):
             [N, D] float32 unit vectors in the order of `items`.
         Errors name the item by its index.
         """
-        from tqdm.auto import tqdm
+        from tqdm import tqdm
 
         if isinstance(items, (Mapping, str)) or not hasattr(items, "__len__"):
             raise TypeError(f"items must be a list of items, not {type(items).__name__}")

@@ -41,7 +41,7 @@ def fetch(packages: list[Package], cache: str | Path, progress: bool = True) -> 
     cache.mkdir(parents=True, exist_ok=True)
     missing = [p for p in packages if not (cache / p.folder).is_dir()]
     if missing:
-        from tqdm.auto import tqdm
+        from tqdm import tqdm
 
         with tqdm(
             total=sum(p.size for p in missing), unit="B", unit_scale=True, disable=not progress

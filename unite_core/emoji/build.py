@@ -61,7 +61,7 @@ def render_media(root, cache, clips: tuple[int, ...]) -> Corpus:
 
 
 def _run(jobs: list) -> None:
-    from tqdm.auto import tqdm
+    from tqdm import tqdm
 
     for folder in {arguments[-1].parent for _, arguments in jobs}:
         folder.mkdir(parents=True, exist_ok=True)
