@@ -25,7 +25,7 @@ from .media import MediaError
 from .modality import modality_of
 from .pixels import Layout
 from .processor import Encoded, Processor
-from .prompts import images_of, videos_of
+from .prompts import files_of
 from .records import content_id, iter_records, target_modality
 
 __all__ = [
@@ -298,10 +298,7 @@ def _pair_weights(dataset: PairDataset, weights: Mapping[str, float]) -> np.ndar
 def _paths(pair: Pair) -> Iterator[str]:
     """The files that a pair refers to."""
     for item in (pair.query, pair.candidate, *pair.negatives):
-        media = [*images_of(item)]
-        for video in videos_of(item):
-            media += video if isinstance(video, list | tuple) else [video]
-        yield from (str(medium) for medium in media if isinstance(medium, str | Path))
+        yield from files_of(item)
 
 
 def _defect(path: Path) -> str:

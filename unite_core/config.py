@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
+
+from .jsonfile import read_json, write_json
 
 __all__ = [
     "STAGE_1", "STAGE_2", "EmbedConfig", "StageConfig", "TrainConfig", "read_config",
@@ -137,16 +138,12 @@ class TrainConfig:
 
 def write_config(config, path: str | Path) -> None:
     """Save a configuration dataclass as JSON, atomically."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(asdict(config), indent=2) + "\n", encoding="utf-8")
-    partial.replace(path)
+    write_json(path, asdict(config), indent=2)
 
 
 def read_config(kind, path: str | Path):
     """Read a configuration dataclass `kind` from JSON; unknown fields are refused by name."""
-    values = json.loads(Path(path).read_text(encoding="utf-8"))
+    values = read_json(path)
     known = {each.name for each in fields(kind)}
     unknown = sorted(set(values) - known)
     if unknown:

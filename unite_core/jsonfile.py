@@ -18,13 +18,15 @@ def read_json(path: str | Path):
         raise ValueError(f"{path}: not JSON in UTF-8 ({error}); write the file again") from None
 
 
-def write_json(path: str | Path, value) -> None:
+def write_json(path: str | Path, value, indent: int | None = None) -> None:
     """Write a value as JSON, atomically; paths become strings, NaN is a ValueError."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, default=os.fspath) + "\n"
+    text = json.dumps(
+        value, ensure_ascii=False, allow_nan=False, default=os.fspath, indent=indent
+    )
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
+    partial.write_text(text + "\n", encoding="utf-8")
     partial.replace(path)
 
 

@@ -12,7 +12,6 @@ A large Qwen2-VL knows what "Summary above image in one word:" means; this teach
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +21,11 @@ import torch
 from torch.nn import functional as F
 
 from .config import write_config
+from .jsonfile import read_json, write_json
 from .media import load_image, load_video
 from .modality import Modality, modality_of
 from .pixels import Layout, patchify
-from .prompts import build_prompt, images_of, videos_of
+from .prompts import build_prompt, files_of, images_of, videos_of
 from .tiny import EMBED_CONFIG, new_model, train_tokenizer
 
 __all__ = [
@@ -190,14 +190,46 @@ def pretrain(records: Sequence[Mapping], root: str | Path, output: str | Path, s
     Saves bfloat16 weights, tokenizer, `unite.json` and `pretraining.json` (the settings and losses
     of each phase, and every medium and text that were read).
     """
-    from torch.utils.data import SequentialSampler
-    from transformers import (
-        AutoTokenizer,
-        Qwen2VLForConditionalGeneration,
-        Trainer,
-        TrainingArguments,
-    )
+    from transformers import AutoTokenizer, Qwen2VLForConditionalGeneration, TrainingArguments
     from transformers.trainer_utils import get_last_checkpoint
+
+    output = Path(output)
+    examples = generative_examples(records)
+    if start is None:
+        phase, tokenizer = "describe", train_tokenizer(_texts(examples), output / "tokenizer")
+        model, earlier = new_model(tokenizer, seed), []
+    else:
+        phase, tokenizer = "summarize", AutoTokenizer.from_pretrained(start)
+        model = Qwen2VLForConditionalGeneration.from_pretrained(start, dtype=torch.float32)
+        earlier = read_json(Path(start) / "pretraining.json")["phases"]
+        examples = summary_examples(examples)
+    collator = GenerativeCollator(examples, root, tokenizer, seed, phase)
+    arguments = TrainingArguments(
+        output_dir=str(output / "checkpoints"), max_steps=steps, seed=seed, bf16=bf16,
+        per_device_train_batch_size=batch_size, learning_rate=learning_rate,
+        lr_scheduler_type="cosine", warmup_steps=steps // 30 + 1, weight_decay=0.01,
+        adam_beta2=0.98, save_steps=save_steps, save_total_limit=1, logging_steps=20, report_to=[],
+        remove_unused_columns=False, use_cpu=not torch.cuda.is_available(),
+        dataloader_pin_memory=False,
+    )  # fmt: skip
+    trainer = _trainer_in_order(
+        model=model, args=arguments, data_collator=collator,
+        train_dataset=batches_of_a_kind(examples, steps, batch_size, seed),
+    )  # fmt: skip
+    (output / "checkpoints").mkdir(parents=True, exist_ok=True)
+    trainer.train(resume_from_checkpoint=get_last_checkpoint(output / "checkpoints"))
+    done = {
+        "phase": phase, "steps": steps, "batch_size": batch_size, "learning_rate": learning_rate,
+        "seed": seed, "bf16": bf16, "examples": len(examples),
+        "loss": [[row["step"], row["loss"]] for row in trainer.state.log_history if "loss" in row],
+    }  # fmt: skip
+    return _save(trainer, tokenizer, output / "model", [*earlier, done], examples)
+
+
+def _trainer_in_order(**parts):
+    """transformers' Trainer of these `parts` that keeps the order of its data set."""
+    from torch.utils.data import SequentialSampler
+    from transformers import Qwen2VLForConditionalGeneration, Trainer
 
     class _InOrder(Trainer):
         def _get_train_sampler(self, dataset=None):
@@ -210,37 +242,7 @@ def pretrain(records: Sequence[Mapping], root: str | Path, output: str | Path, s
             )
             self.model.load_state_dict(whole.state_dict())
 
-    output = Path(output)
-    examples = generative_examples(records)
-    if start is None:
-        phase, tokenizer = "describe", train_tokenizer(_texts(examples), output / "tokenizer")
-        model, earlier = new_model(tokenizer, seed), []
-    else:
-        phase, tokenizer = "summarize", AutoTokenizer.from_pretrained(start)
-        model = Qwen2VLForConditionalGeneration.from_pretrained(start, dtype=torch.float32)
-        earlier = json.loads((Path(start) / "pretraining.json").read_text("utf-8"))["phases"]
-        examples = summary_examples(examples)
-    collator = GenerativeCollator(examples, root, tokenizer, seed, phase)
-    arguments = TrainingArguments(
-        output_dir=str(output / "checkpoints"), max_steps=steps, seed=seed, bf16=bf16,
-        per_device_train_batch_size=batch_size, learning_rate=learning_rate,
-        lr_scheduler_type="cosine", warmup_steps=steps // 30 + 1, weight_decay=0.01,
-        adam_beta2=0.98, save_steps=save_steps, save_total_limit=1, logging_steps=20, report_to=[],
-        remove_unused_columns=False, use_cpu=not torch.cuda.is_available(),
-        dataloader_pin_memory=False,
-    )  # fmt: skip
-    trainer = _InOrder(
-        model=model, args=arguments, data_collator=collator,
-        train_dataset=batches_of_a_kind(examples, steps, batch_size, seed),
-    )  # fmt: skip
-    (output / "checkpoints").mkdir(parents=True, exist_ok=True)
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(output / "checkpoints"))
-    done = {
-        "phase": phase, "steps": steps, "batch_size": batch_size, "learning_rate": learning_rate,
-        "seed": seed, "bf16": bf16, "examples": len(examples),
-        "loss": [[row["step"], row["loss"]] for row in trainer.state.log_history if "loss" in row],
-    }  # fmt: skip
-    return _save(trainer, tokenizer, output / "model", [*earlier, done], examples)
+    return _InOrder(**parts)
 
 
 def batches_of_a_kind(
@@ -280,16 +282,11 @@ def _save(trainer, tokenizer, folder: Path, phases: list, examples: Sequence[Exa
     trainer.model.to(torch.bfloat16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     write_config(EMBED_CONFIG, folder / "unite.json")
-    media = {path for example in examples for path in _files(example.item)}
+    media = {path for example in examples for path in files_of(example.item)}
     manifest = {
         "phases": phases,
         "media": sorted(media),
         "texts": sorted({hashlib.sha256(e.answer.encode()).hexdigest()[:16] for e in examples}),
     }
-    (folder / "pretraining.json").write_text(json.dumps(manifest), encoding="utf-8")
+    write_json(folder / "pretraining.json", manifest)
     return folder
-
-
-def _files(item: Mapping) -> Iterable[str]:
-    for medium in images_of(item) + videos_of(item):
-        yield from medium if isinstance(medium, list) else [medium]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -19,7 +19,7 @@ from .modality import KEYS
 
 __all__ = [
     "IMAGE_PLACEHOLDER", "VIDEO_BLOCK", "VIDEO_PLACEHOLDER", "ItemError", "as_item",
-    "build_prompt", "images_of", "videos_of",
+    "build_prompt", "files_of", "images_of", "videos_of",
 ]  # fmt: skip
 
 IMAGE_PLACEHOLDER, VIDEO_PLACEHOLDER = "<|IMAGE|>", "<|VIDEO|>"
@@ -84,6 +84,13 @@ def videos_of(item: Mapping) -> list:
             '[["a0.png", "a1.png"], "b.mp4"]'
         )
     return [_filled(list(v), "video") if isinstance(v, (list, tuple)) else v for v in value]
+
+
+def files_of(item: Mapping) -> Iterator[str]:
+    """The paths of an item's images, videos and frames; media in memory have none."""
+    for medium in images_of(item) + videos_of(item):
+        parts = medium if isinstance(medium, list | tuple) else [medium]
+        yield from (str(part) for part in parts if isinstance(part, str | PurePath))
 
 
 def build_prompt(item: Mapping, template: str = "unite") -> str:

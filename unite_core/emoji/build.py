@@ -5,10 +5,10 @@ Every step skips what is already there, so a killed build goes on; the manifest 
 
 from __future__ import annotations
 
-import json
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+from ..jsonfile import read_json, write_json
 from ..packages import fetch
 from ..records import write_records
 from .catalogue import CLIP_PACKAGES, PACKAGES, STYLES, read_catalogue
@@ -27,16 +27,16 @@ def build(root, cache="data/packages", clips: tuple[int, ...] = (3,), seed: int 
     """
     root, manifest = Path(root), Path(root) / "manifest.json"
     settings = {"clips": sorted(clips), "seed": seed, "packages": _versions(clips)}
-    if manifest.is_file() and json.loads(manifest.read_text())["settings"] == settings:
+    if manifest.is_file() and read_json(manifest)["settings"] == settings:
         print(f"{manifest} is up to date")
         return manifest
     corpus = render_media(root, cache, clips)
     write_records(root / "stage1.jsonl", stage1_records(corpus, seed))
     write_records(root / "stage2.jsonl", stage2_records(corpus, seed))
     tasks = retrieval_tasks(corpus, seed)
-    _write_json(root / "tasks.json", tasks)
+    write_json(root / "tasks.json", tasks)
     counts = {"emoji": len(corpus.emoji), "clips": len(corpus.moving), "tasks": len(tasks)}
-    _write_json(manifest, {"settings": settings, "counts": counts})
+    write_json(manifest, {"settings": settings, "counts": counts})
     print(f"{root}: {counts['emoji']} emoji in {len(STYLES)} styles, {counts['clips']} clips")
     return manifest
 
@@ -79,9 +79,3 @@ def _draw(job) -> None:
 def _versions(clips: tuple[int, ...]) -> dict[str, str]:
     used = [*PACKAGES.values(), *(CLIP_PACKAGES[number] for number in sorted(clips))]
     return {package.name: package.version for package in used}
-
-
-def _write_json(path: Path, value) -> None:
-    unfinished = path.with_name(path.name + ".partial")
-    unfinished.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", "utf-8")
-    unfinished.replace(path)

@@ -23,7 +23,7 @@ from .pairs import (
     question_and_answers,
     tagged,
     tone_variants,
-)  # fmt: skip
+)
 
 __all__ = ["SPLITS", "retrieval_tasks"]
 
@@ -119,11 +119,10 @@ def _questions(corpus, split, rng) -> Iterable[Match]:
 
 
 def _captioned(corpus, split, rng) -> Iterable[Match]:
-    style = HELD_OUT_STYLE if split == "style" else TARGET_STYLE
     for emoji in _asked(corpus, split):
         if emoji.tags:
             query = {"text": SENTENCES["about"].format(text=tagged(emoji))}
-            yield query, captioned(corpus, emoji, style), emoji
+            yield query, captioned(corpus, emoji, _shown_style(split)), emoji
 
 
 def _all_pictures(corpus, split) -> Pool:
@@ -155,7 +154,7 @@ def _all_answers(corpus, split) -> Pool:
 
 
 def _all_captioned(corpus, split) -> Pool:
-    style = HELD_OUT_STYLE if split == "style" else TARGET_STYLE
+    style = _shown_style(split)
     return ((captioned(corpus, emoji, style), emoji) for emoji in _siblings(corpus, split))
 
 
@@ -199,9 +198,13 @@ def _siblings(corpus: Corpus, split: str) -> list[Emoji]:
     return corpus.of("text", *_with_siblings(split))
 
 
+def _shown_style(split: str) -> str:
+    """The style of a split's own pictures."""
+    return HELD_OUT_STYLE if split == "style" else TARGET_STYLE
+
+
 def _picture(corpus: Corpus, split: str, emoji: Emoji) -> dict:
-    style = HELD_OUT_STYLE if split == "style" else TARGET_STYLE
-    return {"image": corpus.image(emoji.code, style)}
+    return {"image": corpus.image(emoji.code, _shown_style(split))}
 
 
 def _query_picture(corpus: Corpus, split: str, emoji: Emoji) -> dict:
