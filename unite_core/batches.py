@@ -12,7 +12,7 @@ and counted by cause; too many of them are an error (DESIGN §3.8).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -157,39 +157,52 @@ class PairCollator:
     Args
         forward_items  items per group at most
         cache_mib      memory for encoded items; 0 encodes each one anew
+        see            `UniteEmbedder.see` of a frozen tower: visual tokens are kept, not pixels
     A medium that cannot be read takes its pair out of the batch. An item that does not fit
     `max_length` is an error that names its record.
     """
 
     def __init__(self, processor: Processor, media_root: str | Path = ".",
-                 forward_items: int = 32, cache_mib: int = 0):  # fmt: skip
+                 forward_items: int = 32, cache_mib: int = 0,
+                 see: Callable[[list[Encoded]], list[Encoded]] | None = None):  # fmt: skip
         self.processor, self.media_root = processor, media_root
-        self.forward_items = forward_items
+        self.forward_items, self.see = forward_items, see
         self.cache = _Cache(processor.layout, cache_mib * 2**20)
 
     def __call__(self, pairs: Sequence[Pair]) -> dict:
-        good, encoded, bad = [], [], []
+        good, keys, bad = [], [], []
+        encoded: dict[tuple, Encoded] = {}  # of this batch
         for pair in pairs:
             try:
                 items = (pair.query, pair.candidate, *pair.negatives)
-                encoded.append([self._encode(item, pair.where) for item in items])
+                keys.append([self._encode(item, pair.where, encoded) for item in items])
                 good.append(pair)
             except MediaError as error:
                 bad.append(BadMedium(pair.where, _cause(error), str(error)))
         if len(good) < 2:
             raise BadMediaError(f"{len(good)} pairs are left in a batch\n{_listed(bad)}")
-        items = [one[0] for one in encoded] + [one[1] for one in encoded]
-        items += [negative for one in encoded for negative in one[2:]]
-        groups, order = self._groups(items)
-        return {"groups": groups, "order": order, "bad": bad, **_labels(good)}
+        self._keep(encoded)
+        order = [one[0] for one in keys] + [one[1] for one in keys]
+        order += [negative for one in keys for negative in one[2:]]
+        groups, places = self._groups([encoded[key] for key in order])
+        return {"groups": groups, "order": places, "bad": bad, **_labels(good)}
 
-    def _encode(self, item: dict, where: str) -> Encoded:
+    def _encode(self, item: dict, where: str, encoded: dict[tuple, Encoded]) -> tuple:
+        """The item's key in `encoded`, where it is put if it is not there."""
         key = (content_id(item), *item)  # the prompt follows the order of the item's keys
-        encoded = self.cache.get(key)
-        if encoded is None:
-            encoded = self.processor.encode(item, self.media_root, where)
-            self.cache.put(key, encoded)
-        return encoded
+        if key not in encoded:
+            known = self.cache.get(key)
+            encoded[key] = known or self.processor.encode(item, self.media_root, where)
+        return key
+
+    def _keep(self, encoded: dict[tuple, Encoded]) -> None:
+        """Remember what was encoded just now, as visual tokens if a tower sees it."""
+        fresh = [key for key in encoded if key not in self.cache.items]
+        if self.see and fresh:
+            seen = self.see([encoded[key] for key in fresh])
+            encoded |= dict(zip(fresh, seen, strict=True))
+        for key in fresh:
+            self.cache.put(key, encoded[key])
 
     def _groups(self, items: Sequence[Encoded]) -> tuple[list[dict], Tensor]:
         lengths = torch.tensor([len(item.input_ids) for item in items])
@@ -224,10 +237,11 @@ class _Cache:
         self.mean, self.std = (torch.tensor(v)[:, None] for v in (layout.mean, layout.std))
 
     def get(self, key: tuple) -> Encoded | None:
-        return self._mapped(self.items[key], self._unpack) if key in self.items else None
+        encoded = self.items.get(key)
+        return encoded if encoded is None or encoded.seen else self._mapped(encoded, self._unpack)
 
     def put(self, key: tuple, encoded: Encoded) -> None:
-        packed = self._mapped(encoded, self._pack)
+        packed = encoded if encoded.seen else self._mapped(encoded, self._pack)
         size = 64 * len(packed.input_ids)  # a list of Python integers, and what holds it
         size += sum(patches.nbytes for patches, _ in (*packed.images, *packed.videos))
         if size <= self.left:

@@ -120,6 +120,7 @@ class TrainConfig:
     forward_items: int = 32  # items of similar length that share one forward
     cache_mib: int = 1024  # memory for encoded items, so that each medium is decoded once
     workers: int = 0  # processes that encode ahead of training; 0 encodes in between
+    cache_vision: bool = False  # keep visual tokens, not pixels, in the cache: for a frozen tower
 
     def __post_init__(self):
         data = (self.data,) if isinstance(self.data, str) else tuple(map(str, self.data))
@@ -127,6 +128,11 @@ class TrainConfig:
         object.__setattr__(self, "stage", _as_stage(self.stage))
         if not data:
             raise ValueError("data names no file of records: give at least one")
+        if self.cache_vision and (self.stage.train_vision or self.workers):
+            raise ValueError(
+                "cache_vision needs a frozen tower in the same process: train_vision must be false "
+                "and workers 0"
+            )
         low = [name for name in ("logging_steps", "save_total_limit", "forward_items")
                if getattr(self, name) < 1]  # fmt: skip
         low += [name for name in ("workers", "cache_mib", "max_bad_share")

@@ -28,11 +28,20 @@ from .checkpoint import (
     read_adapter,
 )  # fmt: skip
 from .config import EmbedConfig, write_config
-from .processor import Encoded, Processor
+from .decoder import (
+    input_embeddings,
+    is_plain_decoder,
+    pooled_states,
+    shared_tokens,
+    takes_visual_tokens,
+)
+from .processor import Encoded, Medium, Processor
+from .vision import visual_tokens
 
 __all__ = ["UniteEmbedder"]
 
 _LORA_TARGETS = r".*language_model\.layers\.\d+\.(self_attn\.[qkvo]_proj|mlp\.(gate|up|down)_proj)"
+_PATCHES_AT_ONCE = 16384  # of media that `see` looks at together
 _TOKENS_PER_BATCH = {"cpu": 4096, "cuda": 32768}
 
 
@@ -100,28 +109,57 @@ class UniteEmbedder(torch.nn.Module):
         return hasattr(self.backbone, "peft_config")
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor,
-                pixel_values: torch.Tensor | None = None,
-                image_grid_thw: torch.Tensor | None = None,
-                pixel_values_videos: torch.Tensor | None = None,
-                video_grid_thw: torch.Tensor | None = None,
-                second_per_grid_ts: torch.Tensor | None = None) -> torch.Tensor:  # fmt: skip
+                second_per_grid_ts: torch.Tensor | None = None,
+                **media: torch.Tensor) -> torch.Tensor:  # fmt: skip
         """`Processor.collate`'s batch on the model's device -> [B, D] float32 unit vectors.
 
         The state of each row's last token that is no padding, on either side. Differentiable.
         """
-        grids = {"image_grid_thw": image_grid_thw, "video_grid_thw": video_grid_thw}
-        hidden = self.backbone(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            position_ids=self._positions(input_ids, attention_mask, second_per_grid_ts, **grids),
-            pixel_values=pixel_values,
-            pixel_values_videos=pixel_values_videos,
-            use_cache=False,
-            **grids,
-        ).last_hidden_state  # [B, T, D]
-        steps = torch.arange(input_ids.shape[1], device=input_ids.device)
-        last = (attention_mask * steps).argmax(dim=1)
-        return normalize(hidden[torch.arange(len(last), device=last.device), last].float(), dim=-1)
+        grids = {name: media.get(name) for name in ("image_grid_thw", "video_grid_thw")}
+        positions = self._positions(input_ids, attention_mask, second_per_grid_ts, **grids)
+        shared = {"attention_mask": attention_mask, "position_ids": positions}
+        if not takes_visual_tokens(self.base):
+            hidden = self.backbone(input_ids=input_ids, use_cache=False, **shared, **media)
+            return normalize(_last(hidden.last_hidden_state, attention_mask).float(), dim=-1)
+        embeddings = input_embeddings(self.base, input_ids, **media)
+        decoder = self.base.language_model
+        if is_plain_decoder(decoder) and attention_mask[:, -1].all():
+            visual = self.processor.image_id, self.processor.video_id
+            begun = shared_tokens(input_ids, attention_mask, visual)
+            states = pooled_states(decoder, embeddings, attention_mask, positions, begun)
+        else:
+            hidden = decoder(inputs_embeds=embeddings, use_cache=False, **shared)
+            states = _last(hidden.last_hidden_state, attention_mask)
+        return normalize(states.float(), dim=-1)
+
+    @torch.no_grad()
+    def see(self, items: Sequence[Encoded]) -> list[Encoded]:
+        """The items with visual tokens in place of pixels, for a vision tower that stays as it is.
+
+        ValueError for a backbone whose tower feeds more than the prompt's tokens (Qwen3-VL).
+        """
+        if not takes_visual_tokens(self.base):
+            raise ValueError(
+                f"{type(self.base).__name__} takes more from its tower than visual tokens, so they "
+                "cannot be kept: set cache_vision to false"
+            )
+        merged = self.processor.layout.merge**2
+        media = [medium for item in items for medium in (*item.images, *item.videos)]
+        seen: list[torch.Tensor] = []
+        for some in _portions(media, _PATCHES_AT_ONCE):
+            patches, grids = zip(*some, strict=True)
+            pixels, sizes = torch.cat(patches).to(self.device), torch.tensor(grids)
+            tokens = visual_tokens(self.base.visual, pixels, sizes.to(self.device)).cpu()
+            seen += [one.clone() for one in tokens.split((sizes.prod(1) // merged).tolist())]
+        left = iter(seen)
+        return [
+            item._replace(
+                images=[(next(left), grid) for _, grid in item.images],
+                videos=[(next(left), grid) for _, grid in item.videos],
+                seen=True,
+            )
+            for item in items
+        ]
 
     def embed(self, items: Sequence[Any], media_root: str | Path = ".",
               batch_size: int | None = None, progress: bool = True) -> np.ndarray:  # fmt: skip
@@ -258,6 +296,26 @@ class UniteEmbedder(torch.nn.Module):
     def _require_lora(self) -> None:
         if not self.has_lora:
             raise ValueError("no LoRA is attached: attach_lora() or load_lora() first")
+
+
+def _last(hidden: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+    """[B, T, D] -> [B, D]: the last token of each row that is no padding."""
+    steps = torch.arange(hidden.shape[1], device=hidden.device)
+    last = (attention_mask * steps).argmax(dim=1)
+    return hidden[torch.arange(len(last), device=last.device), last]
+
+
+def _portions(media: Sequence[Medium], patches: int) -> Iterator[list[Medium]]:
+    """Consecutive media with about so many patches together."""
+    some, count = [], 0
+    for medium in media:
+        some.append(medium)
+        count += len(medium[0])
+        if count >= patches:
+            yield some
+            some, count = [], 0
+    if some:
+        yield some
 
 
 def _base_of(folder: Path, name: str) -> tuple[Path, str]:

@@ -1,4 +1,7 @@
-"""Generative pretraining of unite-tiny: read an item, write its text; in two phases.
+"""Pretraining of unite-tiny in three phases: look, describe, summarize.
+
+"look" is contrastive and teaches the vision tower (`pretrain_vision`). The others are generative:
+read an item, write its text.
 
 Any record with a text on one side is an example: the other side is the user's turn, the text is
 the assistant's. So what the backbone saw is exactly a list of training records, and the manifest
@@ -12,6 +15,7 @@ A large Qwen2-VL knows what "Summary above image in one word:" means; this teach
 from __future__ import annotations
 
 import hashlib
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,18 +25,21 @@ import torch
 from torch.nn import functional as F
 
 from .config import write_config
+from .decoder import input_embeddings
 from .jsonfile import read_json, write_json
 from .media import load_image, load_video
 from .modality import Modality, modality_of
 from .pixels import Layout, patchify
+from .pretrain_vision import Concept, LookCollator, TowerContrast, augment, concepts_of, seeded
 from .prompts import build_prompt, files_of, images_of, videos_of
 from .tiny import EMBED_CONFIG, new_model, train_tokenizer
 
 __all__ = [
-    "Example", "GenerativeCollator", "augment", "batches_of_a_kind", "generative_examples",
-    "pretrain", "summary_examples", "summary_mask",
+    "PHASES", "Example", "GenerativeCollator", "answer_loss", "batches_of_a_kind",
+    "generative_examples", "pretrain", "summary_examples", "summary_mask",
 ]  # fmt: skip
 
+PHASES = ("look", "describe", "summarize")
 IGNORED = -100  # the label that transformers' losses skip
 
 
@@ -69,24 +76,6 @@ def summary_examples(examples: Sequence[Example]) -> list[Example]:
     return plain + [Example({"text": answer}, answer) for answer in answers]
 
 
-def augment(frames: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Turn, scale and shift each medium a little, and change its brightness.
-
-    frames [B, C, H, W] in [0, 1], one medium per row (the frames of a clip stacked in C, so that
-    they move together); what comes in from outside is white. Returns the same shape.
-    """
-    count = len(frames)
-    low = torch.tensor([-0.2, 0.85, -0.1, -0.1, 0.85])
-    high = torch.tensor([0.2, 1.25, 0.1, 0.1, 1.1])
-    draws = low + (high - low) * torch.rand(count, 5, generator=generator)
-    angle, scale, right, down, gain = draws.T
-    cos, sin = angle.cos() * scale, angle.sin() * scale
-    rows = torch.stack([cos, -sin, right, sin, cos, down], 1).reshape(count, 2, 3)
-    grid = F.affine_grid(rows, list(frames.shape), align_corners=False)
-    moved = 1 - F.grid_sample(1 - frames, grid, align_corners=False)  # outside: 1 - 0 = white
-    return (moved * gain[:, None, None, None]).clamp(0, 1)
-
-
 class GenerativeCollator:
     """Example numbers -> a padded batch with labels on the answers only.
 
@@ -102,7 +91,7 @@ class GenerativeCollator:
         self.decoded: dict[str, np.ndarray] = {}  # small media: decoded once
 
     def __call__(self, samples: Sequence[int]) -> dict[str, torch.Tensor]:
-        generator = torch.Generator().manual_seed(hash((self.seed, *samples)))
+        generator = seeded(self.seed, *samples)
         examples = [self.examples[sample] for sample in samples]
         batch: dict[str, torch.Tensor] = {}
         counts: dict[int, int] = {}
@@ -178,34 +167,35 @@ def summary_mask(starts: torch.Tensor, width: int) -> torch.Tensor:
     return (causal & ~hidden)[:, None]
 
 
-def pretrain(records: Sequence[Mapping], root: str | Path, output: str | Path, steps: int,
-             batch_size: int = 64, learning_rate: float = 1e-3, seed: int = 0,
-             bf16: bool = False, save_steps: int = 200,
-             start: str | Path | None = None) -> Path:  # fmt: skip
-    """Train unite-tiny to write the texts of `records`; resumes; returns its folder.
+def pretrain(records: Sequence[Mapping], root: str | Path, output: str | Path, phase: str,
+             steps: int, batch_size: int = 64, learning_rate: float = 1e-3, seed: int = 0,
+             save_steps: int = 200, start: str | Path | None = None) -> Path:  # fmt: skip
+    """One phase of training unite-tiny on `records`; resumes; returns the model's folder.
 
-    Without `start` a new model goes through the phase "describe"; with the folder that this gave,
-    it goes on with the phase "summarize".
-
+    Args
+        phase   "look" makes a new model; "describe" and "summarize" go on from the folder `start`
+                that the phase before gave
+        output  folder of checkpoints and, once finished, of `model`
     Saves bfloat16 weights, tokenizer, `unite.json` and `pretraining.json` (the settings and losses
     of each phase, and every medium and text that were read).
     """
     from transformers import AutoTokenizer, Qwen2VLForConditionalGeneration, TrainingArguments
     from transformers.trainer_utils import get_last_checkpoint
 
+    if phase not in PHASES or (start is None) != (phase == PHASES[0]):
+        raise ValueError(f"phase {phase!r} with start {start}: only {PHASES[0]} begins anew")
     output = Path(output)
-    examples = generative_examples(records)
+    examples, earlier = generative_examples(records), []
     if start is None:
-        phase, tokenizer = "describe", train_tokenizer(_texts(examples), output / "tokenizer")
-        model, earlier = new_model(tokenizer, seed), []
+        tokenizer = train_tokenizer(_texts(examples), output / "tokenizer")
+        model = new_model(tokenizer, seed)
     else:
-        phase, tokenizer = "summarize", AutoTokenizer.from_pretrained(start)
+        tokenizer = AutoTokenizer.from_pretrained(start)
         model = Qwen2VLForConditionalGeneration.from_pretrained(start, dtype=torch.float32)
         earlier = read_json(Path(start) / "pretraining.json")["phases"]
-        examples = summary_examples(examples)
-    collator = GenerativeCollator(examples, root, tokenizer, seed, phase)
+    trained, data, collator = _parts(phase, model, tokenizer, records, root, seed)
     arguments = TrainingArguments(
-        output_dir=str(output / "checkpoints"), max_steps=steps, seed=seed, bf16=bf16,
+        output_dir=str(output / "checkpoints"), max_steps=steps, seed=seed,
         per_device_train_batch_size=batch_size, learning_rate=learning_rate,
         lr_scheduler_type="cosine", warmup_steps=steps // 30 + 1, weight_decay=0.01,
         adam_beta2=0.98, save_steps=save_steps, save_total_limit=1, logging_steps=20, report_to=[],
@@ -213,17 +203,41 @@ def pretrain(records: Sequence[Mapping], root: str | Path, output: str | Path, s
         dataloader_pin_memory=False,
     )  # fmt: skip
     trainer = _trainer_in_order(
-        model=model, args=arguments, data_collator=collator,
-        train_dataset=batches_of_a_kind(examples, steps, batch_size, seed),
+        model=trained, args=arguments, data_collator=collator,
+        train_dataset=batches_of_a_kind(_sort_keys(data), steps, batch_size, seed),
     )  # fmt: skip
     (output / "checkpoints").mkdir(parents=True, exist_ok=True)
     trainer.train(resume_from_checkpoint=get_last_checkpoint(output / "checkpoints"))
     done = {
         "phase": phase, "steps": steps, "batch_size": batch_size, "learning_rate": learning_rate,
-        "seed": seed, "bf16": bf16, "examples": len(examples),
+        "seed": seed, "examples": len(data),
         "loss": [[row["step"], row["loss"]] for row in trainer.state.log_history if "loss" in row],
     }  # fmt: skip
-    return _save(trainer, tokenizer, output / "model", [*earlier, done], examples)
+    return _save(model, tokenizer, output / "model", [*earlier, done], examples)
+
+
+def _parts(phase: str, model, tokenizer, records, root, seed: int) -> tuple:
+    """What a phase trains, the examples that it reads, and how they become a batch."""
+    if phase == "look":
+        data = concepts_of(records)
+        trained = TowerContrast(model.model.visual, len(tokenizer))
+        return trained, data, LookCollator(data, root, tokenizer, seed)
+    data = generative_examples(records)
+    data = summary_examples(data) if phase == "summarize" else data
+    return model, data, GenerativeCollator(data, root, tokenizer, seed, phase)
+
+
+def _sort_keys(data: Sequence[Example | Concept]) -> list[tuple[int, int]]:
+    """What the members of a batch share: modality and answer length; of concepts, the beginning.
+
+    "waving hand: dark skin tone" so meets the other tones, its hardest negatives, in a batch.
+    """
+    return [
+        (int(modality_of(one.item)), len(one.answer))
+        if isinstance(one, Example)
+        else (zlib.crc32(one.texts[0].split(":")[0].encode()), 0)
+        for one in data
+    ]
 
 
 def _trainer_in_order(**parts):
@@ -235,7 +249,14 @@ def _trainer_in_order(**parts):
         def _get_train_sampler(self, dataset=None):
             return SequentialSampler(self.train_dataset)
 
+        def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+            if "labels" not in inputs:
+                return super().compute_loss(model, inputs, return_outputs)
+            return answer_loss(model, **inputs)
+
         def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
+            if not isinstance(self.model, Qwen2VLForConditionalGeneration):
+                return super()._load_from_checkpoint(resume_from_checkpoint, model)
             # Checkpoints have the released key layout, which only from_pretrained maps back.
             whole = Qwen2VLForConditionalGeneration.from_pretrained(
                 resume_from_checkpoint, dtype=torch.float32
@@ -245,26 +266,32 @@ def _trainer_in_order(**parts):
     return _InOrder(**parts)
 
 
-def batches_of_a_kind(
-    examples: Sequence[Example], steps: int, batch_size: int, seed: int
-) -> list[int]:
+def answer_loss(model, input_ids, labels, position_ids, attention_mask=None, **media):
+    """The language model's loss on answers, in nats per token; only these get logits."""
+    embeddings = input_embeddings(model.model, input_ids, **media)
+    hidden = model.model.language_model(
+        inputs_embeds=embeddings, position_ids=position_ids, use_cache=False,
+        attention_mask=None if attention_mask is None else {"full_attention": attention_mask},
+    ).last_hidden_state  # fmt: skip
+    said = labels[:, 1:] != IGNORED
+    logits = model.lm_head(hidden[:, :-1][said])
+    return F.cross_entropy(logits.float(), labels[:, 1:][said])
+
+
+def batches_of_a_kind(keys: Sequence[tuple], steps: int, batch_size: int, seed: int) -> list[int]:
     """Example numbers in training order: epochs in random order, batches of about one length.
 
-    Within each stretch of 16 batches examples are sorted by modality and answer length, and the
-    batches shuffled, so that little of a batch is padding.
+    Within each stretch of 16 batches examples are sorted by their `keys` (modality and length of
+    the answer), and the batches shuffled, so that little of a batch is padding.
     """
     generator = torch.Generator().manual_seed(seed)
     total, numbers = steps * batch_size, []
     while len(numbers) < total:
-        numbers += torch.randperm(len(examples), generator=generator).tolist()
-
-    def length(number: int) -> tuple[int, int]:
-        example = examples[number]
-        return int(modality_of(example.item)), len(example.answer)
-
+        numbers += torch.randperm(len(keys), generator=generator).tolist()
     order = []
     for start in range(0, total, 16 * batch_size):
-        stretch = sorted(numbers[start : min(start + 16 * batch_size, total)], key=length)
+        stretch = numbers[start : min(start + 16 * batch_size, total)]
+        stretch = sorted(stretch, key=lambda number: keys[number])
         batches = [stretch[i : i + batch_size] for i in range(0, len(stretch), batch_size)]
         for index in torch.randperm(len(batches), generator=generator).tolist():
             order += batches[index]
@@ -278,8 +305,8 @@ def _texts(examples: Sequence[Example]) -> Iterable[str]:
         yield example.answer
 
 
-def _save(trainer, tokenizer, folder: Path, phases: list, examples: Sequence[Example]) -> Path:
-    trainer.model.to(torch.bfloat16).save_pretrained(folder)
+def _save(model, tokenizer, folder: Path, phases: list, examples: Sequence[Example]) -> Path:
+    model.to(torch.bfloat16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     write_config(EMBED_CONFIG, folder / "unite.json")
     media = {path for example in examples for path in files_of(example.item)}

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import re
 import warnings
@@ -30,10 +29,12 @@ from .prompts import (
     videos_of,
 )  # fmt: skip
 
-__all__ = ["Encoded", "Processor"]
+__all__ = ["Encoded", "Medium", "Processor"]
 
 _PLACEHOLDERS = re.compile(f"({re.escape(IMAGE_PLACEHOLDER)}|{re.escape(VIDEO_PLACEHOLDER)})")
-Medium = tuple[torch.Tensor, Grid]  # patches [n, 3 x temporal x P x P], grid (t, h, w)
+_PIXELS = ("pixel_values", "pixel_values_videos")
+# Patches [n, 3 x temporal x P x P], or visual tokens [n / merge^2, D], and grid (t, h, w).
+Medium = tuple[torch.Tensor, Grid]
 
 
 class Encoded(NamedTuple):
@@ -43,6 +44,7 @@ class Encoded(NamedTuple):
     images: list[Medium]
     videos: list[Medium]
     video_step: list[float]  # seconds between the temporal patches of each video
+    seen: bool = False  # media are visual tokens, see `UniteEmbedder.see`
 
 
 class Processor:
@@ -105,23 +107,26 @@ class Processor:
 
         Returns `input_ids` and `attention_mask` [B, T], and where there are such media
         `pixel_values` [N, .] with `image_grid_thw` [images, 3], `pixel_values_videos` [N, .] with
-        `video_grid_thw` [V, 3]; for Qwen2.5-VL also `second_per_grid_ts` [V].
+        `video_grid_thw` [V, 3]; for Qwen2.5-VL also `second_per_grid_ts` [V]. Items whose media
+        were seen have `image_features` and `video_features` [tokens, D] instead of pixels.
         """
         width = max(len(item.input_ids) for item in items)
         ids = [[self.pad_id] * (width - len(i.input_ids)) + i.input_ids for i in items]
         mask = [[0] * (width - len(i.input_ids)) + [1] * len(i.input_ids) for i in items]
         batch = {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(mask)}
-        images = list(itertools.chain.from_iterable(item.images for item in items))
-        videos = list(itertools.chain.from_iterable(item.videos for item in items))
-        if images:
-            batch["pixel_values"] = torch.cat([patches for patches, _ in images])
-            batch["image_grid_thw"] = torch.tensor([grid for _, grid in images])
-        if videos:
-            batch["pixel_values_videos"] = torch.cat([patches for patches, _ in videos])
-            batch["video_grid_thw"] = torch.tensor([grid for _, grid in videos])
-            if self.video_time == "positions":
-                steps = [step for item in items for step in item.video_step]
-                batch["second_per_grid_ts"] = torch.tensor(steps)
+        with_media = [item for item in items if item.images or item.videos]
+        if len({item.seen for item in with_media}) > 1:
+            raise ValueError("items with pixels and items with visual tokens do not mix: see() all")
+        seen = any(item.seen for item in with_media)
+        names = ("image_features", "video_features") if seen else _PIXELS
+        for kind, name, each in zip(("image", "video"), names, ("images", "videos"), strict=True):
+            media = [medium for item in items for medium in getattr(item, each)]
+            if media:
+                batch[name] = torch.cat([values for values, _ in media])
+                batch[f"{kind}_grid_thw"] = torch.tensor([grid for _, grid in media])
+        if "video_grid_thw" in batch and self.video_time == "positions":
+            steps = [step for item in items for step in item.video_step]
+            batch["second_per_grid_ts"] = torch.tensor(steps)
         return batch
 
     def _image(self, source: Any, root: str | Path) -> Medium:

@@ -125,7 +125,9 @@ class UniteTrainer(Trainer):
         if stage.train_vision:
             embedder.base.visual.requires_grad_(True)
         cache = config.cache_mib // max(1, config.workers)
-        collator = PairCollator(embedder.processor, config.media_root, config.forward_items, cache)
+        see = embedder.see if config.cache_vision else None
+        collator = PairCollator(embedder.processor, config.media_root, config.forward_items, cache,
+                                see)  # fmt: skip
         return cls(embedder, stage, _arguments(config, sampler), dataset, sampler, collator,
                    config.max_bad_share)  # fmt: skip
 

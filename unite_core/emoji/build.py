@@ -11,10 +11,10 @@ from pathlib import Path
 from ..jsonfile import read_json, write_json
 from ..packages import fetch
 from ..records import write_records
-from .catalogue import CLIP_PACKAGES, PACKAGES, STYLES, read_catalogue
+from .catalogue import CLIP_PACKAGES, EXTRA_STYLES, PACKAGES, STYLES, read_catalogue, split_of
 from .corpus import Corpus
 from .pairs import stage1_records, stage2_records
-from .render import clip_sources, render_clip, still_renderers
+from .render import clip_sources, icon_names, render_clip, still_renderers
 from .tasks import retrieval_tasks
 
 __all__ = ["build", "render_media"]
@@ -48,16 +48,33 @@ def render_media(root, cache, clips: tuple[int, ...]) -> Corpus:
     folders = fetch(wanted, cache)
     catalogue = read_catalogue(folders[PACKAGES["labels"].name])
     stills = {s: still_renderers(s, folders[PACKAGES[s].name]) for s in STYLES}
+    extra = _extra_renderers(folders)
     emoji = [e for e in catalogue if all(e.code in stills[s] for s in STYLES)]
     codes = {e.code for e in emoji}
     sources: dict[str, Path] = {}
     for number in clips:
         sources |= clip_sources(folders[CLIP_PACKAGES[number].name])
     moving = {code: source for code, source in sources.items() if code in codes}
+    drawn = {style: frozenset(found) & codes for style, found in extra.items()}
     jobs = [(stills[s][c], (root / Corpus.image(c, s),)) for s in STYLES for c in sorted(codes)]
+    jobs += [(extra[s][c], (root / Corpus.image(c, s),)) for s in drawn for c in sorted(drawn[s])]
     jobs += [(render_clip, (moving[c], root / Corpus.clip(c))) for c in sorted(moving)]
     _run([job for job in jobs if not job[1][-1].is_file()])
-    return Corpus(tuple(emoji), frozenset(moving))
+    return Corpus(tuple(emoji), frozenset(moving), drawn)
+
+
+def _extra_renderers(folders: dict[str, Path]) -> dict[str, dict]:
+    """Renderers of the extra styles by style and code, for what training may show of them.
+
+    Two of these icon sets list no characters but share Noto's icon names.
+    """
+    noto = icon_names(folders[PACKAGES["noto"].name])
+    named = {"fluent-flat": None, "noto-v1": noto, "emojione": noto}
+    found = {s: still_renderers(s, folders[PACKAGES[s].name], named[s]) for s in EXTRA_STYLES}
+    return {
+        style: {c: draw for c, draw in renderers.items() if split_of(c, style) == "train"}
+        for style, renderers in found.items()
+    }
 
 
 def _run(jobs: list) -> None:

@@ -8,7 +8,10 @@ families that look alike (`lookalikes.json`) are one family.
     development  the same, for choices made while building
     composition  family and tone or gender are trained, their combination is not
     style        emoji is trained, this rendering is not: every Twemoji image, and for a fifth of
-                 the families the Fluent artwork (still and animation share it)
+                 the families the Fluent artwork (3-D, flat and animated share it)
+
+Four styles draw every emoji, and tasks use these. Three more exist for some, for training only: the
+more ways a thing is drawn, the less a model takes one way for the thing.
 """
 
 from __future__ import annotations
@@ -23,12 +26,14 @@ from pathlib import Path
 from ..packages import Package
 
 __all__ = [
-    "CLIP_PACKAGES", "HELD_OUT_STYLE", "PACKAGES", "STYLES", "Emoji", "family_of", "is_composition",
-    "normalize", "read_catalogue", "split_of",
+    "CLIP_PACKAGES", "EXTRA_STYLES", "HELD_OUT_STYLE", "PACKAGES", "STYLES", "Emoji", "family_of",
+    "is_composition", "normalize", "read_catalogue", "split_of",
 ]  # fmt: skip
 
 STYLES = ("fluent", "noto", "openmoji", "twemoji")
+EXTRA_STYLES = ("fluent-flat", "noto-v1", "emojione")  # incomplete, and drawn for training only
 HELD_OUT_STYLE = "twemoji"
+_FLUENT_ARTWORK = ("fluent", "fluent-flat", "animated")
 TONES = {"1f3fb": 1, "1f3fc": 2, "1f3fd": 3, "1f3fe": 4, "1f3ff": 5}
 TONE_NAMES = ("", "light", "medium-light", "medium", "medium-dark", "dark")
 
@@ -57,6 +62,21 @@ PACKAGES = {
         "@iconify-json/twemoji", "1.2.5",
         "uKpuIEV0v6K5BW3Mjdyl+XKFVAbbcPxAgifKvEMtZoUZB5+YiY5zaMm2uNNCxyXzAWU9yNLlj41WU6/mvgALsw==",
         1555888, "CC-BY-4.0",
+    ),
+    "fluent-flat": Package(
+        "@iconify-json/fluent-emoji-flat", "1.2.6",
+        "RY47RgPb47fYUiyrA64sIOL0+UU02s29sXpNBbIQRBUlPlfNFTKUmZDERGuxDs/7yNGWqQYvuaSYM1M4fRXlUw==",
+        1172438, "MIT",
+    ),
+    "noto-v1": Package(
+        "@iconify-json/noto-v1", "1.2.5",
+        "/DsVMius69Q0fRS53z7QK1TROSuar606jiIx+laXtdsYGMXpf6LtHBx6CGfoo3UHHb/XpBsw+1L1x3eyPqMuVA==",
+        1587591, "Apache-2.0",
+    ),
+    "emojione": Package(
+        "@iconify-json/emojione", "1.2.3",
+        "T9+T3HIbJNLKKsmxYKlaYhvnHYkz/HNYTV7SHCXVZPfeUi4FqskY70YeN8yYAZT8cCv7w5vJxS4Q1m8zb9CMMg==",
+        687690, "CC-BY-4.0",
     ),
 }  # fmt: skip
 CLIP_PACKAGES = {
@@ -134,7 +154,7 @@ def family_of(code: str) -> str:
 def split_of(code: str, style: str) -> str:
     """train, development, style, composition or concept: where a rendering of an emoji belongs.
 
-    `style` is one of STYLES, "animated", or "text" for the emoji's words.
+    `style` is one of STYLES or EXTRA_STYLES, "animated", or "text" for the emoji's words.
     """
     family = family_of(code)
     draw = _draw("family", family)
@@ -146,7 +166,7 @@ def split_of(code: str, style: str) -> str:
         return "composition"
     if style == HELD_OUT_STYLE:
         return "style"
-    if style in ("fluent", "animated") and _draw("artwork", family) < 0.2:
+    if style in _FLUENT_ARTWORK and _draw("artwork", family) < 0.2:
         return "style"
     return "train"
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
-from .catalogue import Emoji, split_of
+from .catalogue import HELD_OUT_STYLE, STYLES, Emoji, split_of
 
 __all__ = ["Corpus"]
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Emoji drawn in all styles, and the codes that have a moving clip."""
+    """Emoji drawn in all of STYLES, the codes that move, and those that extra styles draw."""
 
     emoji: tuple[Emoji, ...]
     moving: frozenset[str]
+    extra: Mapping[str, frozenset[str]] = field(default_factory=dict)  # style -> codes
 
     def of(self, style: str, *splits: str) -> list[Emoji]:
         """The emoji whose rendering in `style` ("text", "animated", …) is in one of `splits`."""
@@ -24,6 +26,12 @@ class Corpus:
             if split_of(one.code, style) in splits
             and (style != "animated" or one.code in self.moving)
         ]
+
+    def trained_styles(self, emoji: Emoji) -> list[str]:
+        """The styles whose pictures of this emoji are in training; at least two if it is."""
+        styles = [style for style in STYLES if style != HELD_OUT_STYLE]
+        styles += [style for style, codes in self.extra.items() if emoji.code in codes]
+        return [style for style in styles if split_of(emoji.code, style) == "train"]
 
     @staticmethod
     def image(code: str, style: str) -> str:

@@ -11,7 +11,7 @@ import random
 from collections import defaultdict
 from collections.abc import Iterator
 
-from .catalogue import HELD_OUT_STYLE, STYLES, TONE_NAMES, Emoji, split_of
+from .catalogue import TONE_NAMES, Emoji
 from .corpus import Corpus
 
 __all__ = [
@@ -20,7 +20,10 @@ __all__ = [
 ]  # fmt: skip
 
 TAGS = 6  # at most; the lists are alphabetical and some are very long
-STYLE_NAMES = {"fluent": "glossy 3-D", "noto": "soft shaded", "openmoji": "black outlined"}
+STYLE_NAMES = {
+    "fluent": "glossy 3-D", "noto": "soft shaded", "openmoji": "black outlined",
+    "fluent-flat": "plain flat", "noto-v1": "early soft", "emojione": "bright flat",
+}  # fmt: skip
 SENTENCES = {
     "tone": "<|{medium}|>\nthe same with {tone} skin tone",
     "gender": "<|{medium}|>\nthe same as a {gender}",
@@ -59,7 +62,7 @@ def stage1_records(corpus: Corpus, seed: int) -> Iterator[dict]:
         if emoji.tags:
             yield _pair("text-text", {"text": coarse(emoji)}, {"text": tagged(emoji)})
         yield _pair("text-text", {"text": emoji.label_de}, {"text": coarse(emoji)})
-        for style in _styles(emoji):
+        for style in corpus.trained_styles(emoji):
             image = {"image": corpus.image(emoji.code, style)}
             yield _pair("image-text", {"text": coarse(emoji)}, image)
             text = fine(emoji) if rng.random() < 0.5 else coarse(emoji)
@@ -76,7 +79,7 @@ def stage2_records(corpus: Corpus, seed: int) -> Iterator[dict]:
     rng = random.Random(f"stage2 {seed}")
     yield from _edits(corpus, rng)
     for emoji in corpus.of("text", "train"):
-        styles = _styles(emoji)
+        styles = corpus.trained_styles(emoji)
         source, target = rng.sample(styles, 2)
         query, image = (corpus.image(emoji.code, style) for style in (source, target))
         drawn = SENTENCES["style"].format(style=STYLE_NAMES[target])
@@ -93,7 +96,7 @@ def stage2_records(corpus: Corpus, seed: int) -> Iterator[dict]:
         yield _pair("I+T-T", asked, {"text": answer})
     for emoji in corpus.of("animated", "train"):
         clip = {"video": corpus.clip(emoji.code)}
-        for style in _styles(emoji):
+        for style in corpus.trained_styles(emoji):
             still = {"text": SENTENCES["move"], "image": corpus.image(emoji.code, style)}
             yield _pair("I+T-V", still, clip)
         yield _pair("T-V", {"text": SENTENCES["clip"].format(text=coarse(emoji))}, clip)
@@ -162,16 +165,10 @@ def edit_text(kind: str, medium: str, target: Emoji) -> str:
 
 
 def _image_edit(corpus: Corpus, rng: random.Random, kind: str, source: Emoji, target: Emoji):
-    style = rng.choice(_styles(target))
-    other = rng.choice([s for s in _styles(source) if s != style])
+    style = rng.choice(corpus.trained_styles(target))
+    other = rng.choice([s for s in corpus.trained_styles(source) if s != style])
     query = {"text": edit_text(kind, "IMAGE", target), "image": corpus.image(source.code, other)}
     return _pair(f"I+T-I {kind}", query, {"image": corpus.image(target.code, style)})
-
-
-def _styles(emoji: Emoji) -> list[str]:
-    """The styles in which this emoji is in training; at least two."""
-    trained = [style for style in STYLES if style != HELD_OUT_STYLE]
-    return [style for style in trained if split_of(emoji.code, style) == "train"]
 
 
 def _pair(task: str, query: dict, candidate: dict) -> dict:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -16,24 +16,35 @@ from PIL import Image
 
 from .catalogue import normalize
 
-__all__ = ["CLIP_FRAMES", "SIZE", "clip_sources", "render_clip", "still_renderers"]
+__all__ = ["CLIP_FRAMES", "SIZE", "clip_sources", "icon_names", "render_clip", "still_renderers"]
 
 SIZE = 112
 CLIP_FRAMES = 8
 
 
-def still_renderers(style: str, package: Path) -> dict[str, Callable[[Path], None]]:
-    """code -> function that writes the still of that style to a PNG path."""
+def still_renderers(
+    style: str, package: Path, names: Mapping[str, str] | None = None
+) -> dict[str, Callable[[Path], None]]:
+    """code -> function that writes the still of that style to a PNG path.
+
+    `names` {code: icon name} is for icon sets that list no characters themselves.
+    """
     if style == "fluent":
         files = (package / "assets").glob("*.webp")
         return {normalize(file.stem): partial(_still_from_file, file) for file in files}
     icons = json.loads((package / "icons.json").read_text(encoding="utf-8"))
-    names = json.loads((package / "chars.json").read_text(encoding="utf-8"))
     size = {"width": icons["width"], "height": icons["height"]}
     return {
-        normalize(code): partial(_still_from_svg, {**size, **icons["icons"][name]})
-        for code, name in names.items()
+        code: partial(_still_from_svg, {**size, **icons["icons"][name]})
+        for code, name in (names or icon_names(package)).items()
+        if name in icons["icons"]
     }
+
+
+def icon_names(package: Path) -> dict[str, str]:
+    """code -> icon name, from the characters that an icon set lists."""
+    names = json.loads((package / "chars.json").read_text(encoding="utf-8"))
+    return {normalize(code): name for code, name in names.items()}
 
 
 def clip_sources(package: Path) -> dict[str, Path]:

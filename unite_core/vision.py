@@ -1,0 +1,86 @@
+"""Visual tokens, faster: patches as a matrix product, frames of one size in one attention.
+
+Off flash attention transformers attends to one image after the other. Frames of one size need no
+such loop: they are a batch. What is computed is the same; towers that work otherwise (windows in
+Qwen2.5-VL, deepstack in Qwen3-VL) run as transformers has them.
+"""
+
+# Shapes: F frames (temporal patches of all media), P = h w patches of a frame, E tower width,
+# H heads, D width of the language model.
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ["is_plain_tower", "visual_tokens"]
+
+
+def is_plain_tower(visual: nn.Module) -> bool:
+    """Whether `visual_tokens` knows this tower: Qwen2-VL's, not sharded, with SDPA."""
+    from transformers.models.qwen2_vl import modeling_qwen2_vl as qwen2_vl
+
+    return (
+        type(visual) is qwen2_vl.Qwen2VisionTransformerPretrainedModel
+        and all(type(block) is qwen2_vl.Qwen2VLVisionBlock for block in visual.blocks)
+        and visual.config._attn_implementation == "sdpa"
+        and visual.patch_embed.proj.weight.ndim == 5  # ZeRO-3 leaves nothing of it outside its call
+        and not visual.gradient_checkpointing
+    )
+
+
+def visual_tokens(visual: nn.Module, patches: Tensor, grids: Tensor) -> Tensor:
+    """The tokens that a vision tower gives the language model.
+
+    Args
+        visual   the backbone's vision tower
+        patches  [N, 3 x temporal x P x P]  patches of all media, one after the other
+        grids    [media, 3]  time, height and width of each in patches
+    Returns
+        [N / merge^2, D], as `visual(patches, grids).pooler_output`. Differentiable.
+    """
+    if not is_plain_tower(visual):
+        return visual(patches, grid_thw=grids).pooler_output
+    weight = visual.patch_embed.proj.weight
+    hidden = F.linear(patches.to(weight.dtype), weight.flatten(1))  # [N, E]
+    frames = [(h, w) for t, h, w in grids.tolist() for _ in range(t)]
+    pieces = hidden.split([h * w for h, w in frames])
+    rows = defaultdict(list)
+    for number, size in enumerate(frames):
+        rows[size].append(number)
+    seen: list[Tensor] = [None] * len(frames)
+    for size, numbers in rows.items():
+        same = torch.stack([pieces[number] for number in numbers])  # [F, P, E]
+        for number, one in zip(numbers, _frames_of_one_size(visual, same, size), strict=True):
+            seen[number] = one
+    return visual.merger(torch.cat(seen))
+
+
+def _frames_of_one_size(visual: nn.Module, hidden: Tensor, size: tuple[int, int]) -> Tensor:
+    """Frames [F, P, E] through the tower's blocks; each attends to itself alone."""
+    from transformers.vision_utils import get_vision_position_ids
+
+    grid = torch.tensor([[1, *size]], device=hidden.device)
+    positions = get_vision_position_ids(grid, visual.spatial_merge_size)
+    cos, sin = (part.to(hidden.dtype) for part in visual.rotary_pos_emb(hidden, positions))
+    for block in visual.blocks:
+        hidden = hidden + _attend(block.attn, block.norm1(hidden), cos, sin)
+        hidden = hidden + block.mlp(block.norm2(hidden))
+    return hidden
+
+
+def _attend(attention: nn.Module, hidden: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Full attention inside each frame, with the positions of its rows and columns."""
+    parts = attention.qkv(hidden).unflatten(-1, (3, attention.num_heads, -1))  # [F, P, 3, H, .]
+    query, key, value = parts.permute(2, 0, 3, 1, 4)  # each [F, H, P, .]
+    query, key = (part * cos + _rotated(part) * sin for part in (query, key))
+    found = F.scaled_dot_product_attention(query, key, value, scale=attention.scaling)
+    return attention.proj(found.transpose(1, 2).flatten(2))
+
+
+def _rotated(part: Tensor) -> Tensor:
+    first, second = part.chunk(2, dim=-1)
+    return torch.cat([-second, first], dim=-1)
