@@ -9,6 +9,7 @@ import pytest
 
 from unite_core.emoji.catalogue import (
     CLIP_PACKAGES,
+    EXTRA_STYLES,
     HELD_OUT_STYLE,
     PACKAGES,
     STYLES,
@@ -21,6 +22,7 @@ from unite_core.emoji.catalogue import (
 from unite_core.emoji.corpus import Corpus
 from unite_core.emoji.leakage import merge_families, near_duplicates
 from unite_core.emoji.pairs import stage1_records, stage2_records
+from unite_core.emoji.render import still_renderers
 from unite_core.emoji.tasks import retrieval_tasks
 from unite_core.evaluate import read_tasks
 from unite_core.jsonfile import write_json
@@ -28,7 +30,7 @@ from unite_core.records import validate_record
 
 TONES = ("1f3fb", "1f3fc", "1f3fd", "1f3fe", "1f3ff")
 JOBS = [f"{0x1F300 + i:x}" for i in range(60)]  # signs that can follow a person
-PATH = re.compile(r"(?:images/(\w+)|videos)/([0-9a-f-]+)\.(?:png|webp)")
+PATH = re.compile(r"(?:images/([\w-]+)|videos)/([0-9a-f-]+)\.(?:png|webp)")
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +43,9 @@ def corpus():
         Emoji(code, f"label of {code}", f"Name von {code}", ("some", f"tag{code[:5]}"), "g", "kind")
         for code in sorted({*people, *things})
     ]
-    return Corpus(tuple(emoji), frozenset(e.code for e in emoji))
+    codes = frozenset(e.code for e in emoji)
+    some = frozenset(code for code in codes if len(code) % 2)
+    return Corpus(tuple(emoji), codes, dict.fromkeys(EXTRA_STYLES, some))
 
 
 def media_of(records):
@@ -73,12 +77,13 @@ def test_normalize_drops_variation_selectors():
 
 
 def test_a_held_out_family_is_held_out_in_every_rendering(corpus):
-    renderings = (*STYLES, "animated", "text")
+    renderings = (*STYLES, *EXTRA_STYLES, "animated", "text")
     for emoji in corpus.emoji:
         splits = {split_of(emoji.code, style) for style in renderings}
         if splits & {"concept", "development", "composition"}:
             assert len(splits) == 1, emoji.code
         assert split_of(emoji.code, "fluent") == split_of(emoji.code, "animated")
+        assert split_of(emoji.code, "fluent") == split_of(emoji.code, "fluent-flat")
         assert split_of(emoji.code, HELD_OUT_STYLE) != "train"
 
 
@@ -97,10 +102,25 @@ def test_training_records_hold_training_renderings_only(corpus, records):
     assert media and all(split_of(code, style) == "train" for style, code in media)
     text = json.dumps(rows)
     held_out = [e for e in corpus.emoji if split_of(e.code, "text") != "train"]
-    assert held_out and not any(f"{e.label}\"" in text or f"{e.label}." in text for e in held_out)
-    assert not any(f"{e.label_de}\"" in text for e in held_out)
+    assert held_out and not any(f'{e.label}"' in text or f"{e.label}." in text for e in held_out)
+    assert not any(f'{e.label_de}"' in text for e in held_out)
     for row in rows:
         validate_record(row)
+
+
+@pytest.mark.parametrize("records", [stage1_records, stage2_records])
+def test_extra_styles_are_trained_where_they_are_drawn(corpus, records):
+    drawn = {(style, code) for style, code in media_of(records(corpus, 0))}
+    assert {style for style, _ in drawn} == {*STYLES, *EXTRA_STYLES, "animated"} - {HELD_OUT_STYLE}
+    assert all(code in corpus.extra.get(style, [code]) for style, code in drawn)
+
+
+def test_icon_sets_without_characters_take_the_names_of_another(tmp_path):
+    icons = {"icons": {"cat": {"body": "<g/>"}}, "width": 8, "height": 8}
+    write_json(tmp_path / "icons.json", icons)
+    assert not (tmp_path / "chars.json").exists()
+    names = {"1f431": "cat", "1f63a": "cat", "1f436": "dog"}
+    assert set(still_renderers("emojione", tmp_path, names)) == {"1f431", "1f63a"}
 
 
 def test_records_depend_on_the_seed_alone(corpus):

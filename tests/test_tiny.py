@@ -42,7 +42,7 @@ def test_every_picture_and_clip_it_saw_is_in_the_training_split(manifest):
     seen = [
         (style or "animated", code)
         for path in manifest["media"]
-        for style, code in re.findall(r"(?:images/(\w+)|videos)/([0-9a-f-]+)\.\w+", path)
+        for style, code in re.findall(r"(?:images/([\w-]+)|videos)/([0-9a-f-]+)\.\w+", path)
     ]
     assert len(seen) == len(manifest["media"]) > 5000
     assert all(code == normalize(code) for _, code in seen)

@@ -154,6 +154,7 @@ class TowerContrast(torch.nn.Module):
         super().__init__()
         self.visual = visual
         self.words = torch.nn.EmbeddingBag(vocabulary, width, mode="mean")
+        torch.nn.init.normal_(self.words.weight, std=0.02)  # 1 would be too far to move from
         self.look = torch.nn.Linear(visual.config.hidden_size, width)
 
     def forward(self, pixels: Tensor, tokens: Tensor, offsets: Tensor) -> dict[str, Tensor]:
