@@ -24,7 +24,7 @@ LAYERS = (
         "emoji",
         "tiny",
     },
-    {"train", "evaluate", "scores", "pretrain", "pretrain_vision", "notebook_files"},
+    {"train", "evaluate", "baselines", "scores", "pretrain", "pretrain_vision", "notebook_files"},
     {"runs", "plots", "plots_training", "workbook"},
 )
 LAYER = {module: number for number, modules in enumerate(LAYERS) for module in modules}

@@ -99,6 +99,7 @@ def train_stage(
             stage=stage,
             media_root=str(root),
             logging_steps=max(1, stage.max_steps // 40),
+            cache_vision=True,
         )
     )
 

@@ -1,9 +1,8 @@
 """Held-out retrieval tasks of the emoji corpus: every pair type and instruction, by split.
 
 One target style (Noto; Twemoji where the style split asks for an unseen style) makes every
-answer unique. Pools hold the split's items *and* their trained siblings, so that a composed
-query cannot win by elimination, and others up to POOL; the concept split's pools hold unseen
-families only.
+answer unique. Pools hold all of the split's items *and* all trained ones, so that a composed query
+cannot win by elimination; the concept split's pools hold unseen families only.
 """
 
 from __future__ import annotations
@@ -29,8 +28,7 @@ __all__ = ["SPLITS", "retrieval_tasks"]
 
 SPLITS = ("style", "composition", "concept")
 TARGET_STYLE = "noto"
-QUERIES = 200  # at most, per task
-POOL = 600  # candidates at most, unless the families asked for have more
+QUERIES = 300  # at most, per task
 
 Match = tuple[dict, dict, Emoji]  # query item, the positive item, the target emoji
 Pool = Iterable[tuple[dict, Emoji]]  # candidate item and the emoji it shows or names
@@ -220,27 +218,16 @@ def _clip(corpus: Corpus, emoji: Emoji) -> dict:
     return {"video": corpus.clip(emoji.code)}
 
 
-def _drawn(pool: Pool, chosen: list[Match]) -> list[dict]:
-    """At most POOL candidates: all of the families that are asked for, then of others."""
-    families = {target.family for _, _, target in chosen}
-    pool = list(pool)
-    related = {repr(item): item for item, emoji in pool if emoji.family in families}
-    others = [item for key, item in {repr(i): i for i, _ in pool}.items() if key not in related]
-    asked = list(related.values())
-    spread = others[:: max(1, -(-len(others) // max(1, POOL - len(asked))))]
-    return asked + spread[: max(0, POOL - len(asked))]
-
-
 def _task(name: str, split: str, matches: Iterable[Match], pool, rng: random.Random) -> dict:
     matches = list(matches)
     chosen = rng.sample(matches, min(QUERIES, len(matches)))
-    candidates = _drawn(pool, chosen)
-    index = {repr(item): position for position, item in enumerate(candidates)}
+    candidates = {repr(item): item for item, _ in pool}
+    index = {key: position for position, key in enumerate(candidates)}
     return {
         "name": name,
         "split": split,
         "queries": [query for query, _, _ in chosen],
-        "candidates": candidates,
+        "candidates": list(candidates.values()),
         "positives": [[index[repr(item)]] for _, item, _ in chosen],
         "families": [target.family for _, _, target in chosen],
         "description": f"{len(matches)} queries exist, {len(chosen)} drawn",
