@@ -20,7 +20,7 @@ from unite_core.emoji.catalogue import (
     split_of,
 )
 from unite_core.emoji.corpus import Corpus
-from unite_core.emoji.leakage import merge_families, near_duplicates
+from unite_core.emoji.leakage import merge_families, near_duplicates, style_distance
 from unite_core.emoji.pairs import stage1_records, stage2_records
 from unite_core.emoji.render import still_renderers
 from unite_core.emoji.tasks import retrieval_tasks
@@ -177,6 +177,28 @@ def test_near_duplicates_between_families_are_found_and_merged(tmp_path):
     pairs = near_duplicates(tmp_path)
     assert [pair[:3] for pair in pairs] == [("noto", "1f40a", "1f40b")]
     assert merge_families(pairs) == {"1f40b": "1f40a"}
+
+
+def test_styles_that_redraw_each_other_are_told_from_those_that_do_not(tmp_path):
+    from PIL import Image
+
+    codes = [
+        code
+        for code in (f"{0x1F400 + i:x}" for i in range(40))
+        if split_of(code, "noto") == "train"
+    ]
+    shades = {"twemoji": 0, "noto": 3, "openmoji": None}
+    for style, more in shades.items():
+        (tmp_path / "images" / style).mkdir(parents=True)
+        for number, code in enumerate(codes):
+            shade = 6 * number + more if more is not None else 255 - 6 * number
+            Image.new("RGB", (56, 56), (shade,) * 3).save(
+                tmp_path / "images" / style / f"{code}.png"
+            )
+    alike, unlike = (style_distance(tmp_path, style) for style in ("noto", "openmoji"))
+    assert alike["n"] == unlike["n"] == len(codes) > 10
+    assert alike["smallest difference"] == pytest.approx(3 / 255, abs=1e-4)
+    assert alike["recall@10"] == 1 > unlike["recall@10"]
 
 
 def test_packages_are_pinned_and_the_default_download_is_small():

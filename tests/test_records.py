@@ -32,9 +32,7 @@ FULL = {
     "task": "modify",
     "source": "shapes",
 }
-texts = st.text(min_size=1).filter(
-    lambda text: text.strip() and IMAGE_PLACEHOLDER not in text
-)
+texts = st.text(min_size=1).filter(lambda text: text.strip() and IMAGE_PLACEHOLDER not in text)
 names = st.from_regex(r"[a-z0-9]{1,8}\.(png|mp4)", fullmatch=True)
 items = st.fixed_dictionaries(
     {"text": texts}, optional={"image": names | st.lists(names, min_size=1, max_size=3)}

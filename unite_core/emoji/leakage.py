@@ -1,15 +1,19 @@
-"""Near-duplicate pictures between families: what would leak from training into the test splits."""
+"""Near-duplicates between families, and how alike styles are: what could leak into test splits.
+
+`python -m unite_core.emoji.leakage [ROOT]` prints how near Twemoji comes to each trained style.
+"""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from .catalogue import STYLES, family_of
+from .catalogue import EXTRA_STYLES, HELD_OUT_STYLE, STYLES, family_of, split_of
 
-__all__ = ["merge_families", "near_duplicates"]
+__all__ = ["merge_families", "near_duplicates", "style_distance"]
 
 THUMBNAIL = 28  # pixels per side
 
@@ -38,6 +42,31 @@ def near_duplicates(root: str | Path, threshold: float = 0.02) -> list[tuple[str
     return sorted(found, key=lambda pair: pair[-1])
 
 
+def style_distance(root: str | Path, style: str, other: str = HELD_OUT_STYLE) -> dict[str, float]:
+    """How near thumbnails of two styles of the same trained emoji are.
+
+    Returns n, recall@1 and recall@10 of an emoji of `other` searched in `style` by thumbnails, and
+    of the root-mean-square differences the median and the smallest.
+    """
+    folder = Path(root) / "images"
+    codes = sorted(file.stem for file in (folder / style).glob("*.png"))
+    codes = [code for code in codes if split_of(code, style) == "train"]
+    asked, found = (
+        np.stack([_thumbnail(folder / each / f"{code}.png") for code in codes])
+        for each in (other, style)
+    )
+    square = (asked**2).sum(1)[:, None] + (found**2).sum(1) - 2 * asked @ found.T
+    rank = (square < square.diagonal()[:, None]).sum(1)
+    own = np.sqrt(np.maximum(square.diagonal(), 0) / asked.shape[1])
+    return {
+        "n": len(codes),
+        "recall@1": float((rank < 1).mean()),
+        "recall@10": float((rank < 10).mean()),
+        "median difference": float(np.median(own)),
+        "smallest difference": float(own.min()),
+    }
+
+
 def merge_families(pairs: list[tuple[str, str, str, float]]) -> dict[str, str]:
     """Connected families to the first of their component: what `lookalikes.json` holds."""
     root: dict[str, str] = {}
@@ -57,3 +86,9 @@ def _thumbnail(file: Path) -> np.ndarray:
     with Image.open(file) as image:
         small = image.convert("RGB").resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
     return np.asarray(small, np.float32).ravel() / 255
+
+
+if __name__ == "__main__":
+    for trained in (*STYLES, *EXTRA_STYLES):
+        if trained != HELD_OUT_STYLE:
+            print(trained, style_distance(*(sys.argv[1:] or ["data/emoji"]), trained))
