@@ -31,6 +31,8 @@ def info_nce(
     symmetric: bool = False,
     candidate_ids: Labels | None = None,
     negative_ids: Labels | None = None,
+    *,
+    rows: slice | Labels | None = None,
 ) -> Tensor:
     """InfoNCE: the mean surprise at finding a positive among the negatives of the batch, in nats.
 
@@ -49,6 +51,9 @@ def info_nce(
                                directions. Without ids P(i) = {i}
         negative_ids   [K]     ids of the hard negatives; one that repeats a candidate's id is a
                                positive of that candidate's query. Without them none is
+        rows           [R]     only these pairs' losses (slice or row numbers), still divided by N:
+                               the parts of a partition of the rows add up to the whole loss, in
+                               value and gradients, so processes can share the work
     Returns
         scalar loss in nats, >= 0, float32 (float64 for float64 input).
 
@@ -58,7 +63,9 @@ def info_nce(
     """
     _check(query, candidate, temperature, negatives)
     positives = _positives(query, negatives, candidate_ids, negative_ids)
-    return _row_losses(query, candidate, temperature, negatives, symmetric, positives).mean()
+    part = _rows(rows, query)
+    losses = _row_losses(query, candidate, temperature, negatives, symmetric, positives, part)
+    return losses.sum() / len(query)
 
 
 def mamcl(
@@ -71,6 +78,8 @@ def mamcl(
     symmetric: bool = False,
     candidate_ids: Labels | None = None,
     negative_ids: Labels | None = None,
+    *,
+    rows: slice | Labels | None = None,
 ) -> Tensor:
     """Modality-aware masked InfoNCE: each query competes only inside its target's modality.
 
@@ -101,19 +110,21 @@ def mamcl(
             "equal candidate_ids carry different modalities: equal content has one modality, "
             "so give each id to one modality only"
         )
+    part = _rows(rows, query)
     losses = []
-    for rows, columns in _groups(modality, others):
+    for members, columns in _groups(modality, others):
         losses.append(
             _row_losses(
-                query[rows],
-                candidate[rows],
+                query[members],
+                candidate[members],
                 temperature,
                 None if negatives is None else negatives[columns],
                 symmetric,
-                positives[rows][:, torch.cat([rows, columns + len(query)])],
+                positives[members][:, torch.cat([members, columns + len(query)])],
+                torch.searchsorted(members, part[modality[part] == modality[members[0]]]),
             )
         )
-    return torch.cat(losses).mean()
+    return torch.cat(losses).sum() / len(query)
 
 
 def surviving_share(target_modality: Labels) -> float:
@@ -159,14 +170,13 @@ def in_batch_accuracy(
     return accuracy
 
 
-def _row_losses(query, candidate, temperature, negatives, symmetric, positives) -> Tensor:
-    """Loss of each pair, [N]; `positives` [N, N + K] holds booleans."""
+def _row_losses(query, candidate, temperature, negatives, symmetric, positives, rows) -> Tensor:
+    """Loss of each pair of `rows`, [R]; `positives` [N, N + K] holds booleans."""
     targets = candidate if negatives is None else torch.cat([candidate, negatives])
-    logits = _logits(query, targets, temperature)  # [N, N + K]
-    losses = _contrast(logits, positives)
+    losses = _contrast(_logits(query[rows], targets, temperature), positives[rows])
     if symmetric:
-        square = slice(len(query))
-        losses = (losses + _contrast(logits[:, square].T, positives[:, square].T)) / 2
+        reverse = _logits(candidate[rows], query, temperature)  # [R, N]
+        losses = (losses + _contrast(reverse, positives[:, rows].T)) / 2
     return losses
 
 
@@ -198,6 +208,20 @@ def _positives(query, negatives, candidate_ids, negative_ids) -> Tensor:
     return torch.cat(
         [candidates, ids[:, None] == _labels(negative_ids, query, k, "negative_ids")], 1
     )
+
+
+def _rows(rows: slice | Labels | None, query: Tensor) -> Tensor:
+    """Row numbers of a part of the batch, sorted, each in [0, N) and once."""
+    everything = torch.arange(len(query), device=query.device)
+    if rows is None or isinstance(rows, slice):
+        return everything if rows is None else everything[rows]
+    part = torch.as_tensor(rows, device=query.device)
+    part = _labels(part if part.numel() else part.long(), query, part.numel(), "rows").sort()[0]
+    if part.numel() and not 0 <= part[0] <= part[-1] < len(query):
+        raise ValueError(f"rows must lie in [0, {len(query)}), not {part[0]} to {part[-1]}")
+    if (part[1:] == part[:-1]).any():
+        raise ValueError("rows names a pair twice: its loss would count twice")
+    return part
 
 
 def _groups(modality: Tensor, negative_modality: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
