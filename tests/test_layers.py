@@ -12,7 +12,8 @@ from unite_core.runs import project_root
 PACKAGE = project_root() / "unite_core"
 LAYERS = (
     {"modality", "config", "jsonfile"},
-    {"prompts", "media", "pixels", "records", "loss", "scenes", "shapes", "packages"},
+    {"prompts", "media", "pixels", "records", "loss", "contrast", "contest"}
+    | {"scenes", "shapes", "packages"},
     {"embedder", "processor", "checkpoint", "batches", "retrieval", "emoji", "tiny"},
     {"train", "evaluate", "scores", "pretrain", "notebook_files"},
     {"runs", "plots", "plots_training", "workbook"},
