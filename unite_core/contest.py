@@ -62,7 +62,7 @@ def groups(contest: Contest) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     if not len(contest.rows):
         return
     shared = contest.negative_group if contest.negative_group.ndim == 1 else contest.group[:0]
-    if not contest.apart or not contest.group.any():
+    if not contest.apart or not (contest.group.any() or shared.any()):
         everything, every_negative = (
             torch.arange(len(labels), device=labels.device) for labels in (contest.group, shared)
         )
