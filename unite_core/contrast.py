@@ -30,13 +30,18 @@ SMALL = 1 << 20  # logits that may always be kept
 
 @dataclass(frozen=True)
 class _Part:
-    """An input and the tensor in which its gradient adds up (None: no gradient is asked for)."""
+    """An input and the tensor in which its gradient adds up (None: none is asked for)."""
 
     values: Tensor
     gradient: Tensor | None
 
     def add(self, index: Tensor, gradient: Tensor) -> None:
-        self.gradient.index_add_(0, index, gradient)
+        if self.gradient is not None:
+            self.gradient.index_add_(0, index, gradient)
+
+    def take(self, index: Tensor, dtype: torch.dtype) -> Tensor:
+        """Copy of some entries."""
+        return self.values.index_select(0, index).to(dtype)
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,12 @@ class _Parts:
     candidate: _Part
     negatives: _Part  # [K, D] or [N, k, D]
     scale: _Part  # [T]
+
+    @property
+    def learned(self) -> bool:
+        """Whether any gradient is asked for."""
+        parts = (self.query, self.candidate, self.negatives, self.scale)
+        return any(part.gradient is not None for part in parts)
 
 
 @dataclass(frozen=True)
@@ -75,20 +86,16 @@ def contrast(
 class _Contrast(torch.autograd.Function):
     @staticmethod
     def forward(ctx, query, candidate, negatives, scale, contest):
-        wanted = any(ctx.needs_input_grad)
-        inputs = (query, candidate, negatives, scale)
-        parts = _Parts(
-            *(_Part(x, torch.zeros_like(x, dtype=scale.dtype) if wanted else None) for x in inputs)
-        )
+        inputs = [
+            _Part(x, torch.zeros_like(x, dtype=scale.dtype) if needed else None)
+            for x, needed in zip((query, candidate, negatives, scale), ctx.needs_input_grad[:4],
+                                 strict=True)
+        ]  # fmt: skip
         with torch.autocast(query.device.type, enabled=False):
-            loss = _run(parts, contest)
-        if wanted:
-            ctx.save_for_backward(
-                parts.query.gradient.to(query.dtype),
-                parts.candidate.gradient.to(candidate.dtype),
-                parts.negatives.gradient.to(negatives.dtype),
-                parts.scale.gradient,
-            )
+            loss = _run(_Parts(*inputs), contest)
+        ctx.save_for_backward(
+            *(None if x.gradient is None else x.gradient.to(x.values.dtype) for x in inputs)
+        )
         return loss
 
     @staticmethod
@@ -100,7 +107,7 @@ class _Contrast(torch.autograd.Function):
             )
         if outer.device.type == "cpu" and outer == 1:  # on a GPU this look would be a wait
             return *ctx.saved_tensors, None
-        return *(gradient * outer.to(gradient.dtype) for gradient in ctx.saved_tensors), None
+        return *(g if g is None else g * outer.to(g.dtype) for g in ctx.saved_tensors), None
 
 
 def _run(parts: _Parts, contest: Contest) -> Tensor:
@@ -153,8 +160,7 @@ def _one_way(parts, contest, rows, members, others, reverse=False) -> Tensor:
             logits.masked_fill_(logits > limit[:, None], -torch.inf)
         _restrict(logits, contest, chunk, targets, pairs, reverse)
         loss += _surprise(logits, pairs, positive, _weight(contest))
-        if targets.gradient is not None:
-            _spread(parts, contest, anchors, chunk, targets, scaled, logits)
+        _spread(parts, contest, anchors, chunk, targets, scaled, logits)
     _hand_back(parts, aims, targets)
     return loss
 
@@ -167,19 +173,20 @@ def _weight(contest: Contest) -> float:
 def _targets(parts, contest, aims, members, others, own: bool) -> _Targets:
     """Targets of a group side by side, wide enough for the logits."""
     own = own and parts.negatives.values.ndim == 3
-    shared = [parts.negatives.values[others]] if len(others) else []
-    content = [contest.content[members]]
-    if shared:
-        content.append(contest.negative_content[others])
-    whole = len(members) == len(aims.values) and not shared
-    table = aims.values if whole else torch.cat([aims.values[members], *shared])
-    table = table.to(parts.scale.values.dtype)
+    wide, content = parts.scale.values.dtype, contest.content[members]
+    whole = len(members) == len(aims.values)
+    table = aims.values.to(wide) if whole else aims.take(members, wide)
+    learned = aims.gradient is not None
+    if len(others):
+        table = torch.cat([table, parts.negatives.take(others, wide)])
+        content = torch.cat([content, contest.negative_content[others]])
+        learned = learned or parts.negatives.gradient is not None
     return _Targets(
         table=table,
-        gradient=None if aims.gradient is None else torch.zeros_like(table),
+        gradient=torch.zeros_like(table) if learned else None,
         members=members,
         others=others,
-        content=sort(torch.cat(content)),
+        content=sort(content),
         own=parts.negatives.values.shape[1] if own else 0,
     )
 
@@ -196,7 +203,7 @@ def _hand_back(parts, aims: _Part, targets: _Targets) -> None:
 def _scaled(parts, contest, anchors: _Part, chunk: Tensor) -> Tensor:
     """The anchors over tau, [c, D]."""
     scale = parts.scale.values[contest.tempered[chunk]]
-    return anchors.values[chunk].to(scale.dtype) * scale[:, None]
+    return anchors.take(chunk, scale.dtype).mul_(scale[:, None])
 
 
 def _scores(parts, chunk, scaled, targets: _Targets, out: Tensor | None = None) -> Tensor:
@@ -205,22 +212,26 @@ def _scores(parts, chunk, scaled, targets: _Targets, out: Tensor | None = None) 
     logits = scaled.new_empty(len(chunk), size + targets.own) if out is None else out
     torch.mm(scaled, targets.table.T, out=logits[:, :size])
     if targets.own:
-        theirs = parts.negatives.values[chunk].to(scaled.dtype)  # [c, k, D]
+        theirs = parts.negatives.take(chunk, scaled.dtype)  # [c, k, D]
         logits[:, size:] = (theirs @ scaled[:, :, None])[:, :, 0]
     return logits
 
 
 def _spread(parts, contest, anchors: _Part, chunk, targets: _Targets, scaled, weights) -> None:
     """From d loss / d logits to the gradients of anchors, targets, own negatives and scale."""
-    size = len(targets.table)
-    toward = weights[:, :size] @ targets.table  # [c, D], gradient of the scaled anchors
-    targets.gradient.addmm_(weights[:, :size].T, scaled)
-    if targets.own:
-        theirs = parts.negatives.values[chunk].to(scaled.dtype)
-        toward += (weights[:, None, size:] @ theirs)[:, 0]
+    size, wide = len(targets.table), scaled.dtype
+    if targets.gradient is not None:
+        targets.gradient.addmm_(weights[:, :size].T, scaled)
+    if targets.own and parts.negatives.gradient is not None:
         parts.negatives.add(chunk, weights[:, size:, None] * scaled[:, None])
+    if anchors.gradient is None and parts.scale.gradient is None:
+        return
+    toward = weights[:, :size] @ targets.table  # [c, D], gradient of the scaled anchors
+    if targets.own:
+        toward += (weights[:, None, size:] @ parts.negatives.take(chunk, wide))[:, 0]
     tempered = contest.tempered[chunk]
-    parts.scale.add(tempered, (toward * anchors.values[chunk]).sum(1))
+    if parts.scale.gradient is not None:
+        parts.scale.add(tempered, (toward * anchors.values[chunk]).sum(1))
     anchors.add(chunk, toward.mul_(parts.scale.values[tempered][:, None]))
 
 
@@ -272,13 +283,14 @@ def _both_ways(parts, contest, members, others) -> Tensor:
     for number, chunk in enumerate(chunks):
         scaled = _scaled(parts, contest, parts.query, chunk)
         logits = places[number] if places else _scores(parts, chunk, scaled, targets)
-        back = (logits[:, :size] - offset).exp_()
-        back[_positives(contest, chunk, targets, size)] = -pulls[number]
+        if parts.learned:
+            back = (logits[:, :size] - offset).exp_()
+            back[_positives(contest, chunk, targets, size)] = -pulls[number]
         pairs = _positives(contest, chunk, targets)
         positive = logits[pairs]
         _restrict(logits, contest, chunk, targets, pairs)
         loss += _surprise(logits, pairs, positive, _weight(contest))
-        if targets.gradient is not None:
+        if parts.learned:
             logits[:, :size] += back
             _spread(parts, contest, parts.query, chunk, targets, scaled, logits)
     _hand_back(parts, parts.candidate, targets)
