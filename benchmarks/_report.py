@@ -37,9 +37,9 @@ def versions(*packages: str) -> str:
     return ", ".join(words)
 
 
-def spread(values: list[float], digits: int = 3) -> str:
-    """Median [lowest, highest]."""
-    low, middle, high = (f"{v:.{digits}f}" for v in (min(values), median(values), max(values)))
+def spread(values: list[float]) -> str:
+    """Median [lowest, highest], three digits each."""
+    low, middle, high = (f"{v:.3g}" for v in (min(values), median(values), max(values)))
     return f"{middle} [{low}, {high}]"
 
 

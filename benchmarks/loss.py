@@ -1,6 +1,6 @@
 """Time and memory of the losses beside the released route and the peers, in one run.
 
-    python benchmarks/loss.py [--compare 8192] [--sizes 2048,...,65536] [--repeats 5] [--tasks mamcl]
+    python benchmarks/loss.py [--compare 8192] [--sizes 2048,...,65536] [--repeats 5]
 
 Every route gets the same unit vectors and must return the same loss (checked to 1e-4) and the same
 gradients (checked against ours in float64). Repeats are interleaved: one of each route, then again.

@@ -1,5 +1,6 @@
 """The loss benchmark runs at toy sizes without any peer, and says so."""
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -30,6 +31,7 @@ def test_the_benchmark_fills_its_section_and_names_missing_peers(tmp_path):
     rows = {line.split("|")[1].strip(): line for line in text.splitlines() if line[:2] == "| "}
     for route in ("ours", "released dense mask", "torch cross_entropy"):
         seconds, ratio, memory = (cell.split() for cell in rows[route].split("|")[2:5])
-        assert float(seconds[0]) > 0 and float(ratio[0]) > 0 and float(memory[0]) >= 0
-    assert "missing" in rows["MNRL"] and "sentence-transformers missing" in text
+        assert float(seconds[0]) > 0 and float(ratio[0]) > 0 and float(memory[0]) < 64
+    absent = importlib.util.find_spec("sentence_transformers") is None
+    assert ("missing" in rows["MNRL"]) == absent == ("sentence-transformers missing" in text)
     assert {"32", "48"} <= set(rows)

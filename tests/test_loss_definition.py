@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from unittest import mock
 
+import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from unite_core import contrast
 from unite_core.contest import drawn_at_random
-from unite_core.loss import mamcl
+from unite_core.loss import info_nce, mamcl
 
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
 
@@ -218,8 +219,47 @@ def check_equal(config):
         torch.testing.assert_close(gradient, expected, **EXACT)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(config=configurations(), rows=st.sampled_from([2, 3, 512]), small=st.sampled_from([0, 1000]))
 def test_mamcl_equals_its_plain_definition(config, rows, small):
     with mock.patch.multiple(contrast, CPU_ROWS=rows, SMALL=small):
         check_equal(config)
+
+
+def test_negatives_of_another_modality_than_all_pairs_are_masked():
+    query, candidate, negatives = (random_vectors(2, 4, seed=seed) for seed in range(3))
+    wanted = mamcl(query, candidate, [5, 5])
+    alone = mamcl(query, candidate, [5, 5], 0.03, negatives, [6, 6])
+    own = mamcl(query, candidate, [5, 5], 0.03, negatives[:, None], [[6], [6]])
+    torch.testing.assert_close(torch.stack([alone, own]), wanted.expand(2), **EXACT)
+    torch.testing.assert_close(
+        mamcl(query[:1], candidate[:1], [5], 0.03, negatives[:1, None]),
+        info_nce(query[:1], candidate[:1], 0.03, negatives[:1]),
+        **EXACT,
+    )
+
+
+@pytest.mark.parametrize("kind", ["none", "shared", "own"])
+def test_mamcl_of_one_modality_or_full_cross_weight_is_info_nce_with_every_option(kind):
+    query, candidate = random_vectors(6, 8, seed=0), random_vectors(6, 8, seed=1)
+    shape = {"none": (0,), "shared": (3,), "own": (6, 2)}[kind]
+    options = {
+        "temperature": torch.tensor(0.1, dtype=torch.float64),
+        "symmetric": True,
+        "candidate_ids": [0, 1, 2, 0, 4, 5],
+        "dims": [4, 8],
+        "false_negative_margin": 0.2,
+        "rows": [5, 0, 2],
+    }
+    if kind != "none":
+        options["negatives"] = random_vectors(*shape, 8, seed=2)
+    wanted = info_nce(query, candidate, **options)
+    several = torch.tensor([1, 2, 4, 1, 2, 3])
+    if kind != "none":
+        options["negative_modality"] = torch.ones(shape, dtype=torch.long)
+    torch.testing.assert_close(mamcl(query, candidate, [1] * 6, **options), wanted, **EXACT)
+    whole = mamcl(query, candidate, several, cross_modal_weight=1.0, **options)
+    torch.testing.assert_close(whole, wanted, **EXACT)
+    masked = mamcl(query, candidate, several, **options)
+    half = mamcl(query, candidate, several, cross_modal_weight=0.5, **options)
+    assert masked + 1e-3 < half < wanted - 1e-3
