@@ -12,7 +12,7 @@ from unite_core.runs import project_root
 PACKAGE = project_root() / "unite_core"
 LAYERS = (
     {"modality", "config", "jsonfile"},
-    {"prompts", "media", "pixels", "records", "loss", "contrast", "contest"}
+    {"prompts", "media", "pixels", "records", "loss", "contrast", "contest", "fused"}
     | {"scenes", "shapes", "packages"},
     {"embedder", "processor", "checkpoint", "batches", "retrieval", "emoji", "tiny"},
     {"train", "evaluate", "scores", "pretrain", "notebook_files"},
@@ -30,9 +30,10 @@ LAZY = {
     "matplotlib",
     "papermill",
     "accelerate",
+    "triton",
 }
 # loaded by those who want just that
-EAGER_ALLOWED = {"plots", "plots_training", "train", "pretrain"}
+EAGER_ALLOWED = {"plots", "plots_training", "train", "pretrain", "fused"}
 
 
 def sources():

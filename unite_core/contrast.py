@@ -13,6 +13,7 @@ the group's logits are no larger than the embeddings, else four: scores are comp
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from dataclasses import dataclass
 
@@ -244,15 +245,31 @@ def _surprise(logits: Tensor, pairs: Pairs, positive: Tensor, weight: float) -> 
     rows = pairs[0]
     share = weight / torch.bincount(rows, minlength=len(logits))[rows].to(logits.dtype)
     logits[pairs] = -torch.inf
-    top = logits.amax(1).clamp_min_(torch.finfo(logits.dtype).min)  # -inf - -inf would be nan
-    logits.sub_(top[:, None]).exp_()
-    total = logits.sum(1)
+    fused = _kernels(logits.device.type)
+    if fused:
+        top, total = fused.row_sums(logits)
+    else:
+        top = logits.amax(1).clamp_min_(torch.finfo(logits.dtype).min)  # -inf - -inf would be nan
+        total = logits.sub_(top[:, None]).exp_().sum(1)
     gap = (top + total.log())[rows] - positive
     pull = torch.sigmoid(gap).mul_(share)
     pulled = torch.zeros_like(top).index_add_(0, rows, pull)
-    logits.mul_((pulled / total.clamp_min_(torch.finfo(logits.dtype).tiny))[:, None])
+    factor = pulled / total.clamp_min(torch.finfo(logits.dtype).tiny)
+    if fused:
+        fused.weigh(logits, top, factor)
+    else:
+        logits.mul_(factor[:, None])
     logits[pairs] = -pull
     return (_softplus(gap) * share).sum()
+
+
+def _kernels(device: str):
+    """The module `fused` for tensors of a GPU, where triton is installed; else None."""
+    if device != "cuda" or importlib.util.find_spec("triton") is None:
+        return None
+    from . import fused
+
+    return fused
 
 
 def _softplus(x: Tensor) -> Tensor:
