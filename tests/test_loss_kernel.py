@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from unite_core import contrast
+from unite_core import contest, contrast
 from unite_core.contest import drawn_at_random, matches, sort
 from unite_core.loss import in_batch_accuracy, info_nce, mamcl
 
@@ -139,6 +139,16 @@ def test_the_outer_gradient_scales_and_a_kept_graph_can_be_walked_again():
     torch.testing.assert_close(query.grad, 2 * first)
 
 
+def test_without_gradients_the_value_is_the_same():
+    query, candidate = unit(9, 4), unit(9, 4, seed=1)
+    options = {"symmetric": True, "negatives": unit(9, 2, 4, seed=2)}
+    with torch.inference_mode():
+        value = mamcl(query, candidate, [1, 2, 1] * 3, **options)
+    learned = mamcl(query.requires_grad_(), candidate, [1, 2, 1] * 3, **options)
+    assert learned.requires_grad and not value.requires_grad
+    torch.testing.assert_close(value, learned.detach(), rtol=1e-14, atol=0)
+
+
 def test_a_learned_temperature_is_lowered_where_positives_lead():
     tau = torch.tensor(0.5, requires_grad=True)
     query = unit(6, 8, dtype=torch.float32)
@@ -225,6 +235,13 @@ def test_a_draw_has_its_size_avoids_positives_and_depends_on_its_own_row_only():
     assert torch.equal(part, drawn[7:9])
     other = drawn_at_random(6, anchors, many, 50, never)
     assert (other != drawn).any(1).sum() > 30
+
+
+def test_a_draw_has_its_size_even_if_all_hashes_were_equal():
+    anchors = torch.arange(3)
+    with mock.patch.object(contest, "_hash", torch.zeros_like):
+        drawn = drawn_at_random(0, anchors, anchors + 1, 9, (anchors, anchors))
+    assert torch.equal(drawn.sum(1), anchors + 1)
 
 
 def test_draws_are_uniform_and_rows_independent():

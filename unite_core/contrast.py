@@ -130,9 +130,12 @@ def _is_plain(contest: Contest, members: Tensor, rows: Tensor) -> bool:
     """Whether both directions of all rows are asked, and nothing distinguishes their scores."""
     if not contest.symmetric or not contest.apart or contest.margin is not None:
         return False
-    tempered, repeats = contest.tempered[members], contest.content[members].bincount()
+    if len(rows) < len(members):
+        return False
+    tempered = contest.tempered[members]
+    _, repeats = contest.content[members].unique(return_counts=True)
     few = repeats.square().sum() <= 8 * len(members)  # positives of the whole group are listed
-    return len(rows) == len(members) and bool(few & (tempered == tempered[0]).all())
+    return bool(few & (tempered == tempered[0]).all())
 
 
 def chunk_rows(device: torch.device) -> int:
@@ -175,16 +178,20 @@ def _targets(parts, contest, aims, members, others, own: bool) -> _Targets:
     """Targets of a group side by side, wide enough for the logits."""
     own = own and parts.negatives.values.ndim == 3
     wide, content = parts.scale.values.dtype, contest.content[members]
-    whole = len(members) == len(aims.values)
+    whole = len(members) == len(aims.values)  # members are then all pairs in order
     table = aims.values.to(wide) if whole else aims.take(members, wide)
-    learned = aims.gradient is not None
+    learned, gradient = aims.gradient is not None, None
+    if whole and not len(others):
+        gradient = aims.gradient
     if len(others):
         table = torch.cat([table, parts.negatives.take(others, wide)])
         content = torch.cat([content, contest.negative_content[others]])
         learned = learned or parts.negatives.gradient is not None
+    if learned and gradient is None:
+        gradient = torch.zeros_like(table)
     return _Targets(
         table=table,
-        gradient=torch.zeros_like(table) if learned else None,
+        gradient=gradient,
         members=members,
         others=others,
         content=sort(content),
@@ -194,7 +201,7 @@ def _targets(parts, contest, aims, members, others, own: bool) -> _Targets:
 
 def _hand_back(parts, aims: _Part, targets: _Targets) -> None:
     """Add the gradient of a group's targets to that of the inputs."""
-    if targets.gradient is not None:
+    if targets.gradient is not None and targets.gradient is not aims.gradient:
         size = len(targets.members)
         aims.add(targets.members, targets.gradient[:size])
         if len(targets.table) > size:
@@ -346,7 +353,7 @@ class _Columns:
         gap = level[column] - torch.cat([scores for _, scores in self.positives])
         pull = torch.sigmoid(gap).mul_(share)
         pulled = torch.zeros_like(level).index_add_(0, column, pull)
-        offset = torch.where(self.total > 0, level - pulled.log(), torch.inf)
+        offset = level - pulled.log()  # nan for a column of positives only, which are set apart
         pulls = pull.split([len(columns) for columns, _ in self.positives])
         return (_softplus(gap) * share).sum(), offset, pulls
 
