@@ -296,7 +296,7 @@ def _both_ways(parts, contest, members, others) -> Tensor:
     targets = _targets(parts, contest, parts.candidate, members, others, own=True)
     size, width = len(members), len(targets.table) + targets.own
     chunks, places = members.split(chunk_rows(members.device)), None
-    if size * width <= max(parts.query.values.numel(), SMALL):
+    if size * width <= max(2 * parts.query.values.numel(), SMALL):
         places = targets.table.new_empty(size, width).split([len(chunk) for chunk in chunks])
     columns = _Columns.empty(targets.table, size)
     for number, chunk in enumerate(chunks):
