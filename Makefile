@@ -2,6 +2,7 @@
 #   make run      corpus, two training stages, evaluation, figures; ends with the table
 #   make test     all tests and all notebooks
 #   make lab      JupyterLab on this machine, opened with its token
+#   make bench    every benchmarks/*.py beside its peers, into benchmarks/RESULTS.md
 # CORPUS=shapes works without any download; PYTHON names the python (3.11 or newer) of a new .venv.
 
 PYTHON ?= python3
@@ -17,7 +18,7 @@ comma := ,
 export OMP_NUM_THREADS ?= $(CORES)
 export HF_HUB_DISABLE_TELEMETRY = 1
 
-.PHONY: run test lab notebooks figures lint clean
+.PHONY: run test lab notebooks figures bench lint clean
 .DEFAULT_GOAL := run
 
 run: $(READY)
@@ -38,13 +39,25 @@ notebooks: $(READY)
 figures: $(READY)
 	$(BIN)/python -m unite_core.runs publish $(RUNS)
 
+bench: .venv-bench/ready
+	for script in benchmarks/[!_]*.py; do \
+	  PYTHONPATH=. .venv-bench/bin/python $$script || exit 1; done
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
 clean:
 	rm -rf runs .snakemake .pytest_cache .ruff_cache .hypothesis *.egg-info
-	@echo "kept: .venv and data (remove them by hand to fetch everything again)"
+	@echo "kept: .venv, .venv-bench and data (remove them by hand to fetch everything again)"
+
+# peers only: everything else is seen through a path file that names .venv's packages
+.venv-bench/ready: $(READY) benchmarks/requirements.txt
+	$(BIN)/python -m venv --clear .venv-bench
+	$(BIN)/python -c 'import site; print(site.getsitepackages()[0])' > \
+	  "$$(.venv-bench/bin/python -c 'import site; print(site.getsitepackages()[0])')/main.pth"
+	.venv-bench/bin/python -m pip install --no-compile --no-deps -r benchmarks/requirements.txt
+	@touch $@
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -12,19 +12,12 @@ from unite_core.runs import project_root
 PACKAGE = project_root() / "unite_core"
 LAYERS = (
     {"modality", "config", "jsonfile"},
-    {"prompts", "media", "pixels", "records", "loss", "scenes", "shapes", "packages"},
-    {
-        "vision",
-        "decoder",
-        "embedder",
-        "processor",
-        "checkpoint",
-        "batches",
-        "retrieval",
-        "emoji",
-        "tiny",
-    },
-    {"train", "evaluate", "baselines", "scores", "pretrain", "pretrain_vision", "notebook_files"},
+    {"prompts", "media", "pixels", "records", "loss", "contrast", "contest", "fused"}
+    | {"scenes", "shapes", "packages"},
+    {"vision", "decoder", "embedder", "processor", "checkpoint", "pairs", "sampling", "batches"}
+    | {"retrieval", "emoji", "tiny"},
+    {"train", "encode", "mine", "evaluate", "baselines", "scores", "pretrain", "pretrain_vision"}
+    | {"notebook_files"},
     {"runs", "plots", "plots_training", "workbook"},
 )
 LAYER = {module: number for number, modules in enumerate(LAYERS) for module in modules}
@@ -39,9 +32,10 @@ LAZY = {
     "matplotlib",
     "papermill",
     "accelerate",
+    "triton",
 }
 # loaded by those who want just that
-EAGER_ALLOWED = {"plots", "plots_training", "train", "pretrain"}
+EAGER_ALLOWED = {"plots", "plots_training", "train", "pretrain", "fused"}
 
 
 def sources():

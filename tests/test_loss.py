@@ -166,6 +166,31 @@ def test_mamcl_with_one_modality_is_info_nce():
     )
 
 
+# Parts of a batch
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+@pytest.mark.parametrize("masked", [False, True])
+def test_the_parts_of_a_partition_add_up_in_value_and_gradients(symmetric, masked):
+    vectors = [unit(8, seed=seed).requires_grad_() for seed in range(3)]
+    ids = [0, 1, 2, 3, 0, 5, 1, 7]
+    options = {"candidate_ids": ids, "negative_ids": [9] * 7 + [2], "symmetric": symmetric}
+
+    def loss(rows=None):
+        query, candidate, negatives = vectors
+        if masked:
+            return mamcl(query, candidate, MODALITY, 0.1, negatives, rows=rows, **options)
+        return info_nce(query, candidate, 0.1, negatives, rows=rows, **options)
+
+    whole = loss()
+    wanted = torch.autograd.grad(whole, vectors)
+    parts = [loss(slice(0, 3)), loss(torch.tensor([7, 4])), loss([3, 5, 6]), loss([])]
+    assert all(part < whole for part in parts) and parts[-1] == 0
+    torch.testing.assert_close(sum(parts), whole, rtol=0, atol=1e-13)
+    for gradient, expected in zip(torch.autograd.grad(sum(parts), vectors), wanted, strict=True):
+        torch.testing.assert_close(gradient, expected, rtol=0, atol=1e-13)
+
+
 # Invariants
 
 
@@ -298,7 +323,10 @@ def test_accuracy_of_a_collapsed_model_is_zero_and_lone_rows_are_absent():
         (lambda q, c: info_nce(q.long(), c.long()), "query must be floating point"),
         (lambda q, c: info_nce(q, c, 0.0), "temperature must be positive, not 0"),
         (lambda q, c: info_nce(q, c, float("nan")), "temperature must be positive"),
-        (lambda q, c: info_nce(q, c, negatives=c[:, :5]), r"\[K, 16\].*not \[4, 5\]"),
+        (
+            lambda q, c: info_nce(q, c, negatives=c[:, :5]),
+            r"\[K, 16\] or \[4, k, 16\].*not \[4, 5\]",
+        ),
         (lambda q, c: info_nce(q, c, candidate_ids=[1, 2]), r"candidate_ids.*\[4\], not \[2\]"),
         (lambda q, c: info_nce(q, c, negative_ids=[1]), "need both"),
         (lambda q, c: mamcl(q, c, [1, 2]), r"target_modality.*\[4\], not \[2\]"),
@@ -307,6 +335,9 @@ def test_accuracy_of_a_collapsed_model_is_zero_and_lone_rows_are_absent():
         (lambda q, c: mamcl(q, c, [1] * 4, negative_modality=[1]), "without negatives"),
         (lambda q, c: mamcl(q, c, [1, 1, 1, 2], candidate_ids=[1, 2, 3, 3]), "one modality"),
         (lambda q, c: surviving_share([]), "empty"),
+        (lambda q, c: info_nce(q, c, rows=[0, 4]), r"rows must lie in \[0, 4\), not 0 to 4"),
+        (lambda q, c: info_nce(q, c, rows=[-1]), r"rows must lie in \[0, 4\), not -1"),
+        (lambda q, c: info_nce(q, c, rows=[1, 1]), "twice"),
     ],
 )
 def test_bad_input_is_refused_with_its_values(call, message):
