@@ -13,8 +13,18 @@ PACKAGE = project_root() / "unite_core"
 LAYERS = (
     {"modality", "config", "jsonfile"},
     {"prompts", "media", "pixels", "records", "loss", "scenes", "shapes", "packages"},
-    {"embedder", "processor", "checkpoint", "batches", "retrieval", "emoji", "tiny"},
-    {"train", "evaluate", "scores", "pretrain", "notebook_files"},
+    {
+        "embedder",
+        "processor",
+        "checkpoint",
+        "pairs",
+        "sampling",
+        "batches",
+        "retrieval",
+        "emoji",
+        "tiny",
+    },
+    {"train", "encode", "mine", "evaluate", "scores", "pretrain", "notebook_files"},
     {"runs", "plots", "plots_training", "workbook"},
 )
 LAYER = {module: number for number, modules in enumerate(LAYERS) for module in modules}
