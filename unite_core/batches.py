@@ -174,7 +174,7 @@ class PairSampler(torch.utils.data.Sampler):
             wanted = self.sampling.negatives
             indices = batch.tolist()
             if wanted is not None:
-                available = self.dataset.table.negatives[batch].tolist()
+                available = self.dataset.table.negatives[batch]
                 drawn = draw_negatives(available, wanted, self.seed, step)
                 indices = list(map(Pick, indices, drawn))
             yield indices[self.share]

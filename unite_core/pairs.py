@@ -13,6 +13,8 @@ import numpy as np
 
 __all__ = ["PackedPairs", "Pair", "PairTable"]
 
+_compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
 
 class Pair(NamedTuple):
     """One record as training sees it."""
@@ -62,7 +64,7 @@ class PackedPairs(Sequence):
     def append(self, pair: Pair, file: str, row: int) -> None:
         """Add record `row` of a file; its items must be JSON, as they are when read from one."""
         items = [pair.query, pair.candidate, *pair.negatives]
-        self.text += json.dumps(items, ensure_ascii=False, separators=(",", ":")).encode()
+        self.text += _compact(items).encode()
         self.ends.append(len(self.text))
         for name, label in (("source", pair.source), ("task", pair.task), ("file", file)):
             self.columns[name].append(self.labels[name].code(label))

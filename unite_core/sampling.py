@@ -190,18 +190,22 @@ def iter_batches(pools: Sequence[Pool], config: SamplingConfig, seed: int,
         step += 1
 
 
-def draw_negatives(available: Sequence[int], wanted: int, seed: int,
+def draw_negatives(available: np.ndarray, wanted: int, seed: int,
                    step: int) -> list[tuple[int, ...]]:  # fmt: skip
     """For each pair of batch `step`, which of its hard negatives are used: ascending numbers.
 
     All of them where a pair has no more than `wanted`, else a draw without replacement.
+    Args: available [B], how many each pair has.
     """
+    width = int(available.max(initial=0))
     rng = np.random.default_rng([seed, step, 0, 0, _NEGATIVES])
+    ranks = rng.random((len(available), width))
+    ranks[np.arange(width) >= available[:, None]] = 2.0  # behind every draw
+    drawn = np.sort(ranks.argsort(axis=1)[:, :wanted], axis=1).tolist()
     return [
-        tuple(range(n)) if n <= wanted
-        else tuple(sorted(rng.choice(n, wanted, replace=False).tolist()))
-        for n in available
-    ]  # fmt: skip
+        tuple(range(n)) if n <= wanted else tuple(row)
+        for n, row in zip(available.tolist(), drawn, strict=True)
+    ]
 
 
 def rank_share(size: int, rank: int, world_size: int) -> slice:
