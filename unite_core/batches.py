@@ -36,7 +36,7 @@ from .sampling import draw_negatives, iter_batches, pair_weights, plan_pools, ra
 
 __all__ = [
     "BadMedium", "BadMediaError", "Pair", "PairCollator", "PairDataset", "PairSampler", "Pick",
-    "check_bad_share",
+    "check_bad_share", "content_number",
 ]  # fmt: skip
 
 
@@ -47,6 +47,13 @@ class BadMedium:
     where: str
     cause: str  # the same words for the same kind of defect
     message: str
+
+    @classmethod
+    def of(cls, where: str, error: MediaError) -> BadMedium:
+        """From an error "place: file: cause (detail); remedy", or one that was caused by such."""
+        message = str(error.__cause__ or error)
+        cause = message.split(": ", 1)[-1].split(";")[0].split(" (")[0]
+        return cls(where, cause, f"{where}: {message}")
 
 
 class BadMediaError(ValueError):
@@ -112,7 +119,7 @@ class PairDataset(torch.utils.data.Dataset):
         """[N] int64 content ids of queries and of candidates; equal content has equal ids."""
         ids = np.empty((2, len(self)), dtype=np.int64)
         for row, pair in enumerate(self.pairs):
-            ids[:, row] = _number(pair.query), _number(pair.candidate)
+            ids[:, row] = content_number(pair.query), content_number(pair.candidate)
         return ids[0], ids[1]
 
     def _is_bad(self, pair: Pair, root: Path, defects: dict[str, str]) -> bool:
@@ -210,7 +217,7 @@ class PairCollator:
                 encoded.append([self._encode(item, pair.where) for item in items])
                 good.append(pair)
             except MediaError as error:
-                bad.append(BadMedium(pair.where, _cause(error), str(error)))
+                bad.append(BadMedium.of(pair.where, error))
         if len(good) < 2:
             raise BadMediaError(f"{len(good)} pairs are left in a batch\n{_listed(bad)}")
         items = [one[0] for one in encoded] + [one[1] for one in encoded]
@@ -318,15 +325,15 @@ def _labels(pairs: Sequence[Pair]) -> dict:
     labels = {
         "source": [pair.source for pair in pairs],
         "target_modality": torch.tensor([pair.target_modality for pair in pairs]),
-        "candidate_ids": torch.tensor([_number(item) for item in candidates]),
+        "candidate_ids": torch.tensor([content_number(item) for item in candidates]),
     }
     if negatives:
         labels["negative_modality"] = torch.tensor([int(modality_of(item)) for item in negatives])
-        labels["negative_ids"] = torch.tensor([_number(item) for item in negatives])
+        labels["negative_ids"] = torch.tensor([content_number(item) for item in negatives])
     return labels
 
 
-def _number(item: Mapping) -> int:
+def content_number(item: Mapping) -> int:
     """The item's content as a 60-bit number."""
     return int(content_id(item)[:15], 16)
 
@@ -342,12 +349,6 @@ def _defect(path: Path) -> str:
         return "" if path.stat().st_size else "empty file"
     except OSError:
         return "no such file"
-
-
-def _cause(error: MediaError) -> str:
-    """The kind of defect, from a message "where: file: cause (detail); remedy"."""
-    message = str(error.__cause__ or error)
-    return message.split(": ", 1)[-1].split(";")[0].split(" (")[0]
 
 
 def _listed(bad: Sequence[BadMedium], shown: int = 20) -> str:

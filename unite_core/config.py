@@ -10,8 +10,8 @@ from .jsonfile import from_row, read_json, write_json
 from .modality import parse_modality
 
 __all__ = [
-    "STAGE_1", "STAGE_2", "EmbedConfig", "SamplingConfig", "StageConfig", "TrainConfig",
-    "read_config", "write_config",
+    "STAGE_1", "STAGE_2", "EmbedConfig", "MineConfig", "SamplingConfig", "StageConfig",
+    "TrainConfig", "read_config", "write_config",
 ]  # fmt: skip
 
 
@@ -173,6 +173,44 @@ class TrainConfig:
         low += [f"weights[{name!r}]" for name, weight in self.weights.items() if weight < 0]
         if low:
             raise ValueError(f"{', '.join(low)} too small: counts start at 1, shares at 0")
+
+
+@dataclass(frozen=True)
+class MineConfig:
+    """Hard negatives for records: what finds them, and which of the candidates found are kept.
+
+    The candidates of all records are the corpus. For every query the `depth` best are looked at;
+    what can be right is removed, and the best `negatives` of the rest are written.
+    """
+
+    model: str  # folder or hub id
+    data: tuple[str, ...]  # files of records; a single name is taken as one file
+    output: str  # JSON Lines; OUTPUT's name with .report.json beside it
+    media_root: str = "."
+    vectors: str | None = None  # folder of stored vectors; None: `vectors` beside the output
+    negatives: int = 4  # per record, besides those that it has
+    depth: int = 100  # ranks looked at, known positives among them
+    skip: int = 0  # first ranks passed over, after known positives and identical items
+    margin: float | None = None  # a negative scores at most positive - margin
+    ratio: float | None = 0.95  # and at most positive - (1 - ratio) |positive|
+    same_modality: bool = True  # only candidates of the positive's modality, which MAMCL compares
+    max_bad_share: float = 0.01  # of the records, with unreadable media; beyond it mining stops
+
+    def __post_init__(self):
+        data = (self.data,) if isinstance(self.data, str) else tuple(map(str, self.data))
+        object.__setattr__(self, "data", data)
+        if not data:
+            raise ValueError("data names no file of records: give at least one")
+        if self.negatives < 1 or self.skip < 0 or self.depth < self.skip + self.negatives:
+            raise ValueError(
+                f"depth {self.depth} must hold skip {self.skip} and negatives {self.negatives}, "
+                "at least one of them: raise depth"
+            )
+        if (self.margin or 0) < 0 or not 0 <= (1 if self.ratio is None else self.ratio) <= 1:
+            raise ValueError(
+                f"margin {self.margin} must be at least 0 and ratio {self.ratio} in [0, 1]: a "
+                "negative above its positive is let through by null, not by a negative margin"
+            )
 
 
 def write_config(config, path: str | Path) -> None:
