@@ -479,7 +479,8 @@ def test_an_item_that_does_not_fit_names_its_record(tmp_path, embedder):
         return np.ones((len(items), 4), np.float32)
 
     small.embed = embed
-    with pytest.raises(ItemError, match="pairs.jsonl, record 2, candidate: "):
+    cut = pytest.warns(UserWarning, match="text is cut")
+    with cut, pytest.raises(ItemError, match="pairs.jsonl, record 2, candidate: "):
         mine_pictures(tmp_path, records, small)
 
 
