@@ -118,8 +118,9 @@ class PairDataset(torch.utils.data.Dataset):
     def contents(self) -> tuple[np.ndarray, np.ndarray]:
         """[N] int64 content ids of queries and of candidates; equal content has equal ids."""
         ids = np.empty((2, len(self)), dtype=np.int64)
-        for row, pair in enumerate(self.pairs):
-            ids[:, row] = content_number(pair.query), content_number(pair.candidate)
+        for row in range(len(self)):
+            query, candidate, *_ = self.pairs.items(row)
+            ids[0, row], ids[1, row] = content_number(query), content_number(candidate)
         return ids[0], ids[1]
 
     def _is_bad(self, pair: Pair, root: Path, defects: dict[str, str]) -> bool:

@@ -54,12 +54,16 @@ class PackedPairs(Sequence):
 
     def __getitem__(self, index: int) -> Pair:
         index = range(len(self))[index]
-        start = self.ends[index - 1] if index else 0
-        query, candidate, *negatives = json.loads(self.text[start : self.ends[index]].decode())
+        query, candidate, *negatives = self.items(index)
         row = {name: column[index] for name, column in self.columns.items()}
         source, task, file = (self.labels[name].names[row[name]] for name in self.labels)
         where = f"{file}, record {row['row']}"
         return Pair(query, candidate, negatives, row["target_modality"], source, task, where)
+
+    def items(self, index: int) -> list[dict]:
+        """Query, candidate and hard negatives of pair `index`, counted from 0."""
+        start = self.ends[index - 1] if index else 0
+        return json.loads(self.text[start : self.ends[index]].decode())
 
     def append(self, pair: Pair, file: str, row: int) -> None:
         """Add record `row` of a file; its items must be JSON, as they are when read from one."""
