@@ -295,6 +295,9 @@ def test_finished_work_is_not_repeated_and_not_overwritten(tmp_path):
         (tmp_path / "hard.jsonl").read_bytes(),
         (tmp_path / "hard.report.json").read_bytes(),
     )
+    (tmp_path / "hard.jsonl").unlink()  # as if killed after the report, before the records
+    run(tmp_path, records, planted())
+    assert (tmp_path / "hard.jsonl").read_bytes() == before[0]
     (tmp_path / "hard.report.json").unlink()
     with pytest.raises(ValueError, match="its report is missing"):
         run(tmp_path, records, planted())

@@ -304,6 +304,22 @@ def test_two_pairs_that_share_content_are_never_together(query, candidate):
         assert {0, 1} != set(batch)
 
 
+def test_a_pair_that_was_put_off_leads_the_next_batch():
+    """Pairs 0 and 1 share a candidate; some orders would have both in the first batch."""
+    dataset = pairs_of(table_of([0] * 12), candidate=[50, 50, *range(51, 61)])
+    config, met = SamplingConfig(distinct=True), 0
+    for seed in range(200):
+        plain = np.concatenate(list(PairSampler(dataset, 4, 3, seed=seed))).tolist()
+        if not {0, 1} <= set(plain[:4]):
+            continue
+        met += 1
+        late = [pair for pair in plain[:4] if pair < 2][1]
+        first, second, _ = PairSampler(dataset, 4, 3, seed=seed, sampling=config)
+        assert first == [pair for pair in plain[:5] if pair != late]
+        assert second == [late, *plain[5:8]]
+    assert met > 10
+
+
 def test_a_pair_that_is_its_own_answer_is_no_repeat():
     dataset = pairs_of(table_of([0] * 4), range(4), range(4))
     sampler = PairSampler(dataset, 4, 3, sampling=SamplingConfig(distinct=True))
@@ -317,8 +333,36 @@ def test_what_cannot_be_kept_apart_is_let_in_and_counted():
     with pytest.warns(UserWarning, match="the batch: too few different items"):
         batches = list(sampler)
     assert sampler.repeats == {"the batch": 10 * (6 - 2)}
+    with pytest.warns(UserWarning, match="too few different items"):
+        assert list(sampler) == batches
+    assert sampler.repeats == {"the batch": 10 * (6 - 2)}
     drawn = Counter(np.concatenate(batches).tolist())
     assert set(drawn.values()) <= {1, 2, 3} and len(drawn) == 30
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 4), st.integers(3, 7)), min_size=1, max_size=6),
+    st.integers(1, 9),
+)
+@pytest.mark.filterwarnings("ignore:.*too few different items")
+def test_few_pairs_and_fewer_contents_still_fill_every_batch(contents, batch_size):
+    dataset = pairs_of(table_of([0] * len(contents)), *np.transpose(contents))
+    sampler = PairSampler(dataset, batch_size, 20, sampling=SamplingConfig(distinct=True))
+    repeats = 0
+    for batch in sampler:
+        assert len(batch) == batch_size
+        pairs = contents_in(batch, dataset)
+        repeats += len(pairs) - most_apart(pairs) > 0
+    assert bool(repeats) <= bool(sampler.repeats)
+
+
+def most_apart(pairs: list[set[int]]) -> int:
+    """How many of the pairs share no content, taken greedily."""
+    seen, count = set(), 0
+    for content in pairs:
+        count += not (seen & content)
+        seen |= content
+    return count
 
 
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=20), st.integers(0, 5))

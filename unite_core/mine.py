@@ -54,8 +54,11 @@ def mine(config: MineConfig, embedder=None, progress: bool = True) -> Path:
         from .embedder import UniteEmbedder
 
         embedder = UniteEmbedder.load(config.model)
-    inputs = {"config": asdict(config), "model": model_key(embedder),
-              "data": {path: _file_hash(Path(path)) for path in config.data}}  # fmt: skip
+    inputs = {
+        "config": asdict(config) | {"data": list(config.data)},
+        "model": model_key(embedder),
+        "data": {path: _file_hash(Path(path)) for path in config.data},
+    }
     output, report = Path(config.output), Path(config.output).with_suffix(".report.json")
     if _is_done(output, report, inputs):
         return output
@@ -67,8 +70,8 @@ def mine(config: MineConfig, embedder=None, progress: bool = True) -> Path:
     listed = [*dataset.bad, *bad.values()]
     check_bad_share(listed, len(dataset) + len(dataset.bad), config.max_bad_share)
     mined = _mine(config, corpus, vectors, np.array(sorted(bad), dtype=int), progress)
-    write_records(output, _records(corpus, mined, bad))
     write_json(report, {"inputs": inputs, **_report(config, corpus, mined, listed)}, indent=1)
+    write_records(output, _records(corpus, mined, bad))
     return output
 
 
@@ -115,7 +118,7 @@ def identical_items(items: Sequence[dict], media_root: str | Path = ".") -> np.n
     shared = {size for size, count in Counter(sizes.values()).items() if count > 1}
     names = {path: _file_hash(root / path) if size in shared and size else path
              for path, size in sizes.items()}  # fmt: skip
-    numbers: dict[tuple, int] = {}
+    numbers: dict[bytes, int] = {}
     return np.array([numbers.setdefault(_twin_key(item, names), len(numbers)) for item in items])
 
 
@@ -296,29 +299,22 @@ def _bad_records(dataset, corpus: _Corpus, vectors: StoredVectors) -> dict[int, 
 
 
 def _is_done(output: Path, report: Path, inputs: Mapping) -> bool:
-    if not output.is_file() and not report.is_file():
+    """Whether the records, which are written last, are there; refused if they are not of this."""
+    if not output.is_file():
         return False
-    if output.is_file() and report.is_file():
-        before = read_json(report)["inputs"]
-        if before == _plain(inputs):
-            return True
+    if report.is_file() and read_json(report)["inputs"] == inputs:
+        return True
     raise ValueError(
         f"{output} holds the negatives of another configuration, model or data, or its report is "
-        "missing: remove both or choose another output"
+        "missing: remove it or choose another output"
     )
 
 
-def _plain(inputs: Mapping) -> dict:
-    """As it comes back from JSON."""
-    config = {key: list(value) if isinstance(value, tuple) else value
-              for key, value in inputs["config"].items()}  # fmt: skip
-    return {**inputs, "config": config}
-
-
-def _twin_key(item: Mapping, names: Mapping[str, str]) -> tuple:
+def _twin_key(item: Mapping, names: Mapping[str, str]) -> bytes:
+    """Equal for items of the same text and media: 16 bytes, as there may be millions."""
     text = " ".join(unicodedata.normalize("NFKC", item.get("text") or "").casefold().split())
-    media = (images_of(item), videos_of(item))
-    return (text, *(repr([_named(medium, names) for medium in kind]) for kind in media))
+    media = [[_named(medium, names) for medium in kind(item)] for kind in (images_of, videos_of)]
+    return hashlib.sha256(repr((text, media)).encode()).digest()[:16]
 
 
 def _named(medium, names: Mapping[str, str]):

@@ -29,6 +29,7 @@ __all__ = [
 ]  # fmt: skip
 
 _LOOK_AHEAD = 4  # batches' worth of pairs that may wait before content is let in twice
+_CODES = 8  # of modalities, 0 to 7
 _STRAND, _SCHEDULE, _BATCH, _NEGATIVES = 1, 2, 3, 4  # what a random stream is for
 
 
@@ -109,7 +110,7 @@ def pair_weights(table: PairTable, weights: Mapping[str, float],
     group, labels = _groups(table, config)
     pool = table.target_modality.astype(np.int64) if config.quotas else np.zeros_like(group)
     factors = _mixing_factors(
-        np.bincount(pool * len(labels) + group, pairs, 8 * len(labels)).reshape(8, -1),
+        np.bincount(pool * len(labels) + group, pairs, _CODES * len(labels)).reshape(_CODES, -1),
         config.mixing_exponent,
     )
     return pairs * factors[pool, group]
@@ -123,7 +124,7 @@ def quota_counts(quotas: Mapping[str, float], units: int) -> dict[int, int]:
     """
     shares = sorted((int(parse_modality(name)), share) for name, share in quotas.items())
     exact = np.array([share for _, share in shares]) * units
-    counts = np.floor(exact + 1e-9).astype(int)
+    counts = np.floor(exact).astype(int)
     order = np.argsort(counts - exact, kind="stable")
     counts[order[: units - counts.sum()]] += 1
     lost = [Modality(code).label for (code, share), n in zip(shares, counts, strict=True)
@@ -244,7 +245,8 @@ class _DistinctReader(_Reader):
 
     def take(self, count: int) -> np.ndarray:
         taken, put_off = [], deque()
-        while len(taken) < count and (self.queue or len(put_off) < self.limit):
+        limit = max(self.limit, count)  # so that those put off can fill the batch
+        while len(taken) < count and (self.queue or len(put_off) < limit):
             if not self.queue:
                 self._fetch(count)
             entry = self.queue.popleft()
