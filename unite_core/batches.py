@@ -1,4 +1,4 @@
-"""From files of records to training batches: which pairs, in which order, in which forward.
+"""From files of records to training batches: the pairs, their order, which share a forward.
 
 A batch holds B pairs. Their items (B queries, B candidates, K hard negatives) are sorted by length
 and cut into groups that share a forward, so that short texts are not padded to the longest clip.
@@ -11,9 +11,12 @@ and counted by cause; too many of them are an error (DESIGN §3.8).
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,29 +24,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .config import SamplingConfig
 from .media import MediaError
 from .modality import modality_of
+from .pairs import PackedPairs, Pair, PairTable
 from .pixels import Layout
 from .processor import Encoded, Processor
 from .prompts import files_of
 from .records import content_id, iter_records, target_modality
+from .sampling import draw_negatives, iter_batches, pair_weights, plan_pools, rank_share
 
 __all__ = [
-    "BadMedium", "BadMediaError", "Pair", "PairCollator", "PairDataset", "PairSampler",
-    "check_bad_share",
+    "BadMedium", "BadMediaError", "Pair", "PairCollator", "PairDataset", "PairSampler", "Pick",
+    "check_bad_share", "content_number",
 ]  # fmt: skip
-
-
-class Pair(NamedTuple):
-    """One record as training sees it."""
-
-    query: dict
-    candidate: dict
-    negatives: list[dict]
-    target_modality: int
-    source: str
-    task: str
-    where: str  # how errors name it: "stage1.jsonl, record 7"
 
 
 @dataclass(frozen=True)
@@ -54,9 +48,23 @@ class BadMedium:
     cause: str  # the same words for the same kind of defect
     message: str
 
+    @classmethod
+    def of(cls, where: str, error: MediaError) -> BadMedium:
+        """From an error "place: file: cause (detail); remedy", or one that was caused by such."""
+        message = str(error.__cause__ or error)
+        cause = message.split(": ", 1)[-1].split(";")[0].split(" (")[0]
+        return cls(where, cause, f"{where}: {message}")
+
 
 class BadMediaError(ValueError):
     """More records with unreadable media than allowed: how many of each cause, and which."""
+
+
+class Pick(NamedTuple):
+    """A pair with some of its hard negatives, as `PairSampler` draws it."""
+
+    index: int
+    negatives: tuple[int, ...]
 
 
 class PairDataset(torch.utils.data.Dataset):
@@ -67,35 +75,62 @@ class PairDataset(torch.utils.data.Dataset):
         media_root  folder that media paths are relative to and must not leave
     Records that name a missing or empty file are left out and listed in `bad`; what is inside the
     files shows when they are encoded. A record without a `source` has its file's stem as source.
+    A hard negative with the content of its own positive is left out with one warning that counts
+    them: the loss would take it for a second positive.
+    Held as text and columns, so a pair takes little more memory than its line in the file.
     """
 
     def __init__(self, files: Sequence[str | Path], media_root: str | Path = "."):
-        self.pairs: list[Pair] = []
+        self.pairs = PackedPairs()
         self.bad: list[BadMedium] = []
+        repeated: list[str] = []  # hard negatives that are their record's positive
         defects: dict[str, str] = {}  # path -> what is wrong with the file, "" if nothing
         for file in map(Path, files):
             for row, record in enumerate(iter_records(file, media_root=media_root), 1):
-                pair = _pair(record, file.stem, f"{file}, record {row}")
-                self._add(pair, Path(media_root), defects)
+                pair = _pair(record, file.stem, f"{file}, record {row}", repeated)
+                if not self._is_bad(pair, Path(media_root), defects):
+                    self.pairs.append(pair, str(file), row)
         if not self.pairs:
             names = ", ".join(map(str, files))
             raise BadMediaError(f"{names}: no usable record\n{_listed(self.bad)}")
+        if repeated:
+            warnings.warn(
+                f"{len(repeated)} hard negatives repeat their record's candidate and are left "
+                f"out, the first in {repeated[0]}: remove them from the records",
+                stacklevel=2,
+            )
 
     def __len__(self) -> int:
         return len(self.pairs)
 
-    def __getitem__(self, index: int) -> Pair:
-        return self.pairs[index]
+    def __getitem__(self, key: int | Pick) -> Pair:
+        if not isinstance(key, Pick):
+            return self.pairs[key]
+        pair = self.pairs[key.index]
+        return pair._replace(negatives=[pair.negatives[n] for n in key.negatives])
 
-    def _add(self, pair: Pair, root: Path, defects: dict[str, str]) -> None:
+    @cached_property
+    def table(self) -> PairTable:
+        """What sampling knows of the pairs."""
+        return self.pairs.table()
+
+    @cached_property
+    def contents(self) -> tuple[np.ndarray, np.ndarray]:
+        """[N] int64 content ids of queries and of candidates; equal content has equal ids."""
+        ids = np.empty((2, len(self)), dtype=np.int64)
+        for row in range(len(self)):
+            query, candidate, *_ = self.pairs.items(row)
+            ids[0, row], ids[1, row] = content_number(query), content_number(candidate)
+        return ids[0], ids[1]
+
+    def _is_bad(self, pair: Pair, root: Path, defects: dict[str, str]) -> bool:
         for path in _paths(pair):
             if path not in defects:
                 defects[path] = _defect(root / path)
-            if defects[path]:
-                cause = defects[path]
+            if cause := defects[path]:
                 self.bad.append(BadMedium(pair.where, cause, f"{pair.where}: {path}: {cause}"))
-                return
-        self.pairs.append(pair)
+                return True
+        return False
 
 
 class PairSampler(torch.utils.data.Sampler):
@@ -103,46 +138,54 @@ class PairSampler(torch.utils.data.Sampler):
 
     Args
         dataset            its pairs' sources and tasks are what `weights` refers to
-        batch_size, steps  pairs per batch, number of batches
+        batch_size, steps  pairs per batch of all processes together, number of batches
         weights            factor per source or task (a pair of both gets the product): a pair of
                            weight 2 comes twice per epoch, of weight 1.5 once or twice by chance
         seed               the order is a function of it and of nothing else
+        sampling           what else decides which pairs share a batch
+        rank, world_size   this process gets its contiguous part of each batch; the parts of all
+                           processes are the batch of one
     Skipping the first batches gives exactly the rest, which is how training resumes.
+    Yields indices, or with `sampling.negatives` a `Pick` for each. `repeats` counts, by where they
+    were drawn, pairs let in by `sampling.distinct` because nothing else was left.
     """
 
     def __init__(self, dataset: PairDataset, batch_size: int, steps: int,
-                 weights: Mapping[str, float] | None = None, seed: int = 0):  # fmt: skip
-        self.batch_size, self.steps, self.seed = batch_size, steps, seed
-        self.weights = _pair_weights(dataset, weights or {})
-        if not self.epoch_size:
-            raise ValueError("the weights leave no pair in an epoch: raise them")
+                 weights: Mapping[str, float] | None = None, seed: int = 0,
+                 sampling: SamplingConfig | None = None, rank: int = 0,
+                 world_size: int = 1):  # fmt: skip
+        if not 0 <= rank < world_size <= batch_size:
+            raise ValueError(
+                f"rank {rank} of {world_size} processes cannot share a batch of {batch_size} "
+                "pairs: every process needs one at least"
+            )
+        self.dataset, self.batch_size, self.steps, self.seed = dataset, batch_size, steps, seed
+        self.sampling = sampling or SamplingConfig()
+        self.share = rank_share(batch_size, rank, world_size)
+        self.weights = pair_weights(dataset.table, weights or {}, self.sampling)
+        self.pools = plan_pools(dataset.table, self.sampling, batch_size, self.weights)
+        self.repeats: Counter[str] = Counter()
 
     @property
     def epoch_size(self) -> int:
-        """Pairs in one epoch."""
-        levels, counts = np.unique(self.weights, return_counts=True)
-        return int(sum(round(level * count) for level, count in zip(levels, counts, strict=True)))
+        """Pairs in one epoch, those of all processes together."""
+        return sum(strand.size for pool in self.pools for strand in pool.strands)
 
     def __len__(self) -> int:
         return self.steps
 
-    def __iter__(self) -> Iterator[list[int]]:
-        waiting, epoch = np.empty(0, dtype=np.int64), 0
-        for _ in range(self.steps):
-            while len(waiting) < self.batch_size:
-                waiting = np.concatenate([waiting, self._epoch(epoch)])
-                epoch += 1
-            yield waiting[: self.batch_size].tolist()
-            waiting = waiting[self.batch_size :]
-
-    def _epoch(self, number: int) -> np.ndarray:
-        rng = np.random.default_rng([self.seed, number])
-        chosen = []
-        for level in np.unique(self.weights):
-            rows = np.flatnonzero(self.weights == level)
-            whole, rest = divmod(round(level * len(rows)), len(rows))
-            chosen += [rows] * whole + [rng.choice(rows, rest, replace=False)]
-        return rng.permutation(np.concatenate(chosen))
+    def __iter__(self) -> Iterator[list[int] | list[Pick]]:
+        contents = self.dataset.contents if self.sampling.distinct else None
+        self.repeats.clear()
+        batches = iter_batches(self.pools, self.sampling, self.seed, contents, self.repeats)
+        for step, batch in enumerate(islice(batches, self.steps)):
+            wanted = self.sampling.negatives
+            indices = batch.tolist()
+            if wanted is not None:
+                available = self.dataset.table.negatives[batch]
+                drawn = draw_negatives(available, wanted, self.seed, step)
+                indices = list(map(Pick, indices, drawn))
+            yield indices[self.share]
 
 
 class PairCollator:
@@ -178,7 +221,7 @@ class PairCollator:
                 keys.append([self._encode(item, pair.where, encoded) for item in items])
                 good.append(pair)
             except MediaError as error:
-                bad.append(BadMedium(pair.where, _cause(error), str(error)))
+                bad.append(BadMedium.of(pair.where, error))
         if len(good) < 2:
             raise BadMediaError(f"{len(good)} pairs are left in a batch\n{_listed(bad)}")
         self._keep(encoded)
@@ -267,17 +310,28 @@ class _Cache:
         return ((channels / 255 - self.mean) / self.std).flatten(1)
 
 
-def _pair(record: Mapping, stem: str, where: str) -> Pair:
-    negatives = record.get("negative") or []
+def _pair(record: Mapping, stem: str, where: str, repeated: list[str]) -> Pair:
     return Pair(
         query=record["query"],
         candidate=record["candidate"],
-        negatives=[negatives] if isinstance(negatives, Mapping) else list(negatives),
+        negatives=_negatives(record, where, repeated),
         target_modality=int(target_modality(record, where)),
         source=record.get("source") or stem,
         task=record.get("task") or "",
         where=where,
     )
+
+
+def _negatives(record: Mapping, where: str, repeated: list[str]) -> list[dict]:
+    """The record's hard negatives, without those that are its positive: added to `repeated`."""
+    given = record.get("negative") or []
+    given = [given] if isinstance(given, Mapping) else list(given)
+    if not given:
+        return given
+    positive = content_id(record["candidate"])
+    same = [content_id(item) == positive for item in given]
+    repeated += [f"{where}, negative[{n}]" for n, equal in enumerate(same, 1) if equal]
+    return [item for item, equal in zip(given, same, strict=True) if not equal]
 
 
 def _labels(pairs: Sequence[Pair]) -> dict:
@@ -286,27 +340,17 @@ def _labels(pairs: Sequence[Pair]) -> dict:
     labels = {
         "source": [pair.source for pair in pairs],
         "target_modality": torch.tensor([pair.target_modality for pair in pairs]),
-        "candidate_ids": torch.tensor([_number(item) for item in candidates]),
+        "candidate_ids": torch.tensor([content_number(item) for item in candidates]),
     }
     if negatives:
         labels["negative_modality"] = torch.tensor([int(modality_of(item)) for item in negatives])
-        labels["negative_ids"] = torch.tensor([_number(item) for item in negatives])
+        labels["negative_ids"] = torch.tensor([content_number(item) for item in negatives])
     return labels
 
 
-def _number(item: Mapping) -> int:
+def content_number(item: Mapping) -> int:
     """The item's content as a 60-bit number."""
     return int(content_id(item)[:15], 16)
-
-
-def _pair_weights(dataset: PairDataset, weights: Mapping[str, float]) -> np.ndarray:
-    names = {name for pair in dataset.pairs for name in (pair.source, pair.task) if name}
-    if unknown := sorted(set(weights) - names):
-        raise ValueError(
-            f"weights name {', '.join(unknown)}, but the records have the sources and tasks "
-            f"{', '.join(sorted(names))}: correct the names"
-        )
-    return np.array([weights.get(p.source, 1.0) * weights.get(p.task, 1.0) for p in dataset.pairs])
 
 
 def _paths(pair: Pair) -> Iterator[str]:
@@ -320,12 +364,6 @@ def _defect(path: Path) -> str:
         return "" if path.stat().st_size else "empty file"
     except OSError:
         return "no such file"
-
-
-def _cause(error: MediaError) -> str:
-    """The kind of defect, from a message "where: file: cause (detail); remedy"."""
-    message = str(error.__cause__ or error)
-    return message.split(": ", 1)[-1].split(";")[0].split(" (")[0]
 
 
 def _listed(bad: Sequence[BadMedium], shown: int = 20) -> str:

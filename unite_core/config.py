@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
-from .jsonfile import read_json, write_json
+from .jsonfile import from_row, read_json, write_json
+from .modality import parse_modality
 
 __all__ = [
-    "STAGE_1", "STAGE_2", "EmbedConfig", "StageConfig", "TrainConfig", "read_config",
-    "write_config",
+    "STAGE_1", "STAGE_2", "EmbedConfig", "MineConfig", "SamplingConfig", "StageConfig",
+    "TrainConfig", "read_config", "write_config",
 ]  # fmt: skip
 
 
@@ -99,6 +100,42 @@ STAGE_2 = replace(
 
 
 @dataclass(frozen=True)
+class SamplingConfig:
+    """Which pairs share a batch; the defaults shuffle all pairs, batches running on over epochs.
+
+    Groups are those of `group_by`. With quotas an epoch is still as many pairs as without, so a
+    modality above its natural share is repeated sooner, one below it later.
+    """
+
+    mixing_exponent: float = 1.0
+    """A group of n pairs is drawn in proportion to n^alpha, alpha = 1 / T in [0, 1]: 1 as it is,
+    0 all groups alike. With quotas this holds inside each modality."""
+    group_by: str = "source"  # or "task"
+    sub_batch: int = 1  # pairs of a single group that stay together in a batch; 1: any
+    quotas: dict[str, float] = field(default_factory=dict)
+    """Share of each target modality in every global batch, such as {"text": 0.4, "image": 0.6};
+    rounded by largest remainders. Empty: as the pairs come."""
+    distinct: bool = False  # no content twice in a batch, be it query or candidate
+    negatives: int | None = None  # hard negatives drawn per pair and batch; None: all
+
+    def __post_init__(self):
+        _one_of("group_by", self.group_by, ("source", "task"))
+        if not 0 <= self.mixing_exponent <= 1:
+            raise ValueError(f"mixing_exponent must be in [0, 1], not {self.mixing_exponent}")
+        if self.sub_batch < 1 or (self.negatives or 0) < 0:
+            raise ValueError(
+                f"sub_batch {self.sub_batch} must be at least 1 and negatives {self.negatives} "
+                "at least 0"
+            )
+        codes = [parse_modality(name) for name in self.quotas]
+        shares = self.quotas.values()
+        if len(set(codes)) < len(codes):
+            raise ValueError(f"quotas name a modality twice: {', '.join(self.quotas)}")
+        if codes and (min(shares) < 0 or abs(sum(shares) - 1) > 1e-6):
+            raise ValueError(f"quotas must be at least 0 and add up to 1, not {self.quotas}")
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """One training run: a stage, what it starts from, its records and its output folder.
 
@@ -114,6 +151,7 @@ class TrainConfig:
     weights: dict[str, float] = field(default_factory=dict)
     """Factor by which records of a `source` or `task` (or both) come up more often than once per
     epoch; 0 leaves them out, 1.5 shows each once and a random half twice."""
+    sampling: SamplingConfig = SamplingConfig()  # in JSON an object of its fields
     max_bad_share: float = 0.01  # of the records, with unreadable media; beyond it the run stops
     logging_steps: int = 10
     save_total_limit: int = 2  # checkpoints kept
@@ -126,6 +164,7 @@ class TrainConfig:
         data = (self.data,) if isinstance(self.data, str) else tuple(map(str, self.data))
         object.__setattr__(self, "data", data)
         object.__setattr__(self, "stage", _as_stage(self.stage))
+        object.__setattr__(self, "sampling", _as_sampling(self.sampling))
         if not data:
             raise ValueError("data names no file of records: give at least one")
         if self.cache_vision and (self.stage.train_vision or self.workers):
@@ -140,6 +179,44 @@ class TrainConfig:
         low += [f"weights[{name!r}]" for name, weight in self.weights.items() if weight < 0]
         if low:
             raise ValueError(f"{', '.join(low)} too small: counts start at 1, shares at 0")
+
+
+@dataclass(frozen=True)
+class MineConfig:
+    """Hard negatives for records: what finds them, and which of the candidates found are kept.
+
+    The candidates of all records are the corpus. For every query the `depth` best are looked at;
+    what can be right is removed, and the best `negatives` of the rest are written.
+    """
+
+    model: str  # folder or hub id
+    data: tuple[str, ...]  # files of records; a single name is taken as one file
+    output: str  # JSON Lines; OUTPUT's name with .report.json beside it
+    media_root: str = "."
+    vectors: str | None = None  # folder of stored vectors; None: `vectors` beside the output
+    negatives: int = 4  # per record, besides those that it has
+    depth: int = 100  # ranks looked at, known positives among them
+    skip: int = 0  # first ranks passed over, after known positives and identical items
+    margin: float | None = None  # a negative scores at most positive - margin
+    ratio: float | None = 0.95  # and at most positive - (1 - ratio) |positive|
+    same_modality: bool = True  # only candidates of the positive's modality, which MAMCL compares
+    max_bad_share: float = 0.01  # of the records, with unreadable media; beyond it mining stops
+
+    def __post_init__(self):
+        data = (self.data,) if isinstance(self.data, str) else tuple(map(str, self.data))
+        object.__setattr__(self, "data", data)
+        if not data:
+            raise ValueError("data names no file of records: give at least one")
+        if self.negatives < 1 or self.skip < 0 or self.depth < self.skip + self.negatives:
+            raise ValueError(
+                f"depth {self.depth} must hold skip {self.skip} and negatives {self.negatives}, "
+                "at least one of them: raise depth"
+            )
+        if (self.margin or 0) < 0 or not 0 <= (1 if self.ratio is None else self.ratio) <= 1:
+            raise ValueError(
+                f"margin {self.margin} must be at least 0 and ratio {self.ratio} in [0, 1]: a "
+                "negative above its positive is let through by null, not by a negative margin"
+            )
 
 
 def write_config(config, path: str | Path) -> None:
@@ -177,3 +254,10 @@ def _as_stage(value) -> StageConfig:
     if unknown:
         raise ValueError(f"stage has unknown field {', '.join(unknown)}: correct or remove it")
     return replace(stages.get(value["name"], StageConfig(value["name"])), **value)
+
+
+def _as_sampling(value) -> SamplingConfig:
+    """A SamplingConfig from itself or from a mapping of its fields."""
+    if isinstance(value, SamplingConfig):
+        return value
+    return from_row(SamplingConfig, value, "sampling")

@@ -34,7 +34,10 @@ def from_row(kind, row, where: str):
     """A dataclass `kind` from a JSON object; ValueError names the place and the bad fields."""
     if not isinstance(row, dict):
         raise ValueError(f"{where}: {type(row).__name__} instead of an object {{...}}")
-    known = {each.name: each.default is MISSING for each in fields(kind)}
+    known = {
+        each.name: each.default is MISSING and each.default_factory is MISSING
+        for each in fields(kind)
+    }
     wrong = [f"unknown field {name}; rename or remove it" for name in row if name not in known]
     wrong += [f"no field {name}; add it" for name in known if known[name] and name not in row]
     if wrong:

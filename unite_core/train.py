@@ -253,15 +253,18 @@ class _TensorBoard(TensorBoardCallback):
         self.tb_writer = SummaryWriter(folder, purge_step=state.global_step + 1)
 
 
-def _sampler(config: TrainConfig, dataset: PairDataset) -> PairSampler:
-    stage = config.stage
-    sampler = PairSampler(dataset, stage.batch_size, 0, config.weights, stage.seed)
-    steps = int(stage.epochs * sampler.epoch_size / stage.batch_size)
+def _sampler(config: TrainConfig, dataset: PairDataset, rank: int = 0,
+             world_size: int = 1) -> PairSampler:  # fmt: skip
+    """The batches of this process; `batch_size` is per process, steps and epochs are global."""
+    stage, batch_size = config.stage, config.stage.batch_size * world_size
+    sampler = PairSampler(dataset, batch_size, 0, config.weights, stage.seed, config.sampling,
+                          rank, world_size)  # fmt: skip
+    steps = int(stage.epochs * sampler.epoch_size / batch_size)
     sampler.steps = stage.max_steps if stage.max_steps > 0 else steps
     if sampler.steps < 1:
         raise ValueError(
             f"{stage.epochs} epochs of {sampler.epoch_size} pairs make no batch of "
-            f"{stage.batch_size}: lower batch_size, or raise epochs or max_steps"
+            f"{batch_size}: lower batch_size, or raise epochs or max_steps"
         )
     return sampler
 
