@@ -9,6 +9,7 @@ from PIL import Image
 from unite_core import workbook
 from unite_core.config import STAGE_1, STAGE_2
 from unite_core.evaluate import RetrievalTask, evaluate, write_tasks
+from unite_core.jsonfile import write_json
 from unite_core.processor import Processor
 from unite_core.shapes import ShapesConfig, build
 from unite_core.tiny import EMBED_CONFIG, TINY, new_model, train_tokenizer
@@ -139,3 +140,11 @@ def test_differences_are_all_and_only_what_differs():
 def test_a_table_has_its_rows_and_rounded_numbers():
     table = workbook.markdown_table([{"a": 0.12345, "b": True}, {"a": 2, "b": "x"}], ["A", "B"])
     assert table.splitlines() == ["| A | B |", "| --- | --- |", "| 0.123 | yes |", "| 2 | x |"]
+
+
+def test_a_corpus_says_how_often_its_tasks_come_up(tmp_path):
+    write_json(tmp_path / "manifest.json", {"weights": {"stage1": {"video-text": 3.0}}})
+    assert workbook.stage_weights(workbook.TINY_STAGE_1, tmp_path) == {"video-text": 3.0}
+    assert workbook.stage_weights(workbook.TINY_STAGE_2, tmp_path) == {}
+    write_json(tmp_path / "manifest.json", {})
+    assert workbook.stage_weights(workbook.TINY_STAGE_1, tmp_path) == {}

@@ -13,6 +13,7 @@ import numpy as np
 
 from .config import STAGE_1, StageConfig, TrainConfig
 from .evaluate import RetrievalTask, read_tasks
+from .jsonfile import read_json
 from .modality import modality_of
 from .retrieval import search
 from .runs import from_root
@@ -22,8 +23,8 @@ from .tiny import TINY
 
 __all__ = [
     "TINY_STAGE_1", "TINY_STAGE_2", "differences", "gains", "hit_and_miss", "is_instruction",
-    "markdown_table", "model_source", "open_corpus", "tasks_of", "train_stage", "trained_model",
-    "write_texts",
+    "markdown_table", "model_source", "open_corpus", "stage_weights", "tasks_of", "train_stage",
+    "trained_model", "write_texts",
 ]  # fmt: skip
 
 TINY_STAGE_1 = replace(STAGE_1, learning_rate=1e-3, lora_rank=64, lora_alpha=128, lora_dropout=0.0)
@@ -80,6 +81,11 @@ def model_source(name: str) -> str | Path:
     return TINY if not name else folder if folder.is_dir() else name
 
 
+def stage_weights(stage: StageConfig, root: str | Path) -> dict[str, float]:
+    """How often a corpus wants records of a task to come up in a stage; what is not named, once."""
+    return read_json(Path(root) / "manifest.json").get("weights", {}).get(stage.name, {})
+
+
 def train_stage(
     stage: StageConfig, model: str | Path, root: str | Path, output: str | Path
 ) -> Path:
@@ -96,6 +102,7 @@ def train_stage(
             output=str(output),
             stage=stage,
             media_root=str(root),
+            weights=stage_weights(stage, root),
             logging_steps=max(1, stage.max_steps // 40),
             cache_vision=True,
         )

@@ -13,7 +13,7 @@ from ..packages import fetch
 from ..records import write_records
 from .catalogue import CLIP_PACKAGES, EXTRA_STYLES, PACKAGES, STYLES, read_catalogue, split_of
 from .corpus import Corpus
-from .pairs import stage1_records, stage2_records
+from .pairs import WEIGHTS, stage1_records, stage2_records
 from .render import clip_sources, icon_names, render_clip, still_renderers
 from .tasks import retrieval_tasks
 
@@ -36,7 +36,7 @@ def build(root, cache="data/packages", clips: tuple[int, ...] = (3,), seed: int 
     tasks = retrieval_tasks(corpus, seed)
     write_json(root / "tasks.json", tasks)
     counts = {"emoji": len(corpus.emoji), "clips": len(corpus.moving), "tasks": len(tasks)}
-    write_json(manifest, {"settings": settings, "counts": counts})
+    write_json(manifest, {"settings": settings, "counts": counts, "weights": WEIGHTS})
     print(f"{root}: {counts['emoji']} emoji in {len(STYLES)} styles, {counts['clips']} clips")
     return manifest
 
