@@ -4,8 +4,8 @@
 
 A step is collating, forward, loss and backward of 64 pairs of text, images and clips with LoRA on
 the language model and a frozen tower, for both stages. All routes get the same pairs and adapters
-and must return the same loss (checked to 1e-4). Decoded items are cached in every route, so none pays
-for reading files. Repeats are interleaved: one of each route, then again.
+and must return the same loss (checked to 1e-4). Decoded items are cached in every route, so none
+pays for reading files. Repeats are interleaved: one of each route, then again.
 """
 
 from __future__ import annotations
@@ -141,8 +141,8 @@ def main() -> None:
     text = f"""## Training step (`benchmarks/train_step.py`)
 
 {machine()}; {versions("transformers", "peft")}. Corpus {options.root.name}, batches of 64
-pairs less repeated candidates, {options.steps} different batches, {options.repeats} interleaved repeats.
-Median [lowest, highest].
+pairs less repeated candidates, {options.steps} different batches, {options.repeats} interleaved
+repeats. Median [lowest, highest].
 
 {table(["route", "seconds a step", "times faster than plain"], rows)}"""
     write_section("train_step", text)
