@@ -30,6 +30,7 @@ from transformers.trainer_utils import get_last_checkpoint, rotate_checkpoints
 
 from .batches import BadMedium, PairCollator, PairDataset, PairSampler, check_bad_share
 from .config import StageConfig, TrainConfig, read_config, write_config
+from .durable import check_manifest, flush, write_manifest
 from .embedder import UniteEmbedder
 from .jsonfile import read_json, write_json
 from .loss import in_batch_accuracy, info_nce, mamcl, surviving_share
@@ -52,8 +53,11 @@ def train(config: TrainConfig) -> Path:
     output, finished = Path(config.output), Path(config.output, "model")
     if finished.is_dir():
         return finished
+    checkpoint = get_last_checkpoint(output)
+    if checkpoint:
+        check_manifest(checkpoint)
     trainer = UniteTrainer.from_config(config)
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(output))
+    trainer.train(resume_from_checkpoint=checkpoint)
     write_json(output / "history.json", trainer.state.log_history)
     embedder = trainer.model.embedder
     if not config.stage.train_vision:  # else the LoRA alone would not be what was trained
@@ -61,6 +65,7 @@ def train(config: TrainConfig) -> Path:
     embedder.merge_lora()
     partial = output / "model.partial"
     embedder.save(partial)
+    flush(partial)
     partial.replace(finished)
     return finished
 
@@ -187,6 +192,8 @@ class UniteTrainer(Trainer):
         shutil.rmtree(partial, ignore_errors=True)
         super()._save_checkpoint(model, trial)
         for checkpoint in partial.iterdir():
+            write_manifest(checkpoint)
+            flush(checkpoint)
             checkpoint.replace(Path(self.args.output_dir, checkpoint.name))
         partial.rmdir()
         rotate_checkpoints(self.args.output_dir, save_total_limit=self.args.save_total_limit)
