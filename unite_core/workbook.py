@@ -26,7 +26,9 @@ __all__ = [
     "write_texts",
 ]  # fmt: skip
 
-TINY_STAGE_1 = replace(STAGE_1, learning_rate=1e-3, lora_rank=64, lora_alpha=128, lora_dropout=0.0)
+TINY_STAGE_1 = replace(
+    STAGE_1, learning_rate=1e-3, lora_rank=64, lora_alpha=128, lora_dropout=0.0
+)
 """Stage 1 for unite-tiny: a narrow model needs updates of higher rank and larger steps."""
 
 TINY_STAGE_2 = replace(
