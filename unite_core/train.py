@@ -30,6 +30,7 @@ from transformers.trainer_utils import get_last_checkpoint, rotate_checkpoints
 
 from .batches import BadMedium, PairCollator, PairDataset, PairSampler, check_bad_share
 from .config import StageConfig, TrainConfig, read_config, write_config
+from .durable import check_manifest, flush, write_manifest
 from .embedder import UniteEmbedder
 from .jsonfile import read_json, write_json
 from .loss import in_batch_accuracy, info_nce, mamcl, surviving_share
@@ -48,12 +49,17 @@ def train(config: TrainConfig) -> Path:
     A run in the same folder with another configuration or other inputs is refused.
     """
     _refuse_processes()
+    _check_start(config)
+    _check_global_batch(config)
     _claim(config)
     output, finished = Path(config.output), Path(config.output, "model")
     if finished.is_dir():
         return finished
+    checkpoint = get_last_checkpoint(output)
+    if checkpoint:
+        check_manifest(checkpoint)
     trainer = UniteTrainer.from_config(config)
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(output))
+    trainer.train(resume_from_checkpoint=checkpoint)
     write_json(output / "history.json", trainer.state.log_history)
     embedder = trainer.model.embedder
     if not config.stage.train_vision:  # else the LoRA alone would not be what was trained
@@ -61,6 +67,7 @@ def train(config: TrainConfig) -> Path:
     embedder.merge_lora()
     partial = output / "model.partial"
     embedder.save(partial)
+    flush(partial)
     partial.replace(finished)
     return finished
 
@@ -120,10 +127,14 @@ class UniteTrainer(Trainer):
         stage = config.stage
         dataset = PairDataset(config.data, config.media_root)
         sampler = _sampler(config, dataset)
-        embedder = UniteEmbedder.load(config.model)
+        embedder = UniteEmbedder.load(config.model, **config.embed)
         embedder.attach_lora(stage.lora_rank, stage.lora_alpha, stage.lora_dropout, stage.seed)
         if stage.train_vision:
             embedder.base.visual.requires_grad_(True)
+        if config.gradient_checkpointing:
+            for part in (embedder.base.language_model, embedder.base.visual):
+                if any(weight.requires_grad for weight in part.parameters()):
+                    part.activation_checkpointing_enable()
         cache = config.cache_mib // max(1, config.workers)
         see = embedder.see if config.cache_vision else None
         collator = PairCollator(embedder.processor, config.media_root, config.forward_items, cache,
@@ -158,6 +169,8 @@ class UniteTrainer(Trainer):
         if "loss" in logs:
             logs |= {name: sum(each) / len(each) for name, each in self._measures.items()}
             self._measures.clear()
+        if "train_loss" in logs:  # transformers' own counts from the last start of the process
+            logs["train_loss"] = _mean_loss(self.state.log_history)
         seen = self.state.global_step * self.sampler.batch_size
         self.state.epoch = seen / self.sampler.epoch_size
         super().log(logs, start_time)
@@ -187,6 +200,8 @@ class UniteTrainer(Trainer):
         shutil.rmtree(partial, ignore_errors=True)
         super()._save_checkpoint(model, trial)
         for checkpoint in partial.iterdir():
+            write_manifest(checkpoint)
+            flush(checkpoint)
             checkpoint.replace(Path(self.args.output_dir, checkpoint.name))
         partial.rmdir()
         rotate_checkpoints(self.args.output_dir, save_total_limit=self.args.save_total_limit)
@@ -286,6 +301,7 @@ def _arguments(config: TrainConfig, sampler: PairSampler) -> TrainingArguments:
         save_steps=stage.save_steps,
         save_total_limit=config.save_total_limit,
         dataloader_num_workers=config.workers,
+        bf16=config.bf16,
         remove_unused_columns=False,
         disable_tqdm=True,  # `_Progress` is the bar
         report_to="none",  # the TensorBoard callback is added with its folder
@@ -299,6 +315,16 @@ def _trained(model: torch.nn.Module) -> dict[str, Tensor]:
     return {
         name: weight.detach() for name, weight in model.named_parameters() if weight.requires_grad
     }
+
+
+def _mean_loss(history: Sequence[Mapping]) -> float:
+    """Of all steps; each logged loss is the mean of the steps since the one before."""
+    total, before = 0.0, 0
+    for row in history:
+        if "loss" in row:
+            total += row["loss"] * (row["step"] - before)
+            before = row["step"]
+    return total / max(1, before)
 
 
 def _sizes(vectors: Tensor, target_modality: Tensor) -> list[int]:
@@ -316,6 +342,33 @@ def _refuse_processes() -> None:
         raise RuntimeError(
             f"WORLD_SIZE is {os.environ['WORLD_SIZE']}: training runs in one process so far, and "
             "several would each train on their own negatives. Start it without torchrun"
+        )
+
+
+def _check_start(config: TrainConfig) -> None:
+    """Stage k + 1 starts from stage k's merged weights, in the `model` folder of its output."""
+    model = Path(config.model)
+    if (model / "train.json").is_file():
+        raise ValueError(
+            f"model {model} is the output of a training run: give its merged weights, "
+            f"{model / 'model'}"
+        )
+    might_be_hub_id = len(model.parts) == 2 and not model.parent.is_dir()
+    if model.name == "model" and not model.is_dir() and not might_be_hub_id:
+        raise ValueError(
+            f"model {model} holds no merged weights: the stage with output {model.parent} comes "
+            "first and is not finished; train it, or give another model"
+        )
+
+
+def _check_global_batch(config: TrainConfig) -> None:
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    pairs = config.stage.batch_size * processes
+    if config.global_batch_size not in (None, pairs):
+        raise ValueError(
+            f"batch_size {config.stage.batch_size} in {processes} processes makes {pairs} pairs, "
+            f"not global_batch_size {config.global_batch_size}: start another number of processes, "
+            "or change one of the two fields (the learning rate belongs to the global batch)"
         )
 
 
