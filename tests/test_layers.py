@@ -12,10 +12,10 @@ from unite_core.runs import project_root
 PACKAGE = project_root() / "unite_core"
 LAYERS = (
     {"modality", "config", "jsonfile"},
-    {"prompts", "media", "pixels", "records", "loss", "contrast", "contest", "fused"}
+    {"prompts", "media", "pixels", "records", "loss", "contrast", "contest", "fused", "gather"}
     | {"scenes", "shapes", "packages"},
     {"vision", "decoder", "embedder", "processor", "checkpoint", "pairs", "sampling", "batches"}
-    | {"retrieval", "emoji", "tiny"},
+    | {"retrieval", "emoji", "tiny", "objective"},
     {"train", "encode", "mine", "evaluate", "baselines", "scores", "pretrain", "pretrain_vision"}
     | {"notebook_files"},
     {"runs", "plots", "plots_training", "workbook"},
