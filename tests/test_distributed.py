@@ -151,6 +151,7 @@ def _all_stages(rank, world, shares):
     return [step_of_rank(rank, world, stage, shares) for stage in STAGES]
 
 
+@pytest.mark.slow
 def test_small_collectives():
     for rank, result in enumerate(run_processes(2, _small_collectives)):
         place, words, weight, grad, rows = result

@@ -12,8 +12,8 @@ from unite_core.runs import project_root
 PACKAGE = project_root() / "unite_core"
 LAYERS = (
     {"modality", "config", "jsonfile"},
-    {"prompts", "media", "pixels", "records", "loss", "contrast", "contest", "fused", "gather"}
-    | {"scenes", "shapes", "packages"},
+    {"prompts", "media", "pixels", "records", "loss", "contrast", "contest", "fused"}
+    | {"scenes", "shapes", "packages", "gather", "gradcache"},
     {"vision", "decoder", "embedder", "processor", "checkpoint", "pairs", "sampling", "batches"}
     | {"retrieval", "emoji", "tiny", "objective"},
     {"train", "encode", "mine", "evaluate", "baselines", "scores", "pretrain", "pretrain_vision"}

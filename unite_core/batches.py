@@ -201,6 +201,7 @@ class PairCollator:
         forward_items  items per group at most
         cache_mib      memory for encoded items; 0 encodes each one anew
         see            `UniteEmbedder.see` of a frozen tower: visual tokens are kept, not pixels
+        forward_tokens  tokens per group at most, padding included; a longer item is a group alone
         fewest         pairs that must be left in a batch; 0 where it is a part of one only
     A medium that cannot be read takes its pair out of the batch. An item that does not fit
     `max_length` is an error that names its record.
@@ -209,8 +210,8 @@ class PairCollator:
     def __init__(self, processor: Processor, media_root: str | Path = ".",
                  forward_items: int = 32, cache_mib: int = 0,
                  see: Callable[[list[Encoded]], list[Encoded]] | None = None,
-                 fewest: int = 2):  # fmt: skip
-        self.fewest = fewest
+                 fewest: int = 2, forward_tokens: int | None = None):  # fmt: skip
+        self.fewest, self.forward_tokens = fewest, forward_tokens
         self.processor, self.media_root = processor, media_root
         self.forward_items, self.see = forward_items, see
         self.cache = _Cache(processor.layout, cache_mib * 2**20)
@@ -253,9 +254,20 @@ class PairCollator:
     def _groups(self, items: Sequence[Encoded]) -> tuple[list[dict], Tensor]:
         lengths = torch.tensor([len(item.input_ids) for item in items], dtype=torch.long)
         by_length = lengths.argsort(stable=True)
-        cuts = by_length.split(self.forward_items) if len(items) else ()
+        cuts = by_length.split(self._sizes(lengths[by_length].tolist()))
         groups = [self.processor.collate([items[i] for i in rows]) for rows in cuts]
         return groups, by_length.argsort()
+
+    def _sizes(self, lengths: Sequence[int]) -> list[int]:
+        """How many of the items of these lengths, which grow, each group takes."""
+        sizes: list[int] = []
+        for length in lengths:
+            tokens = (sizes[-1] + 1) * length if sizes else 0
+            full = self.forward_tokens is not None and tokens > self.forward_tokens
+            if not sizes or full or sizes[-1] == self.forward_items:
+                sizes.append(0)
+            sizes[-1] += 1
+        return sizes
 
 
 def check_bad_share(bad: Sequence[BadMedium], total: int, max_share: float) -> None:

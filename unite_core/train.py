@@ -49,6 +49,7 @@ from .gather import (
     processes,
     rank_zero_first,
 )
+from .gradcache import embed_groups
 from .jsonfile import read_json, write_json
 from .loss import in_batch_accuracy, surviving_share
 from .modality import Modality
@@ -90,14 +91,15 @@ class UniteTrainer(Trainer):
         args      TrainingArguments; the batches themselves come from `sampler` and `collator`
         dataset, sampler, collator  of `batches`
         max_bad_share  of the records may have unreadable media before training stops
+        grad_cache     hold one group's activations at a time, at the price of a second forward
     """
 
     def __init__(self, embedder: UniteEmbedder, stage: StageConfig, args: TrainingArguments,
                  dataset: PairDataset, sampler: PairSampler, collator: PairCollator,
-                 max_bad_share: float = 0.01):  # fmt: skip
+                 max_bad_share: float = 0.01, grad_cache: bool = False):  # fmt: skip
         super().__init__(
-            model=_PairModel(embedder), args=args, train_dataset=dataset, data_collator=collator,
-            callbacks=[_Progress(), _TensorBoard()],
+            model=_PairModel(embedder, grad_cache), args=args, train_dataset=dataset,
+            data_collator=collator, callbacks=[_Progress(), _TensorBoard()],
         )  # fmt: skip
         self.remove_callback(PrinterCallback)
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
@@ -129,9 +131,9 @@ class UniteTrainer(Trainer):
         cache = config.cache_mib // max(1, config.workers)
         see = embedder.see if config.cache_vision else None
         collator = PairCollator(embedder.processor, config.media_root, config.forward_items, cache,
-                                see, fewest=2 if world == 1 else 0)  # fmt: skip
+                                see, 2 if world == 1 else 0, config.forward_tokens)  # fmt: skip
         return cls(embedder, stage, arguments, dataset, sampler, collator,
-                   config.max_bad_share)  # fmt: skip
+                   config.max_bad_share, config.grad_cache)  # fmt: skip
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         own = model(inputs["groups"], inputs["order"])
@@ -148,6 +150,11 @@ class UniteTrainer(Trainer):
         loss = super().training_step(model, inputs, num_items_in_batch)
         average_gradients(self.model.parameters())
         return loss
+
+    def _prepare_inputs(self, inputs: dict) -> dict:
+        """Labels go to the device; media stay, `embed_groups` moves them group by group."""
+        groups = inputs.pop("groups")
+        return super()._prepare_inputs(inputs) | {"groups": groups}
 
     def get_train_dataloader(self) -> DataLoader:
         return DataLoader(
@@ -239,18 +246,18 @@ class UniteTrainer(Trainer):
 
 
 class _PairModel(torch.nn.Module):
-    """One forward call per step."""
+    """One forward call per step; `cached` as in `embed_groups`."""
 
-    def __init__(self, embedder: UniteEmbedder):
+    def __init__(self, embedder: UniteEmbedder, cached: bool = False):
         super().__init__()
-        self.embedder = embedder
+        self.embedder, self.cached = embedder, cached
 
     def forward(self, groups: Sequence[Mapping[str, Tensor]], order: Tensor) -> Tensor:
         """The collator's groups -> [N, D] unit vectors of queries, candidates, negatives."""
+        weight = next(self.embedder.parameters())
         if not groups:  # of a process whose pairs all have bad media; it still takes part
-            device = self.embedder.device
-            return torch.zeros(0, self.embedder.dim, device=device, requires_grad=True)
-        return torch.cat([self.embedder(**group) for group in groups])[order]
+            return torch.zeros(0, self.embedder.dim, device=weight.device, requires_grad=True)
+        return embed_groups(self.embedder, groups, weight, self.cached)[order]
 
 
 class _Progress(TrainerCallback):
