@@ -27,6 +27,7 @@ from unite_core.gather import (
 )
 from unite_core.objective import stage_loss
 
+CHECKPOINT = Path(__file__).parent / "data" / "unite_qwen2vl_tiny"
 MIXED = replace(STAGE_1, name="mixed", temperature=0.1)
 MASKED = replace(STAGE_2, name="masked", temperature=0.1)
 STAGES = [MIXED, MASKED, replace(MASKED, symmetric=True)]
@@ -180,9 +181,30 @@ def test_a_single_process_gets_back_what_it_gave():
     assert gather_bytes(b"one") == [b"one"]
 
 
+def test_a_process_without_a_readable_pair_still_takes_part(corpus):
+    from unite_core.batches import BadMediaError, PairCollator, PairDataset
+    from unite_core.embedder import UniteEmbedder
+    from unite_core.train import _PairModel
+
+    embedder = UniteEmbedder.load(CHECKPOINT, "cpu")
+    dataset = PairDataset([corpus / "pairs.jsonl"], corpus)
+    bad = [dataset[14], dataset[15]]
+    with pytest.raises(BadMediaError, match="0 pairs are left"):
+        PairCollator(embedder.processor, corpus)(bad)
+    batch = PairCollator(embedder.processor, corpus, fewest=0)(bad)
+    assert len(batch["bad"]) == 2
+    assert batch["target_modality"].dtype == batch["candidate_ids"].dtype == torch.int64
+    vectors = _PairModel(embedder)(batch["groups"], batch["order"])
+    assert vectors.shape == (0, embedder.dim) and vectors.requires_grad
+    stage_loss(STAGE_1, torch.cat([vectors, torch.eye(embedder.dim)[:4]]),
+               {"target_modality": torch.tensor([1, 1]), "candidate_ids": torch.arange(2)},
+               slice(0, 0)).backward()  # fmt: skip
+    assert vectors.grad.shape == (0, embedder.dim), "its backward runs, as the collective needs"
+
+
 LAUNCHERS = {
     "torchrun": ["torch.distributed.run", "--nproc-per-node=2", "--master-port={port}"],
-    "accelerate": ["accelerate.commands.launch", "--cpu", "--multi_gpu", "--num_processes=2",
+    "accelerate": ["accelerate.commands.launch", "--multi_gpu", "--num_processes=2",
                    "--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no",
                    "--main_process_port={port}"],
 }  # fmt: skip
@@ -226,10 +248,9 @@ def corpus(tmp_path_factory):
 def config_of(corpus, output, batch_size, **stage):
     from unite_core.config import TrainConfig
 
-    checkpoint = Path(__file__).parent / "data" / "unite_qwen2vl_tiny"
     settings = {"name": "stage2", "batch_size": batch_size, "max_steps": 6, "save_steps": 3,
                 "learning_rate": 5e-3, "lora_dropout": 0.0} | stage  # fmt: skip
-    return TrainConfig(str(checkpoint), str(corpus / "pairs.jsonl"), str(output), settings,
+    return TrainConfig(str(CHECKPOINT), str(corpus / "pairs.jsonl"), str(output), settings,
                        media_root=str(corpus), logging_steps=1, max_bad_share=0.1)  # fmt: skip
 
 
@@ -245,7 +266,8 @@ def test_two_processes_train_what_one_trains(corpus, tmp_path):
     from unite_core.train import train
 
     train(config_of(corpus, tmp_path / "one", 12))
-    output = launch("torchrun", config_of(corpus, tmp_path / "two", 6), tmp_path)
+    config = replace(config_of(corpus, tmp_path / "two", 6), grad_cache=True, forward_items=3)
+    output = launch("torchrun", config, tmp_path)
     assert output.split("\n")[-2:] == [str(tmp_path / "two" / "model"), ""], "printed once"
     one, two = logged(tmp_path / "one"), logged(tmp_path / "two")
     assert len(one) == len(two) == 7

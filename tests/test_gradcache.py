@@ -73,6 +73,20 @@ def test_gradients_are_those_of_one_forward(embedder, batch, autocast):
         torch.testing.assert_close(grads[name], grad, rtol=0, atol=float(1e-6 * largest))
 
 
+def test_gradients_with_gradient_checkpointing_are_the_same(embedder, batch):
+    layers = embedder.base.language_model
+    layers.activation_checkpointing_enable()
+    try:
+        assert layers.is_activation_checkpointing
+        _, wanted, _ = gradients(embedder, batch, cached=False)
+        _, grads, _ = gradients(embedder, batch, cached=True)
+    finally:
+        layers.activation_checkpointing_disable()
+    assert grads.keys() == wanted.keys()
+    for name, grad in wanted.items():
+        torch.testing.assert_close(grads[name], grad, rtol=1e-5, atol=1e-6)
+
+
 def test_dropout_matters_and_is_replayed_not_drawn_anew(embedder, batch):
     torch.manual_seed(5)
     weight, groups = next(embedder.parameters()), batch["groups"]

@@ -4,8 +4,9 @@ Every process embeds its own pairs. Vectors and labels are then gathered, each p
 loss of its own rows against the whole batch, and gradients are added up over processes. Nothing
 is pickled; processes may have different numbers of rows, or none.
 
-Every function here but `processes` is a collective: all processes call it, in the same order.
-With a single process each gives back what it was given.
+All but `processes` are collectives: every process calls them, in the same order. Bad media keep no
+process from it; another error ends its process, and the launcher (torchrun) then ends the others.
+With a single process each function gives back what it was given.
 """
 
 # Shapes: W processes, B pairs in the whole batch, b pairs of one process, K and k hard negatives.
@@ -106,7 +107,7 @@ def gather_batch(vectors: Tensor, labels: Mapping[str, Tensor]):
 
 
 def gather_bytes(message: bytes, device: torch.device | str = "cpu") -> list[bytes]:
-    """The messages of all processes, in rank order."""
+    """The messages of all processes, in rank order; `device` is one that the backend serves."""
     world = processes()[1]
     if world == 1:
         return [message]

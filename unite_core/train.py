@@ -4,6 +4,9 @@ The output folder holds `train.json` (the configuration), `inputs.json` (hashes 
 from), `checkpoint-N` (to go on from), `tensorboard`, `history.json` (what was logged),
 `skipped.json` (records left out, if any), `adapter` (the LoRA alone) and, once training is
 finished, `model`: the merged checkpoint that the next stage starts from. Each is whole or absent.
+
+Under torchrun or `accelerate launch` each process embeds `batch_size` pairs, and all are compared
+with all (`gather`): W processes train what one would train with W times the `batch_size`.
 """
 
 # Shapes: B pairs in a batch, K hard negatives, N = 2 B + K items, D embedding size.
@@ -66,7 +69,8 @@ def train(config: TrainConfig) -> Path:
     """Train one stage; returns the folder of the merged checkpoint.
 
     Goes on from the last checkpoint in `config.output`; does nothing if the run is finished.
-    A run in the same folder with another configuration or other inputs is refused.
+    A run in the same folder with another configuration, other inputs or another number of
+    processes is refused. With several processes, rank 0 writes and the others wait for it.
     """
     rank, _ = join_processes()
     with rank_zero_first():
