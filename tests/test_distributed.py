@@ -181,6 +181,7 @@ def test_a_single_process_gets_back_what_it_gave():
     assert gather_bytes(b"one") == [b"one"]
 
 
+@pytest.mark.slow
 def test_a_process_without_a_readable_pair_still_takes_part(corpus):
     from unite_core.batches import BadMediaError, PairCollator, PairDataset
     from unite_core.embedder import UniteEmbedder
