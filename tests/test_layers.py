@@ -13,9 +13,9 @@ PACKAGE = project_root() / "unite_core"
 LAYERS = (
     {"modality", "config", "jsonfile", "durable"},
     {"prompts", "media", "pixels", "records", "loss", "contrast", "contest", "fused"}
-    | {"scenes", "shapes", "packages"},
+    | {"scenes", "shapes", "packages", "gather", "gradcache"},
     {"vision", "decoder", "embedder", "processor", "checkpoint", "pairs", "sampling", "batches"}
-    | {"retrieval", "emoji", "tiny"},
+    | {"retrieval", "emoji", "tiny", "objective"},
     {"train", "encode", "mine", "evaluate", "baselines", "scores", "pretrain", "pretrain_vision"}
     | {"notebook_files"},
     {"runs", "plots", "plots_training", "workbook"},

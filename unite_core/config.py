@@ -156,6 +156,8 @@ class TrainConfig:
     logging_steps: int = 10
     save_total_limit: int = 2  # checkpoints kept
     forward_items: int = 32  # items of similar length that share one forward
+    forward_tokens: int | None = None  # that share one, padding included; None: any number
+    grad_cache: bool = False  # hold one forward's activations at a time, running each twice
     cache_mib: int = 1024  # memory for encoded items, so that each medium is decoded once
     workers: int = 0  # processes that encode ahead of training; 0 encodes in between
     cache_vision: bool = False  # keep visual tokens, not pixels, in the cache: for a frozen tower
@@ -190,6 +192,8 @@ class TrainConfig:
                if getattr(self, name) < 1]  # fmt: skip
         low += [name for name in ("workers", "cache_mib", "max_bad_share")
                 if getattr(self, name) < 0]  # fmt: skip
+        if self.forward_tokens is not None and self.forward_tokens < 1:
+            low.append("forward_tokens")
         low += [f"weights[{name!r}]" for name, weight in self.weights.items() if weight < 0]
         if low:
             raise ValueError(f"{', '.join(low)} too small: counts start at 1, shares at 0")
