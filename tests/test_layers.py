@@ -11,11 +11,11 @@ from unite_core.runs import project_root
 
 PACKAGE = project_root() / "unite_core"
 LAYERS = (
-    {"modality", "config", "jsonfile"},
+    {"modality", "config", "jsonfile", "durable"},
     {"prompts", "media", "pixels", "records", "loss", "contrast", "contest", "fused"}
-    | {"scenes", "shapes", "packages"},
+    | {"scenes", "shapes", "packages", "gather", "gradcache", "claim"},
     {"vision", "decoder", "embedder", "processor", "checkpoint", "pairs", "sampling", "batches"}
-    | {"retrieval", "emoji", "tiny"},
+    | {"retrieval", "emoji", "tiny", "objective"},
     {"train", "encode", "mine", "evaluate", "baselines", "scores", "pretrain", "pretrain_vision"}
     | {"notebook_files"},
     {"runs", "plots", "plots_training", "workbook"},

@@ -12,11 +12,13 @@ from PIL import Image, ImageDraw
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.nn.functional import normalize
+from transformers import Trainer
 
 from unite_core import train as train_module
 from unite_core.batches import BadMediaError
 from unite_core.config import STAGE_1, STAGE_2, StageConfig, TrainConfig, read_config, write_config
 from unite_core.embedder import UniteEmbedder
+from unite_core.jsonfile import write_json
 from unite_core.loss import info_nce, mamcl
 from unite_core.records import write_records
 from unite_core.train import UniteTrainer, stage_loss, train
@@ -313,7 +315,7 @@ def test_the_vision_tower_is_trained_only_when_asked(corpus, tmp_path):
 
 def test_a_loss_that_is_not_finite_stops_the_run(corpus, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        train_module, "stage_loss", lambda stage, vectors, labels: vectors.sum() * torch.nan
+        train_module, "stage_loss", lambda stage, vectors, labels, rows: vectors.sum() * torch.nan
     )
     with pytest.raises(FloatingPointError, match="loss is nan at step 1"):
         train(config_of(corpus, tmp_path))
@@ -336,10 +338,26 @@ def test_epochs_decide_the_steps_where_max_steps_does_not(corpus, tmp_path):
     assert UniteTrainer.from_config(config).args.max_steps == int(2.5 * 36 / 8)
 
 
-def test_several_processes_are_refused(corpus, tmp_path, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(RuntimeError, match="WORLD_SIZE is 2"):
-        train(config_of(corpus, tmp_path))
+def test_a_run_of_several_processes_is_not_gone_on_with_by_one(uninterrupted, corpus):
+    inputs = json.loads((uninterrupted / "inputs.json").read_text())
+    assert inputs["processes"] == 1
+    try:
+        write_json(uninterrupted / "inputs.json", inputs | {"processes": 2})
+        with pytest.raises(ValueError, match="processes was 2, now 1"):
+            train(config_of(corpus, uninterrupted))
+    finally:
+        write_json(uninterrupted / "inputs.json", inputs)
+
+
+def test_sharded_training_is_refused(corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        UniteTrainer,
+        "create_accelerator_and_postprocess",
+        lambda self: (Trainer.create_accelerator_and_postprocess(self),
+                      setattr(self, "is_deepspeed_enabled", True)),
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="FSDP and DeepSpeed are not supported"):
+        UniteTrainer.from_config(config_of(corpus, tmp_path))
 
 
 def test_the_command_trains_what_a_file_describes(

@@ -201,13 +201,17 @@ class PairCollator:
         forward_items  items per group at most
         cache_mib      memory for encoded items; 0 encodes each one anew
         see            `UniteEmbedder.see` of a frozen tower: visual tokens are kept, not pixels
+        forward_tokens  tokens per group at most, padding included; a longer item is a group alone
+        fewest         pairs that must be left in a batch; 0 where it is a part of one only
     A medium that cannot be read takes its pair out of the batch. An item that does not fit
     `max_length` is an error that names its record.
     """
 
     def __init__(self, processor: Processor, media_root: str | Path = ".",
                  forward_items: int = 32, cache_mib: int = 0,
-                 see: Callable[[list[Encoded]], list[Encoded]] | None = None):  # fmt: skip
+                 see: Callable[[list[Encoded]], list[Encoded]] | None = None,
+                 fewest: int = 2, forward_tokens: int | None = None):  # fmt: skip
+        self.fewest, self.forward_tokens = fewest, forward_tokens
         self.processor, self.media_root = processor, media_root
         self.forward_items, self.see = forward_items, see
         self.cache = _Cache(processor.layout, cache_mib * 2**20)
@@ -222,7 +226,7 @@ class PairCollator:
                 good.append(pair)
             except MediaError as error:
                 bad.append(BadMedium.of(pair.where, error))
-        if len(good) < 2:
+        if len(good) < self.fewest:
             raise BadMediaError(f"{len(good)} pairs are left in a batch\n{_listed(bad)}")
         self._keep(encoded)
         order = [one[0] for one in keys] + [one[1] for one in keys]
@@ -248,13 +252,22 @@ class PairCollator:
             self.cache.put(key, encoded[key])
 
     def _groups(self, items: Sequence[Encoded]) -> tuple[list[dict], Tensor]:
-        lengths = torch.tensor([len(item.input_ids) for item in items])
+        lengths = torch.tensor([len(item.input_ids) for item in items], dtype=torch.long)
         by_length = lengths.argsort(stable=True)
-        groups = [
-            self.processor.collate([items[i] for i in rows])
-            for rows in by_length.split(self.forward_items)
-        ]
+        cuts = by_length.split(self._sizes(lengths[by_length].tolist()))
+        groups = [self.processor.collate([items[i] for i in rows]) for rows in cuts]
         return groups, by_length.argsort()
+
+    def _sizes(self, lengths: Sequence[int]) -> list[int]:
+        """How many of the items of these lengths, which grow, each group takes."""
+        sizes: list[int] = []
+        for length in lengths:
+            tokens = (sizes[-1] + 1) * length if sizes else 0
+            full = self.forward_tokens is not None and tokens > self.forward_tokens
+            if not sizes or full or sizes[-1] == self.forward_items:
+                sizes.append(0)
+            sizes[-1] += 1
+        return sizes
 
 
 def check_bad_share(bad: Sequence[BadMedium], total: int, max_share: float) -> None:
@@ -335,12 +348,13 @@ def _negatives(record: Mapping, where: str, repeated: list[str]) -> list[dict]:
 
 
 def _labels(pairs: Sequence[Pair]) -> dict:
-    candidates = [pair.candidate for pair in pairs]
+    codes = [pair.target_modality for pair in pairs]
+    ids = [content_number(pair.candidate) for pair in pairs]
     negatives = [negative for pair in pairs for negative in pair.negatives]
     labels = {
         "source": [pair.source for pair in pairs],
-        "target_modality": torch.tensor([pair.target_modality for pair in pairs]),
-        "candidate_ids": torch.tensor([content_number(item) for item in candidates]),
+        "target_modality": torch.tensor(codes, dtype=torch.long),
+        "candidate_ids": torch.tensor(ids, dtype=torch.long),
     }
     if negatives:
         labels["negative_modality"] = torch.tensor([int(modality_of(item)) for item in negatives])

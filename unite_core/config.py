@@ -156,9 +156,19 @@ class TrainConfig:
     logging_steps: int = 10
     save_total_limit: int = 2  # checkpoints kept
     forward_items: int = 32  # items of similar length that share one forward
+    forward_tokens: int | None = None  # that share one, padding included; None: any number
+    grad_cache: bool = False  # hold one forward's activations at a time, running each twice
     cache_mib: int = 1024  # memory for encoded items, so that each medium is decoded once
     workers: int = 0  # processes that encode ahead of training; 0 encodes in between
     cache_vision: bool = False  # keep visual tokens, not pixels, in the cache: for a frozen tower
+    embed: dict[str, str | int | float] = field(default_factory=dict)
+    """Fields of EmbedConfig in place of what `model` was saved with, such as {"max_frames": 8};
+    the trained model is saved with them."""
+    global_batch_size: int | None = None
+    """Pairs of all processes in a step; where batch_size x processes differs, training is refused.
+    None: any number of processes."""
+    bf16: bool = False  # compute in bfloat16; trained weights and the loss stay float32
+    gradient_checkpointing: bool = False  # keep layers' inputs only: less memory, a forward more
 
     def __post_init__(self):
         data = (self.data,) if isinstance(self.data, str) else tuple(map(str, self.data))
@@ -167,6 +177,12 @@ class TrainConfig:
         object.__setattr__(self, "sampling", _as_sampling(self.sampling))
         if not data:
             raise ValueError("data names no file of records: give at least one")
+        from_row(EmbedConfig, self.embed, "embed")
+        if (self.global_batch_size or 0) % self.stage.batch_size:
+            raise ValueError(
+                f"global_batch_size {self.global_batch_size} is not a multiple of batch_size "
+                f"{self.stage.batch_size}: correct one of them"
+            )
         if self.cache_vision and (self.stage.train_vision or self.workers):
             raise ValueError(
                 "cache_vision needs a frozen tower in the same process: train_vision must be false "
@@ -176,6 +192,8 @@ class TrainConfig:
                if getattr(self, name) < 1]  # fmt: skip
         low += [name for name in ("workers", "cache_mib", "max_bad_share")
                 if getattr(self, name) < 0]  # fmt: skip
+        if self.forward_tokens is not None and self.forward_tokens < 1:
+            low.append("forward_tokens")
         low += [f"weights[{name!r}]" for name, weight in self.weights.items() if weight < 0]
         if low:
             raise ValueError(f"{', '.join(low)} too small: counts start at 1, shares at 0")

@@ -24,7 +24,10 @@ def write_json(path: str | Path, value, indent: int | None = None) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, default=os.fspath, indent=indent)
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(text + "\n", encoding="utf-8")
+    with partial.open("w", encoding="utf-8") as stream:
+        stream.write(text + "\n")
+        stream.flush()
+        os.fsync(stream.fileno())  # a rename can reach the disk before the text does
     partial.replace(path)
 
 

@@ -4,6 +4,9 @@ The output folder holds `train.json` (the configuration), `inputs.json` (hashes 
 from), `checkpoint-N` (to go on from), `tensorboard`, `history.json` (what was logged),
 `skipped.json` (records left out, if any), `adapter` (the LoRA alone) and, once training is
 finished, `model`: the merged checkpoint that the next stage starts from. Each is whole or absent.
+
+Under torchrun or `accelerate launch` each process embeds `batch_size` pairs, and all are compared
+with all (`gather`): W processes train what one would train with W times the `batch_size`.
 """
 
 # Shapes: B pairs in a batch, K hard negatives, N = 2 B + K items, D embedding size.
@@ -11,9 +14,8 @@ finished, `model`: the merged checkpoint that the next stage starts from. Each i
 from __future__ import annotations
 
 import argparse
-import hashlib
+import json
 import math
-import os
 import shutil
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -28,65 +30,65 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from transformers.integrations import TensorBoardCallback
 from transformers.trainer_utils import get_last_checkpoint, rotate_checkpoints
 
-from .batches import BadMedium, PairCollator, PairDataset, PairSampler, check_bad_share
-from .config import StageConfig, TrainConfig, read_config, write_config
+from .batches import (
+    BadMediaError,
+    BadMedium,
+    PairCollator,
+    PairDataset,
+    PairSampler,
+    check_bad_share,
+)
+from .claim import check_global_batch, check_start, claim
+from .config import StageConfig, TrainConfig, read_config
+from .durable import check_manifest, flush, write_manifest
 from .embedder import UniteEmbedder
+from .gather import (
+    average_gradients,
+    barrier,
+    broadcast_weights,
+    gather_batch,
+    gather_bytes,
+    join_processes,
+    leave_processes,
+    processes,
+    rank_zero_first,
+)
+from .gradcache import embed_groups
 from .jsonfile import read_json, write_json
-from .loss import in_batch_accuracy, info_nce, mamcl, surviving_share
+from .loss import in_batch_accuracy, surviving_share
 from .modality import Modality
+from .objective import part_sizes, stage_loss
 
 __all__ = ["UniteTrainer", "stage_loss", "train"]
 
 _WEIGHTS = "trained.safetensors"
-_NO_EFFECT = ("output", "save_total_limit", "cache_mib", "workers")  # on the trained weights
+_SEED_STEP = 1_000_003  # between the random streams of processes
 
 
 def train(config: TrainConfig) -> Path:
     """Train one stage; returns the folder of the merged checkpoint.
 
     Goes on from the last checkpoint in `config.output`; does nothing if the run is finished.
-    A run in the same folder with another configuration or other inputs is refused.
+    A run in the same folder with another configuration, other inputs or another number of
+    processes is refused. With several processes, rank 0 writes and the others wait for it.
     """
-    _refuse_processes()
-    _claim(config)
+    check_start(config)
+    check_global_batch(config)
+    rank, _ = join_processes()
+    with rank_zero_first():
+        claim(config)
     output, finished = Path(config.output), Path(config.output, "model")
     if finished.is_dir():
         return finished
+    checkpoint = get_last_checkpoint(output)
+    if checkpoint:
+        check_manifest(checkpoint)
     trainer = UniteTrainer.from_config(config)
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(output))
-    write_json(output / "history.json", trainer.state.log_history)
-    embedder = trainer.model.embedder
-    if not config.stage.train_vision:  # else the LoRA alone would not be what was trained
-        embedder.save_lora(output / "adapter")
-    embedder.merge_lora()
-    partial = output / "model.partial"
-    embedder.save(partial)
-    partial.replace(finished)
+    trainer.train(resume_from_checkpoint=checkpoint)
+    if rank == 0:
+        _publish(trainer, output)
+    barrier()
     return finished
-
-
-def stage_loss(stage: StageConfig, vectors: Tensor, labels: Mapping[str, Tensor]) -> Tensor:
-    """The stage's loss of one batch.
-
-    Args
-        vectors  [N, D]  unit vectors of queries, candidates and hard negatives, in this order
-        labels           `target_modality` and `candidate_ids` [B]; with hard negatives also
-                         `negative_modality` and `negative_ids` [K]
-    Returns a scalar in nats.
-    """
-    modality = labels["target_modality"]
-    query, candidate, negatives = vectors.split(_sizes(vectors, modality))
-    options = {
-        "temperature": stage.temperature,
-        "symmetric": stage.symmetric,
-        "candidate_ids": labels["candidate_ids"],
-    }
-    if len(negatives):
-        options |= {"negatives": negatives, "negative_ids": labels["negative_ids"]}
-    if stage.loss == "info_nce":
-        return info_nce(query, candidate, **options)
-    negative_modality = labels.get("negative_modality")
-    return mamcl(query, candidate, modality, negative_modality=negative_modality, **options)
 
 
 class UniteTrainer(Trainer):
@@ -98,17 +100,27 @@ class UniteTrainer(Trainer):
         args      TrainingArguments; the batches themselves come from `sampler` and `collator`
         dataset, sampler, collator  of `batches`
         max_bad_share  of the records may have unreadable media before training stops
+        grad_cache     hold one group's activations at a time, at the price of a second forward
     """
 
     def __init__(self, embedder: UniteEmbedder, stage: StageConfig, args: TrainingArguments,
                  dataset: PairDataset, sampler: PairSampler, collator: PairCollator,
-                 max_bad_share: float = 0.01):  # fmt: skip
+                 max_bad_share: float = 0.01, grad_cache: bool = False):  # fmt: skip
         super().__init__(
-            model=_PairModel(embedder), args=args, train_dataset=dataset, data_collator=collator,
-            callbacks=[_Progress(), _TensorBoard()],
+            model=_PairModel(embedder, grad_cache), args=args, train_dataset=dataset,
+            data_collator=collator, callbacks=[_Progress(), _TensorBoard()],
         )  # fmt: skip
         self.remove_callback(PrinterCallback)
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            raise ValueError(
+                "FSDP and DeepSpeed are not supported: start without them, each process holds the "
+                "whole model and only the few trained weights have optimizer state"
+            )
         self.stage, self.sampler, self.max_bad_share = stage, sampler, max_bad_share
+        rank, self.processes = processes()
+        broadcast_weights(_trained(self.model).values())
+        if rank:  # else all processes would drop out the same places
+            torch.manual_seed(stage.seed + _SEED_STEP * rank)
         self._skipped = Path(args.output_dir, "skipped.json")
         self._bad = _known_bad(self._skipped, dataset.bad)
         self._report_bad([])
@@ -117,27 +129,45 @@ class UniteTrainer(Trainer):
     @classmethod
     def from_config(cls, config: TrainConfig) -> UniteTrainer:
         """Everything that `train` needs, from the model and the records on."""
-        stage = config.stage
+        stage, (rank, world) = config.stage, processes()
         dataset = PairDataset(config.data, config.media_root)
-        sampler = _sampler(config, dataset)
-        embedder = UniteEmbedder.load(config.model)
+        sampler = _sampler(config, dataset, rank, world)
+        arguments = _arguments(config, sampler)
+        embedder = UniteEmbedder.load(config.model, arguments.device, **config.embed)
         embedder.attach_lora(stage.lora_rank, stage.lora_alpha, stage.lora_dropout, stage.seed)
         if stage.train_vision:
             embedder.base.visual.requires_grad_(True)
+        if config.gradient_checkpointing:
+            for part in (embedder.base.language_model, embedder.base.visual):
+                if any(weight.requires_grad for weight in part.parameters()):
+                    part.activation_checkpointing_enable()
         cache = config.cache_mib // max(1, config.workers)
         see = embedder.see if config.cache_vision else None
         collator = PairCollator(embedder.processor, config.media_root, config.forward_items, cache,
-                                see)  # fmt: skip
-        return cls(embedder, stage, _arguments(config, sampler), dataset, sampler, collator,
-                   config.max_bad_share)  # fmt: skip
+                                see, 2 if world == 1 else 0, config.forward_tokens)  # fmt: skip
+        return cls(embedder, stage, arguments, dataset, sampler, collator,
+                   config.max_bad_share, config.grad_cache)  # fmt: skip
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        vectors = model(inputs["groups"], inputs["order"])
-        self._measure(vectors.detach(), inputs)
-        if inputs["bad"]:
-            self._report_bad(inputs["bad"])
-        loss = stage_loss(self.stage, vectors, inputs)
-        return (loss, vectors) if return_outputs else loss
+        own = model(inputs["groups"], inputs["order"])
+        vectors, labels, rows = gather_batch(own, inputs)
+        if bad := _gather_bad(inputs["bad"], self.args.device):
+            self._report_bad(bad)
+        self._check_pairs(len(labels["target_modality"]))
+        self._measure(vectors.detach(), labels)
+        # The parts add up to the loss; logged losses and gradients are averaged over processes.
+        loss = self.processes * stage_loss(self.stage, vectors, labels, rows)
+        return (loss, own) if return_outputs else loss
+
+    def training_step(self, model, inputs, num_items_in_batch=None) -> Tensor:
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        average_gradients(self.model.parameters())
+        return loss
+
+    def _prepare_inputs(self, inputs: dict) -> dict:
+        """Labels go to the device; media stay, `embed_groups` moves them group by group."""
+        groups = inputs.pop("groups")
+        return super()._prepare_inputs(inputs) | {"groups": groups}
 
     def get_train_dataloader(self) -> DataLoader:
         return DataLoader(
@@ -158,14 +188,31 @@ class UniteTrainer(Trainer):
         if "loss" in logs:
             logs |= {name: sum(each) / len(each) for name, each in self._measures.items()}
             self._measures.clear()
+        if "train_loss" in logs:  # transformers' own counts from the last start of the process
+            logs["train_loss"] = _mean_loss(self.state.log_history)
         seen = self.state.global_step * self.sampler.batch_size
         self.state.epoch = seen / self.sampler.epoch_size
         super().log(logs, start_time)
 
+    def _wrap_model(self, model, training: bool = True, dataloader=None):
+        """Without DDP: it would overlook weights that only some groups use.
+
+        `training_step` averages the gradients instead; few weights are trained.
+        """
+        model = self.accelerator.prepare_model(model, evaluation_mode=True)
+        model._is_accelerate_prepared = True  # as it is now
+        return model
+
+    def _check_pairs(self, left: int) -> None:
+        """A process may be left without pairs by bad media, the whole batch may not."""
+        if left < 2:
+            names = ", ".join(self._bad)
+            raise BadMediaError(f"{left} pairs are left in a batch; unreadable so far: {names}")
+
     def _measure(self, vectors: Tensor, labels: Mapping[str, Tensor]) -> None:
         """In-batch accuracy by target modality and the share of surviving pairs of this step."""
         modality, ids = labels["target_modality"], labels["candidate_ids"]
-        query, candidate, _ = vectors.split(_sizes(vectors, modality))
+        query, candidate, _ = vectors.split(part_sizes(vectors, modality))
         for code, share in in_batch_accuracy(query, candidate, modality, ids).items():
             self._measures[f"accuracy/{Modality(code).label}"].append(share)
         self._measures["surviving_share"].append(surviving_share(modality))
@@ -173,7 +220,7 @@ class UniteTrainer(Trainer):
     def _report_bad(self, bad: Sequence[BadMedium]) -> None:
         """Add to the records left out, save the list, stop if they are too many."""
         self._bad |= {one.where: one for one in bad}
-        if self._bad:
+        if self._bad and self.args.process_index == 0:
             write_json(self._skipped, [asdict(one) for one in self._bad.values()])
         total = len(self.train_dataset) + len(self.train_dataset.bad)
         check_bad_share(list(self._bad.values()), total, self.max_bad_share)
@@ -183,13 +230,20 @@ class UniteTrainer(Trainer):
         return str(Path(self.args.output_dir, "checkpoint.partial"))
 
     def _save_checkpoint(self, model, trial) -> None:
-        partial = Path(self._get_output_dir(trial))
-        shutil.rmtree(partial, ignore_errors=True)
+        partial, first = Path(self._get_output_dir(trial)), self.args.process_index == 0
+        if first:
+            shutil.rmtree(partial, ignore_errors=True)
+        barrier()
         super()._save_checkpoint(model, trial)
-        for checkpoint in partial.iterdir():
-            checkpoint.replace(Path(self.args.output_dir, checkpoint.name))
-        partial.rmdir()
-        rotate_checkpoints(self.args.output_dir, save_total_limit=self.args.save_total_limit)
+        barrier()
+        if first:
+            for checkpoint in partial.iterdir():
+                write_manifest(checkpoint)
+                flush(checkpoint)
+                checkpoint.replace(Path(self.args.output_dir, checkpoint.name))
+            partial.rmdir()
+            rotate_checkpoints(self.args.output_dir, save_total_limit=self.args.save_total_limit)
+        barrier()
 
     def _save(self, output_dir: str | None = None, state_dict=None) -> None:
         folder = Path(output_dir or self.args.output_dir)
@@ -209,15 +263,18 @@ class UniteTrainer(Trainer):
 
 
 class _PairModel(torch.nn.Module):
-    """One forward call per step, as wrappers for several processes want it."""
+    """One forward call per step; `cached` as in `embed_groups`."""
 
-    def __init__(self, embedder: UniteEmbedder):
+    def __init__(self, embedder: UniteEmbedder, cached: bool = False):
         super().__init__()
-        self.embedder = embedder
+        self.embedder, self.cached = embedder, cached
 
     def forward(self, groups: Sequence[Mapping[str, Tensor]], order: Tensor) -> Tensor:
         """The collator's groups -> [N, D] unit vectors of queries, candidates, negatives."""
-        return torch.cat([self.embedder(**group) for group in groups])[order]
+        weight = next(self.embedder.parameters())
+        if not groups:  # of a process whose pairs all have bad media; it still takes part
+            return torch.zeros(0, self.embedder.dim, device=weight.device, requires_grad=True)
+        return embed_groups(self.embedder, groups, weight, self.cached)[order]
 
 
 class _Progress(TrainerCallback):
@@ -227,8 +284,9 @@ class _Progress(TrainerCallback):
         from tqdm import tqdm
 
         self.bar = tqdm(
-            total=state.max_steps, initial=state.global_step, desc="train", mininterval=1.0
-        )
+            total=state.max_steps, initial=state.global_step, desc="train", mininterval=1.0,
+            disable=not state.is_world_process_zero,
+        )  # fmt: skip
 
     def on_step_end(self, args, state, control, **_):
         self.bar.update(state.global_step - self.bar.n)
@@ -249,6 +307,8 @@ class _TensorBoard(TensorBoardCallback):
     def on_train_begin(self, args, state, control, **_):
         from torch.utils.tensorboard import SummaryWriter
 
+        if not state.is_world_process_zero:
+            return
         folder = str(Path(args.output_dir, "tensorboard"))
         self.tb_writer = SummaryWriter(folder, purge_step=state.global_step + 1)
 
@@ -286,6 +346,7 @@ def _arguments(config: TrainConfig, sampler: PairSampler) -> TrainingArguments:
         save_steps=stage.save_steps,
         save_total_limit=config.save_total_limit,
         dataloader_num_workers=config.workers,
+        bf16=config.bf16,
         remove_unused_columns=False,
         disable_tqdm=True,  # `_Progress` is the bar
         report_to="none",  # the TensorBoard callback is added with its folder
@@ -301,9 +362,14 @@ def _trained(model: torch.nn.Module) -> dict[str, Tensor]:
     }
 
 
-def _sizes(vectors: Tensor, target_modality: Tensor) -> list[int]:
-    pairs = len(target_modality)
-    return [pairs, pairs, len(vectors) - 2 * pairs]
+def _mean_loss(history: Sequence[Mapping]) -> float:
+    """Of all steps; each logged loss is the mean of the steps since the one before."""
+    total, before = 0.0, 0
+    for row in history:
+        if "loss" in row:
+            total += row["loss"] * (row["step"] - before)
+            before = row["step"]
+    return total / max(1, before)
 
 
 def _known_bad(path: Path, found: Sequence[BadMedium]) -> dict[str, BadMedium]:
@@ -311,59 +377,33 @@ def _known_bad(path: Path, found: Sequence[BadMedium]) -> dict[str, BadMedium]:
     return {one.where: one for one in (*(BadMedium(**row) for row in rows), *found)}
 
 
-def _refuse_processes() -> None:
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise RuntimeError(
-            f"WORLD_SIZE is {os.environ['WORLD_SIZE']}: training runs in one process so far, and "
-            "several would each train on their own negatives. Start it without torchrun"
-        )
+def _gather_bad(bad: Sequence[BadMedium], device: torch.device) -> list[BadMedium]:
+    """Those of all processes."""
+    own = json.dumps([asdict(one) for one in bad]).encode() if bad else b""
+    messages = filter(None, gather_bytes(own, device))
+    return [BadMedium(**row) for message in messages for row in json.loads(message)]
 
 
-def _claim(config: TrainConfig) -> None:
-    """Write down configuration and inputs in the output folder, or compare with what is there."""
-    output = Path(config.output)
-    inputs = {str(path): _hash(path) for path in (config.model, *config.data)}
-    if not (output / "train.json").is_file():
-        write_json(output / "inputs.json", inputs)
-        write_config(config, output / "train.json")
-        return
-    before = asdict(read_config(TrainConfig, output / "train.json"))
-    changes = _differences(before, asdict(config)) + _differences(
-        read_json(output / "inputs.json"), inputs
-    )
-    if changes:
-        raise ValueError(
-            f"{output} holds a run with another configuration: {'; '.join(changes)}. Choose "
-            "another output, remove that folder to start afresh, or go back to its configuration"
-        )
-
-
-def _differences(before: Mapping, now: Mapping, prefix: str = "") -> list[str]:
-    lines = []
-    for name in sorted({*before, *now} - set(_NO_EFFECT)):
-        old, new = before.get(name), now.get(name)
-        if isinstance(old, dict) and isinstance(new, dict):
-            lines += _differences(old, new, f"{prefix}{name}.")
-        elif old != new:
-            lines.append(f"{prefix}{name} was {old!r}, now {new!r}")
-    return lines
-
-
-def _hash(path: str | Path) -> str:
-    """Of a file of records, or of the weights in a model's folder; "" for a name on the hub."""
-    path = Path(path)
-    files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
-    digest = hashlib.sha256()
-    for file in filter(Path.is_file, files):
-        with file.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return digest.hexdigest()[:16] if any(file.is_file() for file in files) else ""
+def _publish(trainer: UniteTrainer, output: Path) -> None:
+    """Write what a finished run leaves behind, the merged model last."""
+    write_json(output / "history.json", trainer.state.log_history)
+    embedder = trainer.model.embedder
+    if not trainer.stage.train_vision:  # else the LoRA alone would not be what was trained
+        embedder.save_lora(output / "adapter")
+    embedder.merge_lora()
+    partial = output / "model.partial"
+    embedder.save(partial)
+    flush(partial)
+    partial.replace(output / "model")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="unite_core.train", description=__doc__.split("\n")[0])
     parser.add_argument("config", help="JSON file with the fields of TrainConfig")
-    print(train(read_config(TrainConfig, parser.parse_args().config)))
+    model = train(read_config(TrainConfig, parser.parse_args().config))
+    if processes()[0] == 0:
+        print(model)
+    leave_processes()
 
 
 if __name__ == "__main__":

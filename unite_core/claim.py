@@ -1,0 +1,93 @@
+"""May a training run start, or go on, in its folder? Asked before anything is loaded."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+from .config import TrainConfig, read_config, write_config
+from .gather import processes
+from .jsonfile import read_json, write_json
+
+__all__ = ["check_global_batch", "check_start", "claim"]
+
+_NO_EFFECT = ("output", "save_total_limit", "cache_mib", "workers")  # on the trained weights
+
+
+def check_start(config: TrainConfig) -> None:
+    """Stage k + 1 starts from stage k's merged weights, in the `model` folder of its output.
+
+    ValueError where `config.model` is that output itself, or a `model` that is not there yet.
+    """
+    model = Path(config.model)
+    if (model / "train.json").is_file():
+        raise ValueError(
+            f"model {model} is the output of a training run: give its merged weights, "
+            f"{model / 'model'}"
+        )
+    might_be_hub_id = len(model.parts) == 2 and not model.parent.is_dir()
+    if model.name == "model" and not model.is_dir() and not might_be_hub_id:
+        raise ValueError(
+            f"model {model} holds no merged weights: the stage with output {model.parent} comes "
+            "first and is not finished; train it, or give another model"
+        )
+
+
+def check_global_batch(config: TrainConfig) -> None:
+    """Where `global_batch_size` is stated, the processes must add up to it; else a ValueError."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    pairs = config.stage.batch_size * world
+    if config.global_batch_size not in (None, pairs):
+        raise ValueError(
+            f"batch_size {config.stage.batch_size} in {world} processes makes {pairs} pairs, "
+            f"not global_batch_size {config.global_batch_size}: start another number of processes, "
+            "or change one of the two fields (the learning rate belongs to the global batch)"
+        )
+
+
+def claim(config: TrainConfig) -> None:
+    """Write down configuration and inputs in the output folder, or compare with what is there.
+
+    ValueError that names each difference with another run's.
+    """
+    output = Path(config.output)
+    inputs = {str(path): _hash(path) for path in (config.model, *config.data)}
+    inputs["processes"] = processes()[1]  # they multiply the batch
+    if not (output / "train.json").is_file():
+        write_json(output / "inputs.json", inputs)
+        write_config(config, output / "train.json")
+        return
+    before = asdict(read_config(TrainConfig, output / "train.json"))
+    changes = _differences(before, asdict(config)) + _differences(
+        read_json(output / "inputs.json"), inputs
+    )
+    if changes:
+        raise ValueError(
+            f"{output} holds a run with another configuration: {'; '.join(changes)}. Choose "
+            "another output, remove that folder to start afresh, or go back to its configuration"
+        )
+
+
+def _differences(before: Mapping, now: Mapping, prefix: str = "") -> list[str]:
+    lines = []
+    for name in sorted({*before, *now} - set(_NO_EFFECT)):
+        old, new = before.get(name), now.get(name)
+        if isinstance(old, dict) and isinstance(new, dict):
+            lines += _differences(old, new, f"{prefix}{name}.")
+        elif old != new:
+            lines.append(f"{prefix}{name} was {old!r}, now {new!r}")
+    return lines
+
+
+def _hash(path: str | Path) -> str:
+    """Of a file of records, or of the weights in a model's folder; "" for a name on the hub."""
+    path = Path(path)
+    files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
+    digest = hashlib.sha256()
+    for file in filter(Path.is_file, files):
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()[:16] if any(file.is_file() for file in files) else ""
