@@ -148,3 +148,4 @@ def test_a_corpus_says_how_often_its_tasks_come_up(tmp_path):
     assert workbook.stage_weights(workbook.TINY_STAGE_2, tmp_path) == {}
     write_json(tmp_path / "manifest.json", {})
     assert workbook.stage_weights(workbook.TINY_STAGE_1, tmp_path) == {}
+    assert workbook.stage_weights(workbook.TINY_STAGE_1, tmp_path / "own records") == {}

@@ -83,7 +83,9 @@ def model_source(name: str) -> str | Path:
 
 def stage_weights(stage: StageConfig, root: str | Path) -> dict[str, float]:
     """How often a corpus wants records of a task to come up in a stage; what is not named, once."""
-    return read_json(Path(root) / "manifest.json").get("weights", {}).get(stage.name, {})
+    manifest = Path(root) / "manifest.json"
+    wanted = read_json(manifest).get("weights", {}) if manifest.is_file() else {}
+    return wanted.get(stage.name, {})
 
 
 def train_stage(
