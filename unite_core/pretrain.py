@@ -193,7 +193,7 @@ def pretrain(records: Sequence[Mapping], root: str | Path, output: str | Path, p
         tokenizer = AutoTokenizer.from_pretrained(start)
         model = Qwen2VLForConditionalGeneration.from_pretrained(start, dtype=torch.float32)
         earlier = read_json(Path(start) / "pretraining.json")["phases"]
-    trained, data, collator = _parts(phase, model, tokenizer, records, root, seed)
+    trained, data, collator = _parts(phase, model, tokenizer, records, examples, root, seed)
     arguments = TrainingArguments(
         output_dir=str(output / "checkpoints"), max_steps=steps, seed=seed,
         per_device_train_batch_size=batch_size, learning_rate=learning_rate,
@@ -216,14 +216,13 @@ def pretrain(records: Sequence[Mapping], root: str | Path, output: str | Path, p
     return _save(model, tokenizer, output / "model", [*earlier, done], examples)
 
 
-def _parts(phase: str, model, tokenizer, records, root, seed: int) -> tuple:
+def _parts(phase: str, model, tokenizer, records, examples, root, seed: int) -> tuple:
     """What a phase trains, the examples that it reads, and how they become a batch."""
     if phase == "look":
         data = concepts_of(records)
         trained = TowerContrast(model.model.visual, len(tokenizer))
         return trained, data, LookCollator(data, root, tokenizer, seed)
-    data = generative_examples(records)
-    data = summary_examples(data) if phase == "summarize" else data
+    data = summary_examples(examples) if phase == "summarize" else examples
     return model, data, GenerativeCollator(data, root, tokenizer, seed, phase)
 
 
