@@ -4,7 +4,7 @@ Composed queries change little of what they show ("the same with dark skin tone"
 means something only beside these (DESIGN §4).
 """
 
-# Shapes: N items, S side of a thumbnail in pixels.
+# Shapes: N items.
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from .evaluate import RetrievalTask
 from .media import load_image, read_clip
 from .modality import Modality, modality_of
+from .pixels import thumbnail
 from .prompts import images_of, videos_of
 
 __all__ = ["Thumbnails", "shows_something", "without_sentence"]
-
-THUMBNAIL = 28  # S
 
 
 class Thumbnails:
@@ -29,8 +29,8 @@ class Thumbnails:
 
     def embed(self, items: Sequence[Mapping], media_root: str | Path = ".",
               progress: bool = True) -> np.ndarray:  # fmt: skip
-        """[N, 3 S S] float32 unit vectors, mean value taken out; items' words are ignored."""
-        vectors = np.stack([_thumbnail(item, media_root) for item in items])
+        """[N, D] float32 unit vectors, mean value taken out; items' words are ignored."""
+        vectors = np.stack([thumbnail(_first_frame(item, media_root)) for item in items])
         vectors -= vectors.mean(1, keepdims=True)
         return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
@@ -46,12 +46,7 @@ def without_sentence(task: RetrievalTask) -> RetrievalTask:
     return replace(task, queries=queries)
 
 
-def _thumbnail(item: Mapping, root: str | Path) -> np.ndarray:
-    from PIL import Image
-
+def _first_frame(item: Mapping, root: str | Path) -> Image.Image:
     if images_of(item):
-        frame = load_image(images_of(item)[0], root)
-    else:
-        frame = read_clip(videos_of(item)[0], root, 1.0, 1, 1)[0][0]
-    small = frame.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
-    return np.asarray(small, np.float32).ravel() / 255
+        return load_image(images_of(item)[0], root)
+    return read_clip(videos_of(item)[0], root, 1.0, 1, 1).frames[0]

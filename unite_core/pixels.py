@@ -21,7 +21,7 @@ from PIL import Image
 from .config import EmbedConfig
 
 __all__ = ["Layout", "frame_sizes", "grid_of", "image_sizes", "patchify", "smart_resize",
-           "to_patches"]  # fmt: skip
+           "thumbnail", "to_patches"]  # fmt: skip
 
 Size = tuple[int, int]  # height, width in pixels
 Grid = tuple[int, int, int]  # t, h, w in patches
@@ -125,6 +125,12 @@ def patchify(frames: torch.Tensor, layout: Layout) -> tuple[torch.Tensor, Grid]:
     blocks = frames.reshape(t, layout.temporal, channels, h // m, m, p, w // m, m, p)
     blocks = blocks.permute(0, 3, 6, 4, 7, 2, 1, 5, 8)  # [t, h/m, w/m, m, m, C, temporal, P, P]
     return blocks.reshape(t * h * w, -1), (t, h, w)
+
+
+def thumbnail(image: Image.Image, side: int = 28) -> np.ndarray:
+    """An RGB picture's box means on a grid of side x side: [3 side side] float32 in [0, 1]."""
+    small = image.resize((side, side), Image.Resampling.BOX)
+    return np.asarray(small, np.float32).ravel() / 255
 
 
 def _loose_limits(layout: Layout) -> tuple[int, int]:

@@ -9,13 +9,12 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
+from ..media import load_image
+from ..pixels import thumbnail
 from .catalogue import EXTRA_STYLES, HELD_OUT_STYLE, STYLES, family_of, split_of
 
 __all__ = ["merge_families", "near_duplicates", "style_distance"]
-
-THUMBNAIL = 28  # pixels per side
 
 
 def near_duplicates(root: str | Path, threshold: float = 0.02) -> list[tuple[str, str, str, float]]:
@@ -26,12 +25,12 @@ def near_duplicates(root: str | Path, threshold: float = 0.02) -> list[tuple[str
     """
     found = []
     for style in STYLES:
-        files = sorted((Path(root) / "images" / style).glob("*.png"))
-        pixels = np.stack([_thumbnail(file) for file in files])
-        codes = [file.stem for file in files]
+        folder = Path(root) / "images" / style
+        codes = sorted(file.stem for file in folder.glob("*.png"))
+        pixels = _thumbnails(folder, codes)
         families = np.array([family_of(code) for code in codes])
         norms = (pixels**2).sum(1)
-        for start in range(0, len(files), 512):
+        for start in range(0, len(codes), 512):
             block = slice(start, start + 512)
             square = norms[block, None] + norms[None] - 2 * pixels[block] @ pixels.T
             difference = np.sqrt(np.maximum(square, 0) / pixels.shape[1])
@@ -51,10 +50,7 @@ def style_distance(root: str | Path, style: str, other: str = HELD_OUT_STYLE) ->
     folder = Path(root) / "images"
     codes = sorted(file.stem for file in (folder / style).glob("*.png"))
     codes = [code for code in codes if split_of(code, style) == "train"]
-    asked, found = (
-        np.stack([_thumbnail(folder / each / f"{code}.png") for code in codes])
-        for each in (other, style)
-    )
+    asked, found = (_thumbnails(folder / each, codes) for each in (other, style))
     square = (asked**2).sum(1)[:, None] + (found**2).sum(1) - 2 * asked @ found.T
     rank = (square < square.diagonal()[:, None]).sum(1)
     own = np.sqrt(np.maximum(square.diagonal(), 0) / asked.shape[1])
@@ -82,10 +78,8 @@ def merge_families(pairs: list[tuple[str, str, str, float]]) -> dict[str, str]:
     return {family: find(family) for family in sorted(root) if find(family) != family}
 
 
-def _thumbnail(file: Path) -> np.ndarray:
-    with Image.open(file) as image:
-        small = image.convert("RGB").resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
-    return np.asarray(small, np.float32).ravel() / 255
+def _thumbnails(folder: Path, codes: list[str]) -> np.ndarray:
+    return np.stack([thumbnail(load_image(f"{code}.png", folder)) for code in codes])
 
 
 if __name__ == "__main__":
