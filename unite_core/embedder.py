@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -35,13 +35,17 @@ from .decoder import (
     shared_tokens,
     takes_visual_tokens,
 )
-from .processor import Encoded, Medium, Processor
+from .media import MediaError
+from .pixels import Layout, grid_of, patches_of
+from .plan import Batch, Plan, make_plan
+from .processor import Encoded, Medium, Pixels, Processor, naming
+from .prompts import ItemError
 from .vision import visual_tokens
 
 __all__ = ["UniteEmbedder"]
 
 _LORA_TARGETS = r".*language_model\.layers\.\d+\.(self_attn\.[qkvo]_proj|mlp\.(gate|up|down)_proj)"
-_PATCHES_AT_ONCE = 16384  # of media that `see` looks at together
+_PATCHES_AT_ONCE = {"cpu": 2048, "cuda": 16384}  # a CPU is fastest with what its caches hold
 _TOKENS_PER_BATCH = {"cpu": 4096, "cuda": 32768}
 
 
@@ -143,15 +147,8 @@ class UniteEmbedder(torch.nn.Module):
                 f"{type(self.base).__name__} takes more from its tower than visual tokens, so they "
                 "cannot be kept: set cache_vision to false"
             )
-        merged = self.processor.layout.merge**2
         media = [medium for item in items for medium in (*item.images, *item.videos)]
-        seen: list[torch.Tensor] = []
-        for some in _portions(media, _PATCHES_AT_ONCE):
-            patches, grids = zip(*some, strict=True)
-            pixels, sizes = torch.cat(patches).to(self.device), torch.tensor(grids)
-            tokens = visual_tokens(self.base.visual, pixels, sizes.to(self.device)).cpu()
-            seen += [one.clone() for one in tokens.split((sizes.prod(1) // merged).tolist())]
-        left = iter(seen)
+        left = iter([tokens.cpu() for tokens in self._look(media)])
         return [
             item._replace(
                 images=[(next(left), grid) for _, grid in item.images],
@@ -172,19 +169,52 @@ class UniteEmbedder(torch.nn.Module):
             progress    show a progress bar
         Returns
             [N, D] float32 unit vectors in the order of `items`.
-        Errors name the item by its index.
+        Errors name the item by its index. A medium in several items, by its path or as one object
+        in memory, is read and seen once, up to 256 MiB of visual tokens kept for later batches.
         """
         from tqdm import tqdm
 
         if isinstance(items, (Mapping, str)) or not hasattr(items, "__len__"):
             raise TypeError(f"items must be a list of items, not {type(items).__name__}")
         vectors = np.empty((len(items), self.dim), dtype=np.float32)
-        with tqdm(total=len(items), disable=not progress, unit="item") as bar, self._inference():
-            for rows in self._batches(items, media_root, batch_size):
-                encoded = [self.processor.encode(items[i], media_root, f"item {i}") for i in rows]
-                vectors[rows] = self._embed_encoded(encoded)
+        plan = self.plan(items, [f"item {i}" for i in range(len(items))], media_root, batch_size)
+        _raise_first(plan.bad)
+        reads = (self.processor.try_read(source, media_root) for source in plan.reads)
+        with tqdm(total=len(items), disable=not progress, unit="item") as bar:
+            for rows, some in self.embed_plan(plan, reads):
+                _raise_first(plan.bad)
+                vectors[rows] = some
                 bar.update(len(rows))
         return vectors
+
+    def plan(self, items: Sequence[Any], where: Sequence[str], media_root: str | Path = ".",
+             batch_size: int | None = None) -> Plan:  # fmt: skip
+        """`make_plan` for this model: batches as large as suits its device."""
+        budget = _TOKENS_PER_BATCH.get(self.device.type, _TOKENS_PER_BATCH["cpu"])
+        size = self.dim * next(self.parameters()).element_size()
+        if not takes_visual_tokens(self.base):  # then patches are kept, in float32
+            size = self.processor.layout.bytes_per_token
+        return make_plan(self.processor, items, where, media_root, budget, batch_size, size)
+
+    def embed_plan(
+        self, plan: Plan, reads: Iterable[Pixels | ValueError], where: Sequence[str] | None = None
+    ) -> Iterator[tuple[list[int], np.ndarray]]:
+        """Rows of `plan` and their vectors [rows, D] float32, batch by batch.
+
+        Args
+            reads  `Processor.try_read` of `plan.reads`, in that order; taken a little ahead
+            where  how errors name the items; default: "item" and the row
+        Items that turn out to be bad get no vector and are put into `plan.bad`.
+        """
+        where = where or [f"item {row}" for row in range(len(plan.outlines))]
+        media, kept = self._looked(reads), {}
+        for batch in plan.batches:
+            with self._inference():
+                kept |= {source.key: next(media) for source in batch.fresh}
+                rows, vectors = self._embed_batch(plan, batch, kept, where)
+            for key in batch.done:
+                del kept[key]
+            yield rows, vectors
 
     def save(self, folder: str | Path) -> None:
         """Write weights, tokenizer and configuration, so that `load(folder)` gives the same."""
@@ -257,18 +287,63 @@ class UniteEmbedder(torch.nn.Module):
             input_ids, mm_token_type_ids=kinds, attention_mask=attention_mask, **grids
         )[0]
 
-    def _batches(self, items: Sequence[Any], media_root: str | Path,
-                 batch_size: int | None) -> Iterator[list[int]]:  # fmt: skip
-        """Indices of items, longest first, so that batches hold items of similar length."""
-        estimate = self.processor.estimate_tokens
-        lengths = [estimate(item, media_root, f"item {i}") for i, item in enumerate(items)]
-        order = sorted(range(len(items)), key=lambda i: -lengths[i])
-        budget = _TOKENS_PER_BATCH.get(self.device.type, _TOKENS_PER_BATCH["cpu"])
-        start = 0
-        while start < len(order):
-            size = batch_size or max(1, budget // lengths[order[start]])
-            yield order[start : start + size]
-            start += size
+    def _look(self, media: Sequence[Medium]) -> list[torch.Tensor]:
+        """The visual tokens of each medium, on the model's device; several media at a time."""
+        merged, seen = self.processor.layout.merge**2, []
+        for some in self._portions(media, lambda medium: len(medium[0])):
+            patches, grids = zip(*some, strict=True)
+            pixels, sizes = torch.cat(patches).to(self.device), torch.tensor(grids)
+            tokens = visual_tokens(self.base.visual, pixels, sizes.to(self.device))
+            seen += [one.clone() for one in tokens.split((sizes.prod(1) // merged).tolist())]
+        return seen
+
+    def _looked(self, reads: Iterable[Pixels | ValueError]) -> Iterator[_Looked | ValueError]:
+        """Each medium as the language model takes it, or what was wrong with it."""
+        layout = self.processor.layout
+        sees = takes_visual_tokens(self.base)
+        for some in self._portions(reads, lambda one: _patches(one, layout)):
+            good = [one for one in some if isinstance(one, Pixels)]
+            media = [patches_of(torch.from_numpy(one.frames).to(self.device), layout)
+                     for one in good]  # fmt: skip
+            values = self._look(media) if sees else [patches for patches, _ in media]
+            triples = zip(values, media, good, strict=True)
+            looked = iter([_Looked((value, m[1]), one.seconds) for value, m, one in triples])
+            del media, triples
+            for one in some:
+                yield next(looked) if isinstance(one, Pixels) else one
+
+    def _portions(self, media: Iterable, patches: Callable[[Any], int]) -> Iterator[list]:
+        """Consecutive media that are looked at together."""
+        most = _PATCHES_AT_ONCE.get(self.device.type, _PATCHES_AT_ONCE["cpu"])
+        some, count = [], 0
+        for medium in media:
+            some.append(medium)
+            count += patches(medium)
+            if count >= most:
+                yield some
+                some, count = [], 0
+        if some:
+            yield some
+
+    def _embed_batch(self, plan: Plan, batch: Batch, kept: Mapping[tuple, _Looked | ValueError],
+                     where: Sequence[str]) -> tuple[list[int], np.ndarray]:  # fmt: skip
+        """Rows and vectors of a batch's good items; the others join `plan.bad`."""
+        rows, encoded, sees = [], [], takes_visual_tokens(self.base)
+        for row in batch.rows:
+            outline = plan.outlines[row]
+            looked = [kept[source.key] for source in outline.media]
+            try:
+                with naming(where[row]):
+                    for error in (one for one in looked if not isinstance(one, _Looked)):
+                        raise error
+                media, seconds = [one.medium for one in looked], [one.seconds for one in looked]
+                encoded.append(self.processor.complete(outline, media, seconds, where[row], sees))
+                rows.append(row)
+            except (ItemError, MediaError) as error:
+                plan.bad[row] = error
+        if not rows:
+            return [], np.empty((0, self.dim), dtype=np.float32)
+        return rows, self._embed_encoded(encoded)
 
     def _embed_encoded(self, encoded: Sequence[Encoded]) -> np.ndarray:
         batch = self.processor.collate(encoded)
@@ -305,17 +380,22 @@ def _last(hidden: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
     return hidden[torch.arange(len(last), device=last.device), last]
 
 
-def _portions(media: Sequence[Medium], patches: int) -> Iterator[list[Medium]]:
-    """Consecutive media with about so many patches together."""
-    some, count = [], 0
-    for medium in media:
-        some.append(medium)
-        count += len(medium[0])
-        if count >= patches:
-            yield some
-            some, count = [], 0
-    if some:
-        yield some
+class _Looked(NamedTuple):
+    medium: Medium  # visual tokens, or patches where the tower's output is more than tokens
+    seconds: list[float]
+
+
+def _raise_first(bad: Mapping[int, ValueError]) -> None:
+    for row in sorted(bad)[:1]:
+        raise bad[row]
+
+
+def _patches(medium: Pixels | ValueError, layout: Layout) -> int:
+    if not isinstance(medium, Pixels):
+        return 0
+    frames, height, width, _ = medium.frames.shape
+    t, h, w = grid_of(frames, (height, width), layout)
+    return t * h * w
 
 
 def _base_of(folder: Path, name: str) -> tuple[Path, str]:

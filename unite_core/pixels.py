@@ -20,8 +20,8 @@ from PIL import Image
 
 from .config import EmbedConfig
 
-__all__ = ["Layout", "frame_sizes", "grid_of", "image_sizes", "patchify", "smart_resize",
-           "thumbnail", "to_patches"]  # fmt: skip
+__all__ = ["Layout", "frame_sizes", "grid_of", "image_sizes", "patches_of", "patchify", "resized",
+           "smart_resize", "thumbnail", "to_patches"]  # fmt: skip
 
 Size = tuple[int, int]  # height, width in pixels
 Grid = tuple[int, int, int]  # t, h, w in patches
@@ -41,6 +41,11 @@ class Layout:
     @property
     def factor(self) -> int:
         return self.patch * self.merge
+
+    @property
+    def bytes_per_token(self) -> int:
+        """Of the float32 patches that become one token."""
+        return 4 * 3 * self.temporal * self.factor**2
 
 
 def smart_resize(height: int, width: int, factor: int = 28, min_pixels: int = 4 * 28 * 28,
@@ -102,10 +107,21 @@ def to_patches(frames: Sequence[Image.Image], sizes: Sequence[Size],
 
     Each frame goes through `sizes` with Pillow's bicubic filter, as in the released code.
     """
-    resized = np.stack([_resize(frame, sizes) for frame in frames])  # [T, H, W, 3]
-    patches, grid = patchify(torch.from_numpy(resized).permute(0, 3, 1, 2), layout)
+    return patches_of(torch.from_numpy(resized(frames, sizes)), layout)
+
+
+def resized(frames: Sequence[Image.Image], sizes: Sequence[Size]) -> np.ndarray:
+    """RGB frames of one size -> uint8 [T, H, W, 3]: all that `patches_of` needs of a medium."""
+    return np.stack([_resize(frame, sizes) for frame in frames])
+
+
+def patches_of(frames: torch.Tensor, layout: Layout) -> tuple[torch.Tensor, Grid]:
+    """uint8 [T, H, W, 3] -> float32 patches [N, 3 x temporal x P x P] and their grid."""
+    patches, grid = patchify(frames.permute(0, 3, 1, 2), layout)
     channels = patches.unflatten(1, (3, -1)).float()  # [N, 3, temporal P P]
-    mean, std = (torch.tensor(values)[:, None] for values in (layout.mean, layout.std))
+    mean, std = (
+        torch.tensor(values, device=frames.device)[:, None] for values in (layout.mean, layout.std)
+    )
     return ((channels / 255 - mean) / std).flatten(1), grid
 
 

@@ -223,6 +223,8 @@ def _parts(phase: str, model, tokenizer, records, examples, root, seed: int) -> 
         trained = TowerContrast(model.model.visual, len(tokenizer))
         return trained, data, LookCollator(data, root, tokenizer, seed)
     data = summary_examples(examples) if phase == "summarize" else examples
+    for name, weight in model.model.visual.named_parameters():
+        weight.requires_grad_(name.startswith("merger"))
     return model, data, GenerativeCollator(data, root, tokenizer, seed, phase)
 
 

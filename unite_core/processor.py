@@ -8,16 +8,18 @@ from __future__ import annotations
 import os
 import re
 import warnings
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 from .config import EmbedConfig
 from .media import MediaError, image_shape, load_image, read_clip, video_shape
-from .pixels import Grid, Layout, frame_sizes, grid_of, image_sizes, to_patches
+from .pixels import Grid, Layout, frame_sizes, grid_of, image_sizes, patches_of, resized
 from .prompts import (
     IMAGE_PLACEHOLDER,
     VIDEO_BLOCK,
@@ -29,12 +31,42 @@ from .prompts import (
     videos_of,
 )  # fmt: skip
 
-__all__ = ["Encoded", "Medium", "Processor"]
+__all__ = ["Encoded", "Medium", "Outline", "Pixels", "Processor", "Source", "media_of",
+           "naming"]  # fmt: skip
 
 _PLACEHOLDERS = re.compile(f"({re.escape(IMAGE_PLACEHOLDER)}|{re.escape(VIDEO_PLACEHOLDER)})")
 _PIXELS = ("pixel_values", "pixel_values_videos")
 # Patches [n, 3 x temporal x P x P], or visual tokens [n / merge^2, D], and grid (t, h, w).
 Medium = tuple[torch.Tensor, Grid]
+
+
+class Source(NamedTuple):
+    """Where a medium comes from."""
+
+    kind: str  # "image" or "video"
+    medium: Any  # a path, something in memory, or a list of frames
+
+    @property
+    def key(self) -> tuple:
+        """Equal for equal paths and for one and the same object in memory."""
+        frames = self.medium if isinstance(self.medium, list | tuple) else [self.medium]
+        names = (os.fspath(one) if _is_file(one) else id(one) for one in frames)
+        return self.kind, isinstance(self.medium, list | tuple), *names
+
+
+class Outline(NamedTuple):
+    """An item before its media are read."""
+
+    item: dict  # as `as_item` gives it
+    prompt: array  # its tokens, one pad for each medium
+    media: list[Source]  # images, then videos
+
+
+class Pixels(NamedTuple):
+    """A medium as the tower wants its size: what loader processes send."""
+
+    frames: np.ndarray  # uint8 [T, H, W, 3]
+    seconds: list[float]  # when each frame of a video is shown
 
 
 class Encoded(NamedTuple):
@@ -79,28 +111,100 @@ class Processor:
         Text beyond `config.max_length` tokens is cut at its end, with one warning; an item that
         does not fit even then is an ItemError. A bad medium is a MediaError.
         """
-        with _naming(where):
-            item = as_item(item)
-            images = [self._image(source, media_root) for source in images_of(item)]
-            clips = [self._video(source, media_root) for source in videos_of(item)]
-            videos = [video for video, _ in clips]
-            grids = [grid for _, grid in images], [grid for _, grid in videos]
-            times = [seconds for _, seconds in clips]
-            ids = self._fitting_ids(item, grids, times, where)
-            return Encoded(ids, images, videos, [_step(t, self.layout.temporal) for t in times])
+        outline = self.outline(item, where)
+        with naming(where):
+            read = [self.read(source, media_root) for source in outline.media]
+            media = [patches_of(torch.from_numpy(one.frames), self.layout) for one in read]
+            return self.complete(outline, media, [one.seconds for one in read], where)
+
+    def outline(self, item: Any, where: str = "item") -> Outline:
+        """What an item asks for, without a look at its media; errors as in `encode`."""
+        (outline,) = self.outlines([item], [where])
+        if isinstance(outline, ItemError):
+            raise outline
+        return outline
+
+    def outlines(self, items: Sequence[Any], where: Sequence[str]) -> list[Outline | ItemError]:
+        """`outline` of each item, or its error; their prompts are tokenised together."""
+        found: list[tuple[dict, str] | ItemError] = []
+        for thing, name in zip(items, where, strict=True):
+            try:
+                with naming(name):
+                    item = as_item(thing)
+                    found.append((item, build_prompt(item, self.config.prompt)))
+            except ItemError as error:
+                found.append(error)
+        prompts = [each[1] for each in found if not isinstance(each, ItemError)]
+        ids = iter(self._tokenize(prompts) if prompts else ())
+        return [each if isinstance(each, ItemError)
+                else Outline(each[0], array("i", next(ids)), media_of(each[0]))
+                for each in found]  # fmt: skip
+
+    def read(self, source: Source, media_root: str | Path = ".") -> Pixels:
+        """A medium decoded and resized; a bad one is a MediaError or ValueError."""
+        c = self.config
+        if source.kind == "image":
+            image = load_image(source.medium, media_root)
+            sizes = image_sizes(image.height, image.width, c, self.layout)
+            return Pixels(resized([image], sizes), [])
+        frames, seconds = read_clip(source.medium, media_root, c.fps, c.min_frames, c.max_frames)
+        height, width = frames[0].height, frames[0].width
+        sizes = frame_sizes(height, width, c, self.layout, _is_file(source.medium))
+        return Pixels(resized(frames, sizes), seconds)
+
+    def try_read(self, source: Source, media_root: str | Path = ".") -> Pixels | ValueError:
+        """`read`, or what was wrong with the medium."""
+        try:
+            return self.read(source, media_root)
+        except ValueError as error:
+            return error
+
+    def complete(self, outline: Outline, media: Sequence[Medium],
+                 seconds: Sequence[list[float]], where: str = "item",
+                 seen: bool = False) -> Encoded:  # fmt: skip
+        """The item with its media.
+
+        Args
+            media    patches of `outline.media`, or, if `seen`, their visual tokens, with grids
+            seconds  of `read`, for each of them
+        """
+        count = sum(source.kind == "image" for source in outline.media)
+        images, videos, times = list(media[:count]), list(media[count:]), seconds[count:]
+        grids = [grid for _, grid in images], [grid for _, grid in videos]
+        with naming(where):
+            ids = self._fitting_ids(outline, grids, times, where)
+        steps = [_step(t, self.layout.temporal) for t in times]
+        return Encoded(ids, images, videos, steps, seen)
 
     def estimate_tokens(self, item: Any, media_root: str | Path = ".",
                         where: str = "item") -> int:  # fmt: skip
         """Number of tokens that `encode` gives, from file headers alone; at least that many for
         video files, whose frames are not counted."""
-        with _naming(where):
-            item = as_item(item)
-            images = [self._image_grid(source, media_root) for source in images_of(item)]
-            counted = [self._video_grid(source, media_root) for source in videos_of(item)]
-            videos = [grid for _, grid in counted]
-            times = [[i / self.config.fps for i in range(frames)] for frames, _ in counted]
-            tokens = len(self._token_ids(item, (images, videos), times))
-            return min(tokens, self.config.max_length)
+        outline = self.outline(item, where)
+        with naming(where):
+            return self.count(outline, [self.shape(one, media_root) for one in outline.media])
+
+    def shape(self, source: Source, media_root: str | Path = ".") -> tuple[int, Grid]:
+        """Number of frames and grid of a medium from its header; a video file's may be too high."""
+        if source.kind == "image":
+            shape = image_shape(source.medium, media_root)
+            return 1, grid_of(1, image_sizes(*shape, self.config, self.layout)[-1], self.layout)
+        frames, *shape = video_shape(source.medium, media_root)
+        if _is_file(source.medium):
+            most = self.config.max_frames
+            frames = most if frames is None else min(frames, most)
+        size = frame_sizes(*shape, self.config, self.layout, _is_file(source.medium))[-1]
+        return frames, grid_of(frames, size, self.layout)
+
+    def count(self, outline: Outline, shapes: Sequence[tuple[int, Grid]]) -> int:
+        """Tokens of an item whose media have these `shape`s."""
+        images, videos = (
+            [shape for source, shape in zip(outline.media, shapes, strict=True)
+             if source.kind == kind] for kind in ("image", "video")
+        )  # fmt: skip
+        grids = [grid for _, grid in images], [grid for _, grid in videos]
+        times = [[i / self.config.fps for i in range(frames)] for frames, _ in videos]
+        return min(len(self._token_ids(outline, grids, times)), self.config.max_length)
 
     def collate(self, items: Sequence[Encoded]) -> dict[str, torch.Tensor]:
         """Left-padded batch for `UniteEmbedder.forward`.
@@ -129,41 +233,19 @@ class Processor:
             batch["second_per_grid_ts"] = torch.tensor(steps)
         return batch
 
-    def _image(self, source: Any, root: str | Path) -> Medium:
-        image = load_image(source, root)
-        sizes = image_sizes(image.height, image.width, self.config, self.layout)
-        return to_patches([image], sizes, self.layout)
-
-    def _video(self, source: Any, root: str | Path) -> tuple[Medium, list[float]]:
-        c = self.config
-        frames, seconds = read_clip(source, root, c.fps, c.min_frames, c.max_frames)
-        height, width = frames[0].height, frames[0].width
-        sizes = frame_sizes(height, width, c, self.layout, _is_file(source))
-        return to_patches(frames, sizes, self.layout), seconds
-
-    def _image_grid(self, source: Any, root: str | Path) -> Grid:
-        size = image_sizes(*image_shape(source, root), self.config, self.layout)[-1]
-        return grid_of(1, size, self.layout)
-
-    def _video_grid(self, source: Any, root: str | Path) -> tuple[int, Grid]:
-        frames, *shape = video_shape(source, root)
-        if _is_file(source):
-            most = self.config.max_frames
-            frames = most if frames is None else min(frames, most)
-        size = frame_sizes(*shape, self.config, self.layout, _is_file(source))[-1]
-        return frames, grid_of(frames, size, self.layout)
-
-    def _tokens(self, grid: Grid) -> int:
+    def visual_tokens(self, grid: Grid) -> int:
+        """How many tokens a medium of so many patches takes."""
         t, h, w = grid
         return t * h * w // self.layout.merge**2
 
-    def _tokenize(self, text: str) -> list[int]:
-        return self.tokenizer(text, add_special_tokens=False).input_ids
+    def _tokenize(self, texts: list[str]) -> list[list[int]]:
+        options = {"add_special_tokens": False, "return_attention_mask": False}
+        return self.tokenizer(texts, **options).input_ids
 
-    def _fitting_ids(self, item: Mapping, grids, times, where: str) -> list[int]:
+    def _fitting_ids(self, outline: Outline, grids, times, where: str) -> list[int]:
         """Token ids, the text shortened until they fit."""
-        limit = self.config.max_length
-        ids = self._token_ids(item, grids, times)
+        limit, item = self.config.max_length, outline.item
+        ids = self._token_ids(outline, grids, times)
         if len(ids) > limit and not self._said_shortened:
             self._said_shortened = True
             warnings.warn(
@@ -179,21 +261,23 @@ class Processor:
                     "max_length, or lower the number or size of images and frames"
                 )
             item = {**item, "text": text}
-            ids = self._token_ids(item, grids, times)
+            ids = self._token_ids(self.outline(item, where), grids, times)
         return ids
 
-    def _token_ids(self, item: Mapping, grids, times) -> list[int]:
-        prompt = build_prompt(item, self.config.prompt)
+    def _token_ids(self, outline: Outline, grids, times) -> list[int]:
+        """The prompt's tokens with as many pads as its media have visual tokens."""
         images, videos = grids
-        if self.video_time == "text":
-            prompt = _stamp_videos(prompt, times, self.layout.temporal)
+        prompt: Sequence[int] = outline.prompt
+        if self.video_time == "text" and videos:
+            text = build_prompt(outline.item, self.config.prompt)
+            (prompt,) = self._tokenize([_stamp_videos(text, times, self.layout.temporal)])
             videos = [(1, h, w) for t, h, w in videos for _ in range(t)]
         pads = {
-            self.image_id: iter([self._tokens(grid) for grid in images]),
-            self.video_id: iter([self._tokens(grid) for grid in videos]),
+            self.image_id: iter([self.visual_tokens(grid) for grid in images]),
+            self.video_id: iter([self.visual_tokens(grid) for grid in videos]),
         }
         ids: list[int] = []
-        for token in self._tokenize(prompt):
+        for token in prompt:
             ids += [token] * next(pads[token]) if token in pads else [token]
         return ids
 
@@ -213,8 +297,15 @@ class Processor:
         return None
 
 
+def media_of(item: Mapping) -> list[Source]:
+    """An item's images, then its videos."""
+    images = [Source("image", medium) for medium in images_of(item)]
+    return images + [Source("video", medium) for medium in videos_of(item)]
+
+
 @contextmanager
-def _naming(where: str) -> Iterator[None]:
+def naming(where: str) -> Iterator[None]:
+    """Put `where` in front of what is wrong with an item or a medium."""
     try:
         yield
     except (ItemError, MediaError) as error:
