@@ -15,7 +15,8 @@ LAYERS = (
     {"prompts", "media", "pixels", "records", "loss", "contrast", "contest", "fused"}
     | {"scenes", "shapes", "packages", "gather", "gradcache", "claim"},
     {"vision", "decoder", "embedder", "processor", "checkpoint", "pairs", "sampling", "batches"}
-    | {"retrieval", "emoji", "tiny", "objective", "plan"},
+    | {"retrieval", "emoji", "tiny", "objective", "plan", "media_reader"}
+    | {"vector_files", "read_ahead", "index", "items"},
     {"train", "encode", "mine", "evaluate", "baselines", "scores", "pretrain", "pretrain_vision"}
     | {"notebook_files"},
     {"runs", "plots", "plots_training", "workbook"},

@@ -36,9 +36,10 @@ from .decoder import (
     takes_visual_tokens,
 )
 from .media import MediaError
+from .media_reader import Pixels
 from .pixels import Layout, grid_of, patches_of
 from .plan import Batch, Plan, make_plan
-from .processor import Encoded, Medium, Pixels, Processor, naming
+from .processor import Encoded, Medium, Processor, naming
 from .prompts import ItemError
 from .vision import visual_tokens
 
@@ -179,7 +180,7 @@ class UniteEmbedder(torch.nn.Module):
         vectors = np.empty((len(items), self.dim), dtype=np.float32)
         plan = self.plan(items, [f"item {i}" for i in range(len(items))], media_root, batch_size)
         _raise_first(plan.bad)
-        reads = (self.processor.try_read(source, media_root) for source in plan.reads)
+        reads = (self.processor.reader.try_read(source, media_root) for source in plan.reads)
         with tqdm(total=len(items), disable=not progress, unit="item") as bar:
             for rows, some in self.embed_plan(plan, reads):
                 _raise_first(plan.bad)
@@ -202,7 +203,7 @@ class UniteEmbedder(torch.nn.Module):
         """Rows of `plan` and their vectors [rows, D] float32, batch by batch.
 
         Args
-            reads  `Processor.try_read` of `plan.reads`, in that order; taken a little ahead
+            reads  `MediaReader.try_read` of `plan.reads`, in that order; taken a little ahead
             where  how errors name the items; default: "item" and the row
         Items that turn out to be bad get no vector and are put into `plan.bad`.
         """
