@@ -197,7 +197,7 @@ def test_bad_items_are_counted_by_cause_and_listed_by_id(tmp_path, embedder, med
     assert all("remove" in one["message"] or "replace" in one["message"] or "check" in
                one["message"] for one in report["left_out"])  # fmt: skip
     strict = EncodeConfig("m", str(tmp_path / "strict"), media_root=str(tmp_path), **options)
-    with pytest.raises(BadMediaError, match="1 of 5 .*cut"):
+    with pytest.raises(BadMediaError, match=r"(?s)1 of 5 .*\n  cut: "):
         encode(strict, embedder, progress=False)
     assert not Path(strict.output, "report.json").exists()
 
@@ -259,7 +259,7 @@ def test_items_without_ids_are_numbered_and_bad_rows_named(tmp_path):
         ({"id": [], "text": "a"}, "line 1, field id"),
         ({"text": ""}, "line 1.text: blank"),
         ({"image": "../a.png"}, "leaves the media root"),
-        ([1], "line 1: an item is an object"),
+        ([1], "row 1: an item is an object"),
     ):
         with pytest.raises(RecordError, match=message):
             list(iter_items(corpus_file(tmp_path, [row])))

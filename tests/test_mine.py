@@ -3,7 +3,6 @@
 import json
 import sys
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -37,7 +36,7 @@ def name_of(item) -> str:
 class Planted(torch.nn.Module):
     """Vectors by name: a query is an axis, `score(query, s)` a vector of cosine s to it."""
 
-    config, dim, processor = None, D, SimpleNamespace(reader=None)
+    config, processor = None, SimpleNamespace(reader=None)
 
     def __init__(self, **vectors):
         super().__init__()
@@ -45,6 +44,10 @@ class Planted(torch.nn.Module):
         self.register_buffer("all", torch.tensor(np.stack(list(vectors.values()))))
         self.calls: list[list[str]] = []
         self.dies_at = None
+
+    @property
+    def dim(self):
+        return self.all.shape[1]
 
     def plan(self, items, where, media_root):
         return Plan(list(items), [Batch(list(range(len(items))), [], [])], {})
@@ -476,17 +479,7 @@ def test_an_item_that_does_not_fit_names_its_record(tmp_path, embedder):
     big = Image.new("RGB", (280, 280))
     big.save(tmp_path / "big.png")
     records = [pair(text("a"), text("b")), pair(text("c"), {"image": ["big.png"] * 9})]
-    small = type("Small", (), {"state_dict": embedder.state_dict, "config": embedder.config})()
-    processor = type(embedder.processor)(
-        embedder.processor.tokenizer, replace(embedder.config, max_length=40)
-    )
-
-    def embed(items, media_root, progress):
-        for n, item in enumerate(items):
-            processor.encode(item, media_root, f"item {n}")
-        return np.ones((len(items), 4), np.float32)
-
-    small.embed = embed
+    small = type(embedder).load(CHECKPOINT, max_length=40)
     cut = pytest.warns(UserWarning, match="text is cut")
     with cut, pytest.raises(ItemError, match="pairs.jsonl, record 2, candidate: "):
         mine_pictures(tmp_path, records, small)

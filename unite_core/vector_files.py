@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +17,16 @@ import numpy as np
 
 from .durable import flush
 
-__all__ = ["FORMATS", "Shard", "cut", "read_header", "read_shard", "shard_files", "write_shard"]
+__all__ = [
+    "FORMATS",
+    "Shard",
+    "ShardFolder",
+    "cut",
+    "read_header",
+    "read_shard",
+    "shard_files",
+    "write_shard",
+]
 
 FORMATS = ("float32", "float16", "bfloat16", "int8")
 _HEADER = "unite"  # one entry, as safetensors writes several in no certain order
@@ -39,6 +48,24 @@ class Shard:
     modality: np.ndarray
     bad: Mapping[str, str] = field(default_factory=dict)
     noted: Mapping = field(default_factory=dict)
+
+
+class ShardFolder:
+    """What `encode` wrote, shard by shard, as often as asked for; ValueError if it did not end."""
+
+    def __init__(self, folder: str | Path):
+        self.files = shard_files(folder)
+        if not self.files or not Path(folder, "report.json").is_file():
+            raise ValueError(
+                f"{folder}: no finished corpus of vectors (no shards or no report.json); run "
+                "unite_core.encode to its end"
+            )
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __iter__(self) -> Iterator[Shard]:
+        return map(read_shard, self.files)
 
 
 def write_shard(path: str | Path, shard: Shard, number_format: str = "float32") -> None:
