@@ -3,8 +3,8 @@
 import json
 import sys
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +18,7 @@ from unite_core.batches import BadMediaError, PairCollator, PairDataset
 from unite_core.config import MineConfig, TrainConfig, read_config, write_config
 from unite_core.encode import encode_items, model_key
 from unite_core.mine import choose_negatives, identical_items
+from unite_core.plan import Batch, Plan
 from unite_core.prompts import ItemError
 from unite_core.records import content_id, read_records, write_records
 from unite_core.retrieval import search
@@ -35,7 +36,7 @@ def name_of(item) -> str:
 class Planted(torch.nn.Module):
     """Vectors by name: a query is an axis, `score(query, s)` a vector of cosine s to it."""
 
-    config = None
+    config, processor = None, SimpleNamespace(reader=None)
 
     def __init__(self, **vectors):
         super().__init__()
@@ -44,11 +45,18 @@ class Planted(torch.nn.Module):
         self.calls: list[list[str]] = []
         self.dies_at = None
 
-    def embed(self, items, media_root, progress):
+    @property
+    def dim(self):
+        return self.all.shape[1]
+
+    def plan(self, items, where, media_root):
+        return Plan(list(items), [Batch(list(range(len(items))), [], [])], {})
+
+    def embed_plan(self, plan, reads, where):
         if len(self.calls) == self.dies_at:
             raise KeyboardInterrupt
-        self.calls.append([name_of(item) for item in items])
-        return np.stack([self.vectors[name_of(item)] for item in items])
+        self.calls.append([name_of(item) for item in plan.outlines])
+        yield plan.batches[0].rows, np.stack([self.vectors[name] for name in self.calls[-1]])
 
 
 def axis(number) -> np.ndarray:
@@ -471,17 +479,7 @@ def test_an_item_that_does_not_fit_names_its_record(tmp_path, embedder):
     big = Image.new("RGB", (280, 280))
     big.save(tmp_path / "big.png")
     records = [pair(text("a"), text("b")), pair(text("c"), {"image": ["big.png"] * 9})]
-    small = type("Small", (), {"state_dict": embedder.state_dict, "config": embedder.config})()
-    processor = type(embedder.processor)(
-        embedder.processor.tokenizer, replace(embedder.config, max_length=40)
-    )
-
-    def embed(items, media_root, progress):
-        for n, item in enumerate(items):
-            processor.encode(item, media_root, f"item {n}")
-        return np.ones((len(items), 4), np.float32)
-
-    small.embed = embed
+    small = type(embedder).load(CHECKPOINT, max_length=40)
     cut = pytest.warns(UserWarning, match="text is cut")
     with cut, pytest.raises(ItemError, match="pairs.jsonl, record 2, candidate: "):
         mine_pictures(tmp_path, records, small)

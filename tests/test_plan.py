@@ -11,8 +11,8 @@ from PIL import Image
 
 from unite_core import UniteEmbedder
 from unite_core.media import MediaError
+from unite_core.media_reader import MediaReader, Source
 from unite_core.plan import _batches, make_plan
-from unite_core.processor import Processor, Source
 
 FOLDER = Path(__file__).parent / "data" / "unite_qwen2vl_tiny"
 PICTURES = {"a": (56, 56), "b": (84, 56), "c": (140, 112)}
@@ -44,14 +44,14 @@ def items() -> list[dict]:
 
 
 def reads(monkeypatch) -> list:
-    """What `Processor.read` is asked for, from now on."""
-    asked, read = [], Processor.read
+    """What `MediaReader.read` is asked for, from now on."""
+    asked, read = [], MediaReader.read
 
     def counted(self, source, media_root="."):
         asked.append(source.key)
         return read(self, source, media_root)
 
-    monkeypatch.setattr(Processor, "read", counted)
+    monkeypatch.setattr(MediaReader, "read", counted)
     return asked
 
 
@@ -77,7 +77,7 @@ def test_over_the_limit_media_are_read_again_and_vectors_stay(embedder, root, mo
     plan = make_plan(embedder.processor, items(), names, root, 60, kept_bytes=0)
     asked = reads(monkeypatch)
     vectors = np.empty((len(items()), embedder.dim), np.float32)
-    media = (embedder.processor.try_read(source, root) for source in plan.reads)
+    media = (embedder.processor.reader.try_read(source, root) for source in plan.reads)
     for rows, some in embedder.embed_plan(plan, media):
         vectors[rows] = some
     assert len(asked) > len(PICTURES) + 1
@@ -117,7 +117,7 @@ def test_bad_items_are_named_and_the_others_embedded(embedder, root, tmp_path):
     names = [f"row {n}" for n in range(len(things))]
     plan = embedder.plan(things, names, tmp_path)
     assert sorted(plan.bad) == [2, 3], "headers tell of these"
-    media = (embedder.processor.try_read(source, tmp_path) for source in plan.reads)
+    media = (embedder.processor.reader.try_read(source, tmp_path) for source in plan.reads)
     good = [row for rows, _ in embedder.embed_plan(plan, media, names) for row in rows]
     assert sorted(good) == [1, 4] and sorted(plan.bad) == [0, 2, 3, 5]
     for row, error in plan.bad.items():

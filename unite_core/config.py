@@ -10,8 +10,8 @@ from .jsonfile import from_row, read_json, write_json
 from .modality import parse_modality
 
 __all__ = [
-    "STAGE_1", "STAGE_2", "EmbedConfig", "MineConfig", "SamplingConfig", "StageConfig",
-    "TrainConfig", "read_config", "write_config",
+    "STAGE_1", "STAGE_2", "EmbedConfig", "EncodeConfig", "MineConfig", "SamplingConfig",
+    "StageConfig", "TrainConfig", "read_config", "write_config",
 ]  # fmt: skip
 
 
@@ -197,6 +197,43 @@ class TrainConfig:
         low += [f"weights[{name!r}]" for name, weight in self.weights.items() if weight < 0]
         if low:
             raise ValueError(f"{', '.join(low)} too small: counts start at 1, shares at 0")
+
+
+@dataclass(frozen=True)
+class EncodeConfig:
+    """A corpus to vectors on disk: what is embedded, by what, and how it is written.
+
+    Rows of `data` are items, with an `id` of their own or not, or records, whose sides named in
+    `take` are items.
+    """
+
+    model: str  # folder or hub id
+    output: str  # folder of shards
+    data: tuple[str, ...] = ()  # files of items or records; a single name is taken as one file
+    media_root: str = "."
+    take: tuple[str, ...] = ("candidate",)  # of records: query, candidate
+    number_format: str = "float32"  # or float16, bfloat16, int8
+    dim: int | None = None  # the first numbers of each vector, to unit norm again; None: all
+    shard_items: int = 4096
+    workers: int = 0  # processes that decode ahead; 0 decodes in between
+    max_bad_share: float = 0.01  # of the items; beyond it encoding stops
+    embed: dict[str, str | int | float] = field(default_factory=dict)
+    """Fields of EmbedConfig in place of what `model` was saved with."""
+
+    def __post_init__(self):
+        for name in ("data", "take"):
+            value = getattr(self, name)
+            value = (value,) if isinstance(value, str) else tuple(map(str, value))
+            object.__setattr__(self, name, value)
+        _one_of("number_format", self.number_format, ("float32", "float16", "bfloat16", "int8"))
+        for side in self.take:
+            _one_of("take", side, ("query", "candidate"))
+        from_row(EmbedConfig, self.embed, "embed")
+        if self.shard_items < 1 or self.workers < 0 or (self.dim or 1) < 1 or not self.take:
+            raise ValueError(
+                f"shard_items {self.shard_items}, dim {self.dim} and the number of sides in take "
+                f"must be at least 1, workers {self.workers} at least 0"
+            )
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from .checkpoint import (
     lora_settings,
     publish,
     read_adapter,
+    save_processor,
 )  # fmt: skip
 from .config import EmbedConfig, write_config
 from .decoder import (
@@ -36,9 +37,11 @@ from .decoder import (
     takes_visual_tokens,
 )
 from .media import MediaError
+from .media_reader import Pixels
 from .pixels import Layout, grid_of, patches_of
 from .plan import Batch, Plan, make_plan
-from .processor import Encoded, Medium, Pixels, Processor, naming
+from .positions import token_positions
+from .processor import Encoded, Medium, Processor, naming
 from .prompts import ItemError
 from .vision import visual_tokens
 
@@ -120,7 +123,9 @@ class UniteEmbedder(torch.nn.Module):
         The state of each row's last token that is no padding, on either side. Differentiable.
         """
         grids = {name: media.get(name) for name in ("image_grid_thw", "video_grid_thw")}
-        positions = self._positions(input_ids, attention_mask, second_per_grid_ts, **grids)
+        positions = token_positions(
+            self.base, self.config.positions, input_ids, attention_mask, second_per_grid_ts, **grids
+        )
         shared = {"attention_mask": attention_mask, "position_ids": positions}
         if not takes_visual_tokens(self.base):
             hidden = self.backbone(input_ids=input_ids, use_cache=False, **shared, **media)
@@ -179,7 +184,7 @@ class UniteEmbedder(torch.nn.Module):
         vectors = np.empty((len(items), self.dim), dtype=np.float32)
         plan = self.plan(items, [f"item {i}" for i in range(len(items))], media_root, batch_size)
         _raise_first(plan.bad)
-        reads = (self.processor.try_read(source, media_root) for source in plan.reads)
+        reads = (self.processor.reader.try_read(source, media_root) for source in plan.reads)
         with tqdm(total=len(items), disable=not progress, unit="item") as bar:
             for rows, some in self.embed_plan(plan, reads):
                 _raise_first(plan.bad)
@@ -202,7 +207,7 @@ class UniteEmbedder(torch.nn.Module):
         """Rows of `plan` and their vectors [rows, D] float32, batch by batch.
 
         Args
-            reads  `Processor.try_read` of `plan.reads`, in that order; taken a little ahead
+            reads  `MediaReader.try_read` of `plan.reads`, in that order; taken a little ahead
             where  how errors name the items; default: "item" and the row
         Items that turn out to be bad get no vector and are put into `plan.bad`.
         """
@@ -222,17 +227,7 @@ class UniteEmbedder(torch.nn.Module):
             raise ValueError("a LoRA is attached: merge_lora() before save(), or use save_lora()")
         with publish(folder) as partial:
             _save_weights(self.backbone, partial)
-            self.processor.tokenizer.save_pretrained(partial)
-            layout, config = self.processor.layout, self.config
-            pixels = {
-                "patch_size": layout.patch, "merge_size": layout.merge,
-                "temporal_patch_size": layout.temporal,
-                "image_mean": layout.mean, "image_std": layout.std,
-                "min_pixels": config.image_min_pixels, "max_pixels": config.image_max_pixels,
-            }  # fmt: skip
-            text = json.dumps(pixels, indent=2) + "\n"
-            (partial / "preprocessor_config.json").write_text(text, encoding="utf-8")
-            write_config(config, partial / "unite.json")
+            save_processor(self.processor, partial)
 
     def attach_lora(self, rank: int, alpha: int, dropout: float = 0.05, seed: int = 0) -> None:
         """Freeze everything and add trainable low-rank updates to the language model.
@@ -272,20 +267,6 @@ class UniteEmbedder(torch.nn.Module):
         """Add the low-rank updates to the weights; the vectors stay the same."""
         self._require_lora()
         self.backbone = self.backbone.merge_and_unload()
-
-    def _positions(self, input_ids, attention_mask, second_per_grid_ts, **grids) -> torch.Tensor:
-        """[3, B, T]: a token's index in its row three times, or M-RoPE's time, height, width."""
-        grids = {key: grid for key, grid in grids.items() if grid is not None}
-        if self.config.positions == "sequential" or not grids:
-            positions = (attention_mask.cumsum(dim=1) - 1).clamp(min=0)
-            return positions.expand(3, -1, -1)
-        if second_per_grid_ts is not None:
-            grids["second_per_grid_ts"] = second_per_grid_ts
-        kinds = (input_ids == self.processor.image_id).int()  # 1 image, 2 video, 0 the rest
-        kinds += 2 * (input_ids == self.processor.video_id).int()
-        return self.base.get_rope_index(
-            input_ids, mm_token_type_ids=kinds, attention_mask=attention_mask, **grids
-        )[0]
 
     def _look(self, media: Sequence[Medium]) -> list[torch.Tensor]:
         """The visual tokens of each medium, on the model's device; several media at a time."""

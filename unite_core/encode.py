@@ -1,29 +1,73 @@
-"""A corpus to vectors on disk, in shards that a killed run keeps and the next run finds again.
+"""A corpus to vectors on disk: `encode(EncodeConfig)`, or `python -m unite_core.encode CONFIG`.
 
-A shard is a safetensors file of vectors whose header names their items. Each is whole or absent.
-What an item's vector depends on is its key: content, order of fields, size and time of its files;
-what else it depends on, weights and configuration, is the folder's name.
+A shard holds consecutive items and is whole or absent, so a killed run goes on at the first shard
+that is missing and ends with the same bytes: nothing in a shard depends on another one. Media are
+decoded by other processes ahead of the model, each once per shard. Started by torchrun, every
+process takes its share of the shards. What cannot be read gets no vector, is counted by its cause
+and listed with its id in `report.json`, which is written last.
 """
 
 # Shapes: N items, D embedding size.
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
-from collections.abc import Callable, Container, Iterable, Sequence
-from dataclasses import asdict, dataclass, is_dataclass
+from collections import Counter
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from itertools import count, islice
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
+from .batches import BadMedium, check_bad_share
+from .config import EncodeConfig
+from .gather import barrier, join_processes, leave_processes, processes, rank_zero_first
+from .items import Corpus, item_key
+from .jsonfile import from_row, read_json, write_json
 from .media import MediaError
-from .prompts import ItemError, files_of
-from .records import content_id
+from .modality import modality_of
+from .prompts import ItemError
+from .read_ahead import read_ahead
+from .vector_files import Shard, cut, read_header, read_shard, shard_files, write_shard
 
-__all__ = ["StoredVectors", "encode_items", "model_key"]
+__all__ = ["StoredVectors", "encode", "encode_items", "model_key"]
 
-SHARD_ITEMS = 512
+SHARD_ITEMS = 512  # of `encode_items`
+
+
+def encode(config: EncodeConfig, embedder=None, items: Iterable[tuple[str, dict]] | None = None,
+           progress: bool = True) -> Path:  # fmt: skip
+    """Write the vectors of a corpus and the report on it; returns the folder.
+
+    Args
+        embedder  default: `config.model` loaded with `config.embed`
+        items     (id, item) in place of `config.data`'s; iterated twice, so no generator
+        progress  show a bar with items per second and time left
+    What is there is not embedded again; a folder of another corpus, model or configuration is a
+    ValueError, more bad items than `max_bad_share` a BadMediaError.
+    The vectors of an item are those of `embedder.embed` to 1e-4, before the number format.
+    """
+    if embedder is None:
+        from .embedder import UniteEmbedder
+
+        embedder = UniteEmbedder.load(config.model, **config.embed)
+    corpus = Corpus(config.data, items, config.take, config.media_root)
+    total, digest = corpus.survey()
+    folder, inputs = Path(config.output), _inputs(config, embedder, digest)
+    with rank_zero_first():
+        _claim(folder, inputs)
+    if (folder / "report.json").is_file():
+        return folder
+    _encode_shards(embedder, config, corpus, total, progress)
+    barrier()
+    if processes()[0] == 0:
+        write_json(folder / "report.json", _report(folder, inputs, total), indent=1)
+    barrier()
+    return folder
 
 
 @dataclass(frozen=True)
@@ -42,7 +86,7 @@ class StoredVectors:
         parts, order = [], np.argsort(shard, kind="stable")
         for number in np.unique(shard):
             wanted = row[order[shard[order] == number]]
-            parts.append(_load(self.shards[number])[wanted])
+            parts.append(read_shard(self.shards[number]).vectors[wanted])
         vectors = np.concatenate(parts)
         result = np.empty_like(vectors)
         result[order] = vectors
@@ -66,11 +110,10 @@ def model_key(embedder) -> str:
 def encode_items(embedder, items: Sequence[dict], folder: str | Path,
                  media_root: str | Path = ".", progress: bool = True,
                  where: Callable[[int], str] | None = None) -> StoredVectors:  # fmt: skip
-    """Vectors of items, those embedded that `folder` does not have yet.
+    """Vectors of items by content, those embedded that `folder` does not have yet.
 
     Args
-        embedder    `.embed(items, media_root=..., progress=...)` gives [items, D] unit vectors;
-                    `.state_dict()` and `.config` tell its vectors from those of others
+        embedder    a UniteEmbedder; its weights and `.config` tell its vectors from those of others
         items       parsed again whenever they are asked for, so any sequence will do
         media_root  folder that media paths are relative to
         where       how errors name an item, from its number
@@ -81,28 +124,158 @@ def encode_items(embedder, items: Sequence[dict], folder: str | Path,
 
     folder = Path(folder, model_key(embedder))
     folder.mkdir(parents=True, exist_ok=True)
-    keys = [_item_key(item, Path(media_root)) for item in items]
+    keys = [item_key(item, media_root) for item in items]
     missing = _first_of_each(keys, _known(folder))
+    groups = (missing[n : n + SHARD_ITEMS] for n in range(0, len(missing), SHARD_ITEMS))
+    blocks = (
+        _Block.named_by_content(
+            folder,
+            [keys[n] for n in numbers],
+            [items[n] for n in numbers],
+            [where(n) if where else f"item {n}" for n in numbers],
+        )
+        for numbers in groups
+    )
     with tqdm(total=len(missing), disable=not progress, unit="item", desc="embed") as bar:
-        for start in range(0, len(missing), SHARD_ITEMS):
-            numbers = missing[start : start + SHARD_ITEMS]
-            names = [where(n) if where else f"item {n}" for n in numbers]
-            vectors, bad = _embed(embedder, [items[n] for n in numbers], names, media_root)
-            _save(folder, [keys[n] for n in numbers], vectors, bad)
-            bar.update(len(numbers))
+        for block, shard, bad in _embedded(embedder, blocks, media_root, bar=bar):
+            for row in sorted(row for row, error in bad.items() if isinstance(error, ItemError)):
+                raise bad[row]
+            write_shard(block.path, shard)
     return _stored(folder, keys)
 
 
-def _item_key(item: dict, root: Path) -> str:
-    stamps = []
-    for path in files_of(item):
-        try:
-            stat = (root / path).stat()
-            stamps.append([stat.st_size, stat.st_mtime_ns])
-        except OSError:
-            stamps.append([])
-    text = json.dumps([content_id(item), list(item), stamps])
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+class _Block(NamedTuple):
+    """The items of one shard."""
+
+    path: Path
+    ids: list[str]
+    items: list[dict]
+    where: list[str]
+    digest: str = ""  # of ids, contents, sizes and times of files
+
+    @classmethod
+    def named_by_content(cls, folder: Path, ids, items, where) -> _Block:
+        name = hashlib.sha256(" ".join(ids).encode()).hexdigest()[:16]
+        return cls(folder / f"{name}.safetensors", ids, items, where)
+
+
+def _blocks(corpus: Corpus, config: EncodeConfig) -> Iterator[_Block]:
+    """The items of every shard that is this process's."""
+    rank, world = processes()
+    rows = iter(corpus)
+    for number in count(0):
+        some = list(islice(rows, config.shard_items))
+        if not some:
+            return
+        if number % world == rank:
+            ids, items, where = map(list, zip(*some, strict=True))
+            keys = [[name, item_key(item, config.media_root)] for name, item, _ in some]
+            digest = hashlib.sha256(json.dumps(keys).encode()).hexdigest()[:32]
+            path = Path(config.output, f"vectors-{number:06d}.safetensors")
+            yield _Block(path, ids, items, where, digest)
+
+
+def _encode_shards(embedder, config: EncodeConfig, corpus: Corpus, total: int,
+                   progress: bool) -> None:  # fmt: skip
+    """Write the shards of this process that are not there."""
+    from tqdm import tqdm
+
+    rank, world = processes()
+    bad_here: list[BadMedium] = []
+    with tqdm(total=_share(total, config.shard_items, rank, world), desc="encode", unit="item",
+              disable=not progress or rank > 0) as bar:  # fmt: skip
+        blocks = _missing(_blocks(corpus, config), bad_here, bar)
+        shards = _embedded(embedder, blocks, config.media_root, config.workers, bar)
+        for block, shard, _ in shards:
+            bad_here += _listed(shard.bad)
+            check_bad_share(bad_here, total, config.max_bad_share)
+            shard = replace(
+                shard, vectors=cut(shard.vectors, config.dim), noted={"digest": block.digest}
+            )
+            write_shard(block.path, shard, config.number_format)
+
+
+def _missing(blocks: Iterable[_Block], bad: list[BadMedium], bar) -> Iterator[_Block]:
+    """Those that have no shard yet; of the others what was bad joins `bad`."""
+    for block in blocks:
+        if not block.path.is_file():
+            yield block
+            continue
+        header = read_header(block.path)
+        if header["digest"] != block.digest:
+            raise ValueError(
+                f"{block.path} was made of other items or files than these, which have changed "
+                "since: remove it, or choose another output"
+            )
+        bad += _listed(header["bad"])
+        if not bar.disable:
+            bar.initial += len(block.ids)  # so that items per second are those embedded
+        bar.update(len(block.ids))
+
+
+def _embedded(embedder, blocks: Iterable[_Block], media_root, workers: int = 0,
+              bar=None) -> Iterator[tuple[_Block, Shard, dict[int, ValueError]]]:  # fmt: skip
+    """Every block with the vectors of its good items and what is wrong with the others."""
+    plans = ((block, embedder.plan(block.items, block.where, media_root)) for block in blocks)
+    for block, plan, reads in read_ahead(plans, embedder.processor.reader, media_root, workers):
+        vectors, done = np.zeros((len(block.ids), embedder.dim), dtype=np.float32), 0
+        for rows, some in embedder.embed_plan(plan, reads, block.where):
+            vectors[rows] = some
+            done += len(rows)
+            bar.update(len(rows))
+        bar.update(len(block.ids) - done)
+        good = [row for row in range(len(block.ids)) if row not in plan.bad]
+        yield block, Shard(
+            [block.ids[row] for row in good],
+            vectors[good],
+            np.array([int(modality_of(block.items[row])) for row in good], dtype=np.uint8),
+            {block.ids[row]: str(plan.bad[row].__cause__ or plan.bad[row])
+             for row in sorted(plan.bad)},
+        ), plan.bad  # fmt: skip
+
+
+def _inputs(config: EncodeConfig, embedder, digest: str) -> dict:
+    """All that vectors on disk depend on."""
+    names = ("take", "number_format", "dim", "shard_items")
+    own = {name: getattr(config, name) for name in names} | {"take": list(config.take)}
+    return {"model": model_key(embedder), "corpus": digest, **own}
+
+
+def _claim(folder: Path, inputs: Mapping) -> None:
+    """The folder is this corpus's from now on, or is refused because it is another one's."""
+    noted = folder / "inputs.json"
+    if noted.is_file() and read_json(noted) != inputs:
+        raise ValueError(
+            f"{folder} holds vectors of another model, corpus or configuration: remove it or "
+            "choose another output"
+        )
+    if not noted.is_file() and shard_files(folder):
+        raise ValueError(f"{folder} holds vectors of unknown origin: choose another output")
+    if not noted.is_file():
+        write_json(noted, inputs, indent=1)
+
+
+def _report(folder: Path, inputs: Mapping, total: int) -> dict:
+    headers = [read_header(path) for path in shard_files(folder)]
+    bad = [one for header in headers for one in _listed(header["bad"])]
+    return {
+        "inputs": dict(inputs),
+        "items": total,
+        "vectors": sum(len(header["ids"]) for header in headers),
+        "shards": len(headers),
+        "bad": dict(Counter(one.cause for one in bad)),
+        "left_out": [asdict(one) for one in bad],
+    }
+
+
+def _listed(bad: Mapping[str, str]) -> list[BadMedium]:
+    return [BadMedium.of(name, MediaError(message)) for name, message in bad.items()]
+
+
+def _share(count: int, size: int, rank: int, world: int) -> int:
+    """How many of the items are in every world-th shard."""
+    shards = range(rank, -(-count // size), world)
+    return sum(min(size, count - number * size) for number in shards)
 
 
 def _first_of_each(keys: Iterable[str], known: Container[str]) -> list[int]:
@@ -116,52 +289,13 @@ def _first_of_each(keys: Iterable[str], known: Container[str]) -> list[int]:
     return numbers
 
 
-def _embed(
-    embedder, items: list[dict], names: list[str], root
-) -> tuple[np.ndarray, dict[int, str]]:
-    """Vectors of the items that can be read, and the message of each of those that cannot.
-
-    One bad medium fails the whole call, so the list is halved until it is alone.
-    """
-    try:
-        return embedder.embed(items, media_root=root, progress=False), {}
-    except (MediaError, ItemError) as error:
-        if len(items) == 1:
-            message = str(error.__cause__ or error)
-            if isinstance(error, ItemError):
-                raise ItemError(f"{names[0]}: {message}") from error
-            return np.empty((0, 0), dtype=np.float32), {0: message}
-    middle = len(items) // 2
-    (left, bad), (right, others) = (
-        _embed(embedder, items[half], names[half], root)
-        for half in (slice(middle), slice(middle, None))
-    )
-    bad |= {number + middle: message for number, message in others.items()}
-    return np.concatenate([half for half in (left, right) if len(half)] or [left]), bad
-
-
-def _save(folder: Path, keys: list[str], vectors: np.ndarray, bad: dict[int, str]) -> None:
-    """One shard, named by its items. Its vectors are those of the keys that are not bad."""
-    from safetensors.numpy import save_file
-
-    good = [key for number, key in enumerate(keys) if number not in bad]
-    header = {
-        "keys": json.dumps(good),
-        "bad": json.dumps({keys[number]: message for number, message in bad.items()}),
-    }
-    path = folder / f"{hashlib.sha256(' '.join(keys).encode()).hexdigest()[:16]}.safetensors"
-    partial = path.with_name(path.name + ".partial")
-    save_file({"vectors": np.ascontiguousarray(vectors, np.float32)}, partial, header)
-    partial.replace(path)
-
-
 def _known(folder: Path) -> dict[str, tuple[int, int] | str]:
     """Key -> (shard, row), or what was wrong with the item."""
     known: dict[str, tuple[int, int] | str] = {}
-    for number, path in enumerate(_shards(folder)):
-        header = _header(path)
-        known |= json.loads(header["bad"])
-        known |= {key: (number, row) for row, key in enumerate(json.loads(header["keys"]))}
+    for number, path in enumerate(shard_files(folder)):
+        header = read_header(path)
+        known |= header["bad"]
+        known |= {key: (number, row) for row, key in enumerate(header["ids"])}
     return known
 
 
@@ -170,26 +304,37 @@ def _stored(folder: Path, keys: Iterable[str]) -> StoredVectors:
     found = [known[key] for key in keys]
     places = [(-1, -1) if isinstance(each, str) else each for each in found]
     bad = {n: MediaError(each) for n, each in enumerate(found) if isinstance(each, str)}
-    return StoredVectors(_shards(folder), np.array(places, dtype=np.int32).reshape(-1, 2), bad)
+    return StoredVectors(shard_files(folder), np.array(places, dtype=np.int32).reshape(-1, 2), bad)
 
 
-def _shards(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*.safetensors"))
-
-
-def _header(path: Path) -> dict[str, str]:
-    return _opened(path, lambda file: file.metadata())
-
-
-def _load(path: Path) -> np.ndarray:
-    return _opened(path, lambda file: file.get_tensor("vectors"))
-
-
-def _opened(path: Path, read):
-    from safetensors import SafetensorError, safe_open
-
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="unite_core.encode", description=__doc__.split("\n")[0])
+    parser.add_argument("config", nargs="?", help="JSON file with the fields of EncodeConfig")
+    for each in fields(EncodeConfig):
+        several = "+" if each.name in ("data", "take") else None
+        parser.add_argument(f"--{each.name.replace('_', '-')}", nargs=several, metavar="VALUE",
+                            help=f"in place of the file's {each.name}")  # fmt: skip
+    given = {name: value for name, value in vars(parser.parse_args()).items() if value is not None}
+    path = given.pop("config", None)
+    values = read_json(path) if path else {}
+    values |= {name: _value(value) for name, value in given.items()}
+    config = from_row(EncodeConfig, values, path or "arguments")
+    join_processes()
     try:
-        with safe_open(path, framework="numpy") as file:
-            return read(file)
-    except SafetensorError as error:
-        raise ValueError(f"{path}: no whole shard of vectors ({error}); remove it") from error
+        folder = encode(config)
+        if processes()[0] == 0:
+            print(folder)
+    finally:
+        leave_processes()
+
+
+def _value(text: str | list[str]):
+    """A number, null or an object where the text is one, else the text."""
+    try:
+        return json.loads(text) if isinstance(text, str) else text
+    except ValueError:
+        return text
+
+
+if __name__ == "__main__":
+    main()

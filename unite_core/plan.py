@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .media import MediaError
-from .processor import Outline, Processor, Source, naming
+from .media_reader import Source
+from .processor import Outline, Processor, naming
 from .prompts import ItemError
 
 __all__ = ["Batch", "Plan", "make_plan"]
@@ -78,7 +79,7 @@ def _length(processor, outline: Outline | ItemError, root, shapes: dict, where: 
     with naming(where):
         for source in outline.media:
             if source.key not in shapes:
-                shapes[source.key] = processor.shape(source, root)
+                shapes[source.key] = processor.reader.shape(source, root)
         return processor.count(outline, [shapes[source.key] for source in outline.media])
 
 

@@ -5,21 +5,20 @@
 
 from __future__ import annotations
 
-import os
 import re
 import warnings
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 
 from .config import EmbedConfig
-from .media import MediaError, image_shape, load_image, read_clip, video_shape
-from .pixels import Grid, Layout, frame_sizes, grid_of, image_sizes, patches_of, resized
+from .media import MediaError
+from .media_reader import MediaReader, Source, media_of
+from .pixels import Grid, Layout, patches_of
 from .prompts import (
     IMAGE_PLACEHOLDER,
     VIDEO_BLOCK,
@@ -27,31 +26,14 @@ from .prompts import (
     ItemError,
     as_item,
     build_prompt,
-    images_of,
-    videos_of,
 )  # fmt: skip
 
-__all__ = ["Encoded", "Medium", "Outline", "Pixels", "Processor", "Source", "media_of",
-           "naming"]  # fmt: skip
+__all__ = ["Encoded", "Medium", "Outline", "Processor", "naming"]
 
 _PLACEHOLDERS = re.compile(f"({re.escape(IMAGE_PLACEHOLDER)}|{re.escape(VIDEO_PLACEHOLDER)})")
 _PIXELS = ("pixel_values", "pixel_values_videos")
 # Patches [n, 3 x temporal x P x P], or visual tokens [n / merge^2, D], and grid (t, h, w).
 Medium = tuple[torch.Tensor, Grid]
-
-
-class Source(NamedTuple):
-    """Where a medium comes from."""
-
-    kind: str  # "image" or "video"
-    medium: Any  # a path, something in memory, or a list of frames
-
-    @property
-    def key(self) -> tuple:
-        """Equal for equal paths and for one and the same object in memory."""
-        frames = self.medium if isinstance(self.medium, list | tuple) else [self.medium]
-        names = (os.fspath(one) if _is_file(one) else id(one) for one in frames)
-        return self.kind, isinstance(self.medium, list | tuple), *names
 
 
 class Outline(NamedTuple):
@@ -60,13 +42,6 @@ class Outline(NamedTuple):
     item: dict  # as `as_item` gives it
     prompt: array  # its tokens, one pad for each medium
     media: list[Source]  # images, then videos
-
-
-class Pixels(NamedTuple):
-    """A medium as the tower wants its size: what loader processes send."""
-
-    frames: np.ndarray  # uint8 [T, H, W, 3]
-    seconds: list[float]  # when each frame of a video is shown
 
 
 class Encoded(NamedTuple):
@@ -102,6 +77,11 @@ class Processor:
         )
         self._said_shortened = False
 
+    @property
+    def reader(self) -> MediaReader:
+        """What reads media for this processor."""
+        return MediaReader(self.config, self.layout)
+
     def encode(self, item: Any, media_root: str | Path = ".", where: str = "item") -> Encoded:
         """Tokens and patches of one item.
 
@@ -113,9 +93,9 @@ class Processor:
         """
         outline = self.outline(item, where)
         with naming(where):
-            read = [self.read(source, media_root) for source in outline.media]
-            media = [patches_of(torch.from_numpy(one.frames), self.layout) for one in read]
-            return self.complete(outline, media, [one.seconds for one in read], where)
+            read = [self.reader.read(source, media_root) for source in outline.media]
+        media = [patches_of(torch.from_numpy(one.frames), self.layout) for one in read]
+        return self.complete(outline, media, [one.seconds for one in read], where)
 
     def outline(self, item: Any, where: str = "item") -> Outline:
         """What an item asks for, without a look at its media; errors as in `encode`."""
@@ -140,25 +120,6 @@ class Processor:
                 else Outline(each[0], array("i", next(ids)), media_of(each[0]))
                 for each in found]  # fmt: skip
 
-    def read(self, source: Source, media_root: str | Path = ".") -> Pixels:
-        """A medium decoded and resized; a bad one is a MediaError or ValueError."""
-        c = self.config
-        if source.kind == "image":
-            image = load_image(source.medium, media_root)
-            sizes = image_sizes(image.height, image.width, c, self.layout)
-            return Pixels(resized([image], sizes), [])
-        frames, seconds = read_clip(source.medium, media_root, c.fps, c.min_frames, c.max_frames)
-        height, width = frames[0].height, frames[0].width
-        sizes = frame_sizes(height, width, c, self.layout, _is_file(source.medium))
-        return Pixels(resized(frames, sizes), seconds)
-
-    def try_read(self, source: Source, media_root: str | Path = ".") -> Pixels | ValueError:
-        """`read`, or what was wrong with the medium."""
-        try:
-            return self.read(source, media_root)
-        except ValueError as error:
-            return error
-
     def complete(self, outline: Outline, media: Sequence[Medium],
                  seconds: Sequence[list[float]], where: str = "item",
                  seen: bool = False) -> Encoded:  # fmt: skip
@@ -166,7 +127,7 @@ class Processor:
 
         Args
             media    patches of `outline.media`, or, if `seen`, their visual tokens, with grids
-            seconds  of `read`, for each of them
+            seconds  of `MediaReader.read`, for each of them
         """
         count = sum(source.kind == "image" for source in outline.media)
         images, videos, times = list(media[:count]), list(media[count:]), seconds[count:]
@@ -182,22 +143,11 @@ class Processor:
         video files, whose frames are not counted."""
         outline = self.outline(item, where)
         with naming(where):
-            return self.count(outline, [self.shape(one, media_root) for one in outline.media])
-
-    def shape(self, source: Source, media_root: str | Path = ".") -> tuple[int, Grid]:
-        """Number of frames and grid of a medium from its header; a video file's may be too high."""
-        if source.kind == "image":
-            shape = image_shape(source.medium, media_root)
-            return 1, grid_of(1, image_sizes(*shape, self.config, self.layout)[-1], self.layout)
-        frames, *shape = video_shape(source.medium, media_root)
-        if _is_file(source.medium):
-            most = self.config.max_frames
-            frames = most if frames is None else min(frames, most)
-        size = frame_sizes(*shape, self.config, self.layout, _is_file(source.medium))[-1]
-        return frames, grid_of(frames, size, self.layout)
+            shapes = [self.reader.shape(source, media_root) for source in outline.media]
+            return self.count(outline, shapes)
 
     def count(self, outline: Outline, shapes: Sequence[tuple[int, Grid]]) -> int:
-        """Tokens of an item whose media have these `shape`s."""
+        """Tokens of an item whose media have these `MediaReader.shape`s."""
         images, videos = (
             [shape for source, shape in zip(outline.media, shapes, strict=True)
              if source.kind == kind] for kind in ("image", "video")
@@ -297,12 +247,6 @@ class Processor:
         return None
 
 
-def media_of(item: Mapping) -> list[Source]:
-    """An item's images, then its videos."""
-    images = [Source("image", medium) for medium in images_of(item)]
-    return images + [Source("video", medium) for medium in videos_of(item)]
-
-
 @contextmanager
 def naming(where: str) -> Iterator[None]:
     """Put `where` in front of what is wrong with an item or a medium."""
@@ -319,10 +263,6 @@ def _token_id(tokenizer, token: str) -> int:
     if index is None or tokenizer.convert_ids_to_tokens(index) != token:
         raise ValueError(f"the tokenizer has no {token}: use the one of a Qwen2-VL checkpoint")
     return index
-
-
-def _is_file(source: Any) -> bool:
-    return isinstance(source, (str, os.PathLike))
 
 
 def _stamp_videos(prompt: str, times: Sequence[Sequence[float]], temporal: int) -> str:

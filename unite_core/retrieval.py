@@ -18,9 +18,13 @@ __all__ = [
     "METRICS",
     "bootstrap_interval",
     "chance_level",
+    "checked_vectors",
+    "drop_excluded",
     "paired_interval",
     "query_metrics",
+    "ranked",
     "search",
+    "search_past_ties",
 ]
 
 METRICS = {"recall@1": 1, "recall@5": 5, "recall@10": 10, "ndcg@10": 10}
@@ -48,8 +52,8 @@ def search(
     import faiss
 
     queries, candidates = (
-        _vectors("query_vectors", query_vectors),
-        _vectors("candidate_vectors", candidate_vectors),
+        checked_vectors("query_vectors", query_vectors),
+        checked_vectors("candidate_vectors", candidate_vectors),
     )
     if queries.shape[1] != candidates.shape[1]:
         raise ValueError(
@@ -61,10 +65,10 @@ def search(
     index = faiss.IndexFlatIP(candidates.shape[1])
     index.add(candidates)
     margin = max(map(len, excluded), default=0) if excluded is not None else 0
-    scores, indices = _search_past_ties(index, queries, k + margin)
+    scores, indices = search_past_ties(index, queries, k + margin)
     if excluded is not None:
-        _drop_excluded(scores, indices, excluded)
-    return _ranked(scores, indices, k)
+        drop_excluded(scores, indices, excluded)
+    return ranked(scores, indices, k)
 
 
 def query_metrics(indices: np.ndarray, positives: Sequence[Sequence[int]]) -> dict[str, np.ndarray]:
@@ -187,7 +191,7 @@ def paired_interval(
     return (float(gain.mean()), *bootstrap_interval(gain, groups, n_resamples, seed, level))
 
 
-def _vectors(name: str, vectors: np.ndarray) -> np.ndarray:
+def checked_vectors(name: str, vectors: np.ndarray) -> np.ndarray:
     """Float32 rows, checked to be [rows >= 1, D] and finite."""
     vectors = np.ascontiguousarray(vectors, dtype=np.float32)
     if vectors.ndim != 2 or len(vectors) == 0:
@@ -201,7 +205,7 @@ def _vectors(name: str, vectors: np.ndarray) -> np.ndarray:
     return vectors
 
 
-def _search_past_ties(index, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+def search_past_ties(index, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """At least the k best, and with them every candidate that ties with the k-th best.
 
     A heap keeps an arbitrary one of equal scores at its boundary, so it is made larger until the
@@ -215,7 +219,7 @@ def _search_past_ties(index, queries: np.ndarray, k: int) -> tuple[np.ndarray, n
         wanted = min(4 * wanted, index.ntotal)
 
 
-def _drop_excluded(scores, indices, excluded) -> None:
+def drop_excluded(scores, indices, excluded) -> None:
     """Overwrite, in place, what each query may not find by index -1 and score -inf."""
     if len(excluded) != len(indices):
         raise ValueError(f"excluded has {len(excluded)} rows for {len(indices)} queries")
@@ -225,7 +229,7 @@ def _drop_excluded(scores, indices, excluded) -> None:
             scores[row, hidden], indices[row, hidden] = -np.inf, -1
 
 
-def _ranked(scores, indices, k: int) -> tuple[np.ndarray, np.ndarray]:
+def ranked(scores, indices, k: int) -> tuple[np.ndarray, np.ndarray]:
     """The first k by score, then by index; filled up with -inf and -1 where there are fewer."""
     order = np.lexsort((indices, -scores))[:, :k]
     short = ((0, 0), (0, k - order.shape[1]))
