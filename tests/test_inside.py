@@ -11,6 +11,7 @@ from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
 from unite_core import UniteEmbedder, inside
+from unite_core.config import EmbedConfig
 from unite_core.plots_inside import (
     plot_cosines,
     plot_patches,
@@ -70,6 +71,26 @@ def test_sight_counts_the_tokens_of_media(embedder):
     assert seen["visual"] == height * width // 4 == len(of_kind(embedder, ITEMS[3], "image"))
     assert 3136 <= height * width * 14**2 <= 12544
     assert inside.sight(embedder.processor, ITEMS[2])["grids"][0][0] == 2
+
+
+def test_grids_of_sizes_are_those_of_the_pictures(embedder):
+    config = embedder.config
+    grid = inside.grid_for(config, PICTURE.height, PICTURE.width)
+    assert [grid] == inside.sight(embedder.processor, ITEMS[1])["grids"]
+    # PAPER 1: 1584 tokens where the second resize undoes the cap, 91 a patch without it
+    frames = {kind: inside.grid_for(EmbedConfig(video_pixels=kind), 360, 640, 12)
+              for kind in ("effective", "released")}  # fmt: skip
+    assert {kind: np.prod(grid) // 4 for kind, grid in frames.items()} == {
+        "effective": 6 * 91, "released": 6 * 264,
+    }  # fmt: skip
+
+
+def test_items_are_grouped_without_repeats():
+    groups = inside.by_modality([*ITEMS, *ITEMS, {"text": "b"}], 2)
+    assert {name: len(items) for name, items in groups.items()} == {
+        "text": 2, "image": 1, "video": 1, "fused": 1,
+    }  # fmt: skip
+    assert inside.by_modality(ITEMS[:1], 1) == {"text": [ITEMS[0]]}
 
 
 def test_positions_differ_where_there_are_media(embedder):
@@ -172,7 +193,7 @@ def test_figures_draw_what_they_are_given():
     ax = plot_patches(PICTURE, (1, 4, 6), 2, plt.subplots()[1])
     assert [text.get_text() for text in ax.texts] == ["0", "1", "2", "3", "4", "5"]
     ax = plot_cosines({"x": np.array([0.5, 0.7])}, {"x": "fused"}, plt.subplots()[1])
-    assert ax.get_yticklabels()[0].get_text() == "x  (n 2)" and ax.texts[0].get_text() == "0.600"
+    assert ax.get_yticklabels()[0].get_text() == "x  (n 2)" and ax.texts[0].get_text() == "0.6000"
     ax = plot_shares({"x": {"a": 1.0, "b": 2.0}}, plt.subplots()[1], form="{:.1f}")
     assert ax.texts[0].get_text() == "3.0" and len(ax.patches) == 2
     with pytest.raises(ValueError, match="5 parts"):

@@ -8,7 +8,15 @@ import pytest
 
 from unite_core import published
 from unite_core.plots_published import plot_bars, plot_radar
-from unite_core.published import KINDS, RUN_HERE, Line, read_published, run_here, table_of
+from unite_core.published import (
+    KINDS,
+    RUN_HERE,
+    Line,
+    read_published,
+    read_run,
+    run_here,
+    table_of,
+)
 
 MMEB = [f"mmeb {part}" for part in ("classification", "vqa", "retrieval", "grounding")]
 CARE = [f"carebench{part}-{way}" for part in ("", "-spatial", "-temporal")
@@ -74,6 +82,35 @@ def test_own_runs_are_lines_of_the_same_tasks():
         run_here("mine", {"urban1k-t2i": 140.0}, "runs/x", "")
     with pytest.raises(ValueError, match="no source"):
         run_here("mine", {"urban1k-t2i": 40.0}, "", "")
+
+
+def test_a_run_of_the_benchmarks_becomes_lines(tmp_path):
+    def scores(**values):
+        return [
+            {"metric": name.replace("_", "@"), "value": v, "n": 40} for name, v in values.items()
+        ]
+
+    config = {"positions": "sequential", "max_frames": 16}
+    tasks = [
+        {"task": "webvid-covr", "config": config, "scores": scores(recall_1=0.25, recall_5=0.5)},
+        {"task": "urban1k-t2i", "config": {}, "scores": scores(recall_1=0.125, ndcg_10=0.4)},
+        {"task": "flickr30k-t2i", "config": {}, "scores": scores(recall_1=0.5)},
+    ]
+    means = {"mmeb vqa": [0.5, 10, 10], "mmeb all": [0.4, 10, 36]}
+    (tmp_path / "results.json").write_text(json.dumps({"tasks": tasks, "averages": means}))
+    found = {line.task: line for line in read_run(tmp_path, "mine")}
+    assert {task: line.value for task, line in found.items()} == {
+        "webvid-covr recall@1": 25, "webvid-covr recall@5": 50, "urban1k-t2i": 12.5, "mmeb vqa": 50,
+    }  # fmt: skip
+    line = found["webvid-covr recall@5"]
+    assert (line.kind, line.n, line.setting) == (
+        RUN_HERE,
+        "40",
+        "positions sequential, max_frames 16",
+    )
+    (tmp_path / "results.json").write_text(json.dumps({"tasks": tasks[2:]}))
+    with pytest.raises(ValueError, match="none of its tasks and metrics was published"):
+        read_run(tmp_path, "mine")
 
 
 def test_numbers_of_two_sources_stay_in_two_rows(lines):

@@ -8,7 +8,7 @@ Pure measurements of a `UniteEmbedder`; notebook 02 draws them.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
@@ -19,16 +19,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .config import EmbedConfig
 from .embedder import UniteEmbedder
 from .modality import modality_of
+from .pixels import Layout, frame_sizes, grid_of, image_sizes
 from .positions import token_positions
 from .processor import Encoded, Processor
 from .prompts import as_item
+from .records import content_id
 
 __all__ = [
-    "KINDS", "POOLINGS", "VARIANTS", "Variant", "Work", "between_positions", "configured",
-    "embed_variant", "pool_states", "pooled_vectors", "positions_of", "seconds_of", "shape_2b",
-    "sight", "token_kinds", "token_runs", "token_states", "work_of",
+    "KINDS", "POOLINGS", "VARIANTS", "Variant", "Work", "between_positions", "by_modality",
+    "configured", "embed_variant", "grid_for", "pool_states", "pooled_vectors", "positions_of",
+    "seconds_of", "shape_2b", "sight", "token_kinds", "token_runs", "token_states", "work_of",
 ]  # fmt: skip
 
 KINDS = ("template", "text", "image", "video")
@@ -95,6 +98,31 @@ def sight(processor: Processor, item: Any, root: str | Path = ".") -> dict:
         "pixels": [(h * side, w * side) for _, h, w in grids],
         "grids": grids,
     }
+
+
+def grid_for(
+    config: EmbedConfig, height: int, width: int, frames: int = 0, layout: Layout | None = None
+) -> tuple[int, int, int]:
+    """The grid (time, height, width in patches) of a picture, or of a video file's `frames`.
+
+    height, width are pixels before resizing; `layout` is Qwen2-VL's unless given.
+    """
+    layout = layout or Layout()
+    if frames:
+        sizes = frame_sizes(height, width, config, layout, from_file=True)
+        return grid_of(frames, sizes[-1], layout)
+    return grid_of(1, image_sizes(height, width, config, layout)[-1], layout)
+
+
+def by_modality(items: Iterable[dict], most: int) -> dict[str, list[dict]]:
+    """The first distinct items of each modality, at most `most`; every mixture is "fused"."""
+    found: dict[str, dict[str, dict]] = {name: {} for name in ("text", "image", "video", "fused")}
+    for item in items:
+        label = modality_of(item).label
+        group = found[label if label in found else "fused"]
+        if len(group) < most:
+            group.setdefault(content_id(item), item)
+    return {name: list(group.values()) for name, group in found.items() if group}
 
 
 def configured(embedder: UniteEmbedder, **changes: Any) -> UniteEmbedder:

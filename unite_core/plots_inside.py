@@ -57,7 +57,7 @@ def plot_runs(
 def plot_patches(
     image, grid: tuple[int, int, int], merge: int, ax: Axes | None = None, title: str = ""
 ) -> Axes:
-    """A picture as resized for the model, with its patches (thin) and tokens (thick, numbered).
+    """A picture as resized for the model, with its patches (grey) and tokens (numbered).
 
     Args
         image  PIL image or array of any size; stretched to the grid
@@ -67,16 +67,16 @@ def plot_patches(
     ax = ax or plt.gca()
     _, height, width = grid
     ax.imshow(image, extent=(0, width, height, 0), aspect="equal")
-    for lines, step, style in ((0.4, 1, ":"), (1.4, merge, "-")):
-        ax.vlines(np.arange(0, width + 1, step), 0, height, color="white", lw=lines, ls=style)
-        ax.hlines(np.arange(0, height + 1, step), 0, width, color="white", lw=lines, ls=style)
+    for lines, step, colour in ((0.5, 1, "0.6"), (1.2, merge, "#D55E00")):
+        ax.vlines(np.arange(0, width + 1, step), 0, height, color=colour, lw=lines)
+        ax.hlines(np.arange(0, height + 1, step), 0, width, color=colour, lw=lines)
     for token in range(height * width // merge**2):
         row, column = divmod(token, width // merge)
         ax.annotate(
             str(token), ((column + 0.5) * merge, (row + 0.5) * merge), ha="center", va="center",
             color="white", fontsize=8, bbox={"fc": (0, 0, 0, 0.45), "ec": "none", "pad": 1},
         )  # fmt: skip
-    ax.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[])
+    ax.set(xlim=(-0.05, width + 0.05), ylim=(height + 0.05, -0.05), xticks=[], yticks=[])
     ax.grid(visible=False)
     for side in ax.spines.values():
         side.set_visible(False)
@@ -132,7 +132,7 @@ def plot_cosines(
         ax.plot(values, place + spread, ls="", ms=4, alpha=0.45, mew=0, **style)
         middle = float(np.median(values))
         ax.plot([middle] * 2, [place - 0.36, place + 0.36], "-", color="0.15", lw=1.5)
-        ax.annotate(f"{middle:.3f}", (middle, place - 0.36), (0, 1), textcoords="offset points",
+        ax.annotate(f"{middle:.4f}", (middle, place - 0.36), (0, 1), textcoords="offset points",
                     ha="center", va="bottom", fontsize=7)  # fmt: skip
     ax.axvline(1, ls="--", color="0.4", lw=1)
     ax.set_yticks(range(len(cosines)), [f"{name}  (n {len(v)})" for name, v in cosines.items()])
@@ -175,7 +175,7 @@ def plot_shares(
     ax.grid(visible=False, axis="y")
     ax.set_xlabel(xlabel)
     ax.set_title(title)
-    ax.legend(loc="lower right")
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=len(names))
     return ax
 
 

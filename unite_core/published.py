@@ -18,7 +18,7 @@ from pathlib import Path
 
 from .jsonfile import from_row, read_json
 
-__all__ = ["KINDS", "RUN_HERE", "Line", "read_published", "run_here", "table_of"]
+__all__ = ["KINDS", "RUN_HERE", "Line", "read_published", "read_run", "run_here", "table_of"]
 
 FOLDER = Path(__file__).with_name("published")
 RUN_HERE = "run here"
@@ -119,6 +119,35 @@ def run_here(
     ]  # fmt: skip
 
 
+def read_run(folder: str | Path, model: str) -> list[Line]:
+    """Lines of a finished `python -m unite_core.evaluate_benchmark`, from its `results.json`.
+
+    Args
+        folder  its --output
+        model   the name in figures
+    Tasks and metrics that nobody published are left out; so is a mean of MMEB over fewer tasks than
+    it has, which compares with nothing. Raises ValueError where nothing is left.
+    """
+    path = Path(folder) / "results.json"
+    run = read_json(path)
+    rows = {row["task"]: row for row in run["tasks"]}
+    lines = []
+    for task, known in {line.task: line for line in read_published()}.items():
+        name, _, depth = task.partition(" recall@")
+        metric = f"recall@{depth}" if depth else known.metric
+        for score in rows.get(name, {}).get("scores", ()):
+            if score["metric"] == metric:
+                values, setting = {task: 100 * score["value"]}, _setting_of(rows[name])
+                lines += run_here(model, values, str(path), setting, str(score["n"]))
+    for task, (value, there, whole) in run.get("averages", {}).items():
+        if there == whole:
+            mean = f"mean of {whole} tasks"
+            lines += run_here(model, {task: 100 * value}, str(path), mean)
+    if not lines:
+        raise ValueError(f"{path}: none of its tasks and metrics was published by anybody")
+    return lines
+
+
 def table_of(lines: Iterable[Line], tasks: Sequence[str], models: Sequence[str] = ()) -> list[dict]:
     """Rows of model, kind and values {task: Line}; a task without a number is left out of them.
 
@@ -137,6 +166,13 @@ def table_of(lines: Iterable[Line], tasks: Sequence[str], models: Sequence[str] 
         raise ValueError(f"no line has any of the tasks {', '.join(tasks)}")
     order = {model: place for place, model in enumerate(models)}
     return sorted(rows.values(), key=lambda row: order.get(row["model"], 0))
+
+
+def _setting_of(row: Mapping) -> str:
+    """What a comparison depends on, from the EmbedConfig that a run recorded."""
+    names = ("positions", "max_frames", "video_pixels", "video_max_pixels", "image_max_pixels")
+    config = row.get("config", {})
+    return ", ".join(f"{name} {config[name]}" for name in names if name in config) or "not recorded"
 
 
 def _lines(path: Path) -> list[Line]:
