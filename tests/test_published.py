@@ -116,6 +116,11 @@ def test_a_run_of_the_benchmarks_becomes_lines(tmp_path):
 def test_numbers_of_two_sources_stay_in_two_rows(lines):
     rows = [row for row in table_of(lines, CARE) if row["model"] == "UNITE 2B"]
     assert sorted(row["kind"] for row in rows) == ["digitised", "measured", "measured"]
+    fine = ["carebench-t2v", "docci-t2i"]  # one chart of the authors over two benchmarks
+    (chart,) = table_of([x for x in lines if x.kind == "digitised"], fine, ["UNITE 2B"])
+    assert {task: line.value for task, line in chart["values"].items()} == {
+        "carebench-t2v": 78.1, "docci-t2i": 81.4,
+    }  # fmt: skip
     assert [row["model"] for row in table_of(lines, MMEB, ["GME 7B", "GME 2B"])] == [
         "GME 7B", "GME 2B",
     ]  # fmt: skip

@@ -67,6 +67,7 @@ def plot_radar(
     """One axis per task around a centre, one closed line per model and source.
 
     Only rows with a number for each of the tasks are drawn, since a gap would look like a value.
+    The centre is not 0 but a little below the lowest value: read the rings, not the areas.
     Raises ValueError for fewer than 3 tasks, axes that are not polar, or nothing to draw.
     """
     if len(tasks) < 3:
@@ -86,8 +87,9 @@ def plot_radar(
     ax.set_ylim(10 * np.floor(lowest / 10 - 0.5) if lowest >= 15 else 0, 100)
     ax.set_theta_offset(np.pi / 2)
     ax.set_xticks(angles, _labels(tasks))
-    ax.tick_params(axis="x", pad=6)
+    ax.tick_params(axis="x", pad=9)
     ax.set_rlabel_position(180 / len(tasks))
+    ax.tick_params(axis="y", labelsize=6)
     ax.spines["polar"].set_visible(False)
     ax.set_title(f"{title}\n{_metric(rows)} (%)", pad=18)
     return _legend(ax, rows)

@@ -154,18 +154,29 @@ def table_of(lines: Iterable[Line], tasks: Sequence[str], models: Sequence[str] 
     Args
         tasks   of which at least one must have a line
         models  only these, in this order; default: all that have one of the tasks
-    A model stands in one row per source and setting: numbers of two runs are never mixed.
+    A model stands in one row per kind and source, and in several where that has more than one
+    setting for a benchmark: numbers of two runs are never mixed.
     """
-    rows: dict[tuple, dict] = {}
+    rows: list[dict] = []
     for line in lines:
         if line.task in tasks and (not models or line.model in models):
-            key = (line.model, line.kind, line.source, line.setting)
-            row = rows.setdefault(key, {"model": line.model, "kind": line.kind, "values": {}})
+            row = next((row for row in rows if _belongs(line, row)), None)
+            if row is None:
+                row = {"model": line.model, "kind": line.kind, "source": line.source, "values": {}}
+                rows.append(row)
             row["values"][line.task] = line
     if not rows:
         raise ValueError(f"no line has any of the tasks {', '.join(tasks)}")
     order = {model: place for place, model in enumerate(models)}
-    return sorted(rows.values(), key=lambda row: order.get(row["model"], 0))
+    return sorted(rows, key=lambda row: order.get(row["model"], 0))
+
+
+def _belongs(line: Line, row: Mapping) -> bool:
+    same = all(getattr(line, name) == row[name] for name in ("model", "kind", "source"))
+    others = [each for each in row["values"].values() if each.benchmark == line.benchmark]
+    return same and all(
+        other.setting == line.setting and other.task != line.task for other in others
+    )
 
 
 def _setting_of(row: Mapping) -> str:
