@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from test_checkpoint import LIMITS, MIXED, plain_checkpoint
 
 from unite_core import UniteEmbedder, export
 from unite_core.export import ExportError, check_export, export_model, probes
@@ -187,6 +188,24 @@ def test_positions_of_the_checkpoint_are_kept(tmp_path, positions, embedder):
     cosines = (vectors * embedder.embed(list(FEW.values())[:2], progress=False)).sum(1)
     assert cosines[0] > 0.99999
     assert (cosines[1] > 0.99999) == (positions == "sequential")
+
+
+@pytest.mark.parametrize("family", ["Qwen2VL", "Qwen2_5_VL", "Qwen3VL"])
+def test_every_family_is_exported(family, tmp_path):
+    """With M-RoPE, seconds between frames (Qwen2.5-VL) and time stamps (Qwen3-VL)."""
+    plain_checkpoint(family, tmp_path / "plain")
+    UniteEmbedder.load(tmp_path / "plain", **LIMITS).save(tmp_path / "model")
+    items = {str(number): item for number, item in enumerate(MIXED)}
+    differences = export_model(tmp_path / "model", tmp_path / "out", items=items)
+    assert max(each.largest for each in differences) < 1e-5
+
+
+def test_video_files_are_read_by_their_path(model, embedder, tmp_path):
+    frames = [Image.new("RGB", (60, 90), colour) for colour in ("red", "blue", "green", "black")]
+    frames[0].save(tmp_path / "a.webp", save_all=True, append_images=frames[1:], duration=500)
+    expected = embedder.embed([{"video": "a.webp"}], tmp_path, progress=False)
+    found = encode(model, [{"video": str(tmp_path / "a.webp")}])
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_adapters_are_merged_and_narrow_types_written(tmp_path):
