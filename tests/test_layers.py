@@ -17,7 +17,7 @@ LAYERS = (
     {"vision", "decoder", "embedder", "processor", "checkpoint", "pairs", "sampling", "batches"}
     | {"retrieval", "emoji", "tiny", "objective", "positions"},
     {"train", "encode", "mine", "evaluate", "baselines", "scores", "pretrain", "pretrain_vision"}
-    | {"notebook_files", "st_module", "export", "inside", "published"},
+    | {"notebook_files", "st_module", "export", "export_text", "inside", "published"},
     {"runs", "plots", "plots_training", "plots_inside", "plots_published", "workbook"},
 )
 LAYER = {module: number for number, modules in enumerate(LAYERS) for module in modules}
