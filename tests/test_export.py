@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from test_checkpoint import LIMITS, MIXED, plain_checkpoint
 
 from unite_core import UniteEmbedder, export
 from unite_core.export import ExportError, check_export, export_model, probes
@@ -77,6 +78,7 @@ def test_code_is_the_packages_own_and_needs_no_package(exported):
     assert {"st_module.py", "processor.py", "positions.py"} <= {f.name for f in exported.iterdir()}
 
 
+@pytest.mark.slow
 def test_the_folder_loads_where_unite_core_is_not(exported, tmp_path, embedder):
     code = (
         "import sys; sys.modules['unite_core'] = None\n"
@@ -189,6 +191,24 @@ def test_positions_of_the_checkpoint_are_kept(tmp_path, positions, embedder):
     assert (cosines[1] > 0.99999) == (positions == "sequential")
 
 
+@pytest.mark.parametrize("family", ["Qwen2VL", "Qwen2_5_VL", "Qwen3VL"])
+def test_every_family_is_exported(family, tmp_path):
+    """With M-RoPE, seconds between frames (Qwen2.5-VL) and time stamps (Qwen3-VL)."""
+    plain_checkpoint(family, tmp_path / "plain")
+    UniteEmbedder.load(tmp_path / "plain", **LIMITS).save(tmp_path / "model")
+    items = {str(number): item for number, item in enumerate(MIXED)}
+    differences = export_model(tmp_path / "model", tmp_path / "out", items=items)
+    assert max(each.largest for each in differences) < 1e-5
+
+
+def test_video_files_are_read_by_their_path(model, embedder, tmp_path):
+    frames = [Image.new("RGB", (60, 90), colour) for colour in ("red", "blue", "green", "black")]
+    frames[0].save(tmp_path / "a.webp", save_all=True, append_images=frames[1:], duration=500)
+    expected = embedder.embed([{"video": "a.webp"}], tmp_path, progress=False)
+    found = encode(model, [{"video": str(tmp_path / "a.webp")}])
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
 def test_adapters_are_merged_and_narrow_types_written(tmp_path):
     adapted = UniteEmbedder.load(FOLDER, device="cpu")
     adapted.attach_lora(rank=4, alpha=8, seed=1)
@@ -231,3 +251,56 @@ def test_folders_and_types_are_checked_first(tmp_path):
         export_model(FOLDER, tmp_path / "there")
     with pytest.raises(ValueError, match="dtype must be one of"):
         export_model(FOLDER, tmp_path / "new", "int8")
+
+
+TEXTS = [
+    "a cat",
+    "  two words\n",
+    "Ein rötlicher Kreis, 赤い丸 🙂",
+    "{{ not }} a {% template %}",
+    "seven green stars in a row, " * 900,
+]
+
+
+@pytest.mark.parametrize("prompt", ["unite", "raw"])
+def test_the_text_side_alone_needs_no_code_and_no_trust(prompt, tmp_path):
+    UniteEmbedder.load(FOLDER, prompt=prompt, max_length=200).save(tmp_path / "model")
+    before = (tmp_path / "model" / "tokenizer_config.json").read_text("utf-8")
+    differences = export_model(tmp_path / "model", tmp_path / "out", text_only=True)
+    assert [each.item for each in differences] == [
+        "text",
+        "other scripts",
+        "text beyond max_length",
+    ]
+    assert not list((tmp_path / "out").rglob("*.py"))
+    model = SentenceTransformer(str(tmp_path / "out"), device="cpu")
+    embedder = UniteEmbedder.load(tmp_path / "model", device="cpu")
+    with pytest.warns(UserWarning, match="max_length 200"):
+        expected = embedder.embed([{"text": text} for text in TEXTS], progress=False)
+    np.testing.assert_allclose(encode(model, TEXTS), expected, atol=1e-5)
+    (expected,) = embedder.embed([{"text": "Find it: a cat"}], progress=False)
+    np.testing.assert_allclose(model.encode("a cat", prompt="Find it: "), expected, atol=1e-5)
+    assert model.max_seq_length == 200
+    with pytest.raises(ValueError, match="'image' is not supported"):
+        encode(model, [Image.new("RGB", (60, 60))])
+    embedder.save(tmp_path / "again")
+    assert (tmp_path / "again" / "tokenizer_config.json").read_text("utf-8") == before
+
+
+def test_a_text_side_that_differs_is_refused(tmp_path):
+    export_model(FOLDER, tmp_path / "out", text_only=True)
+    template = tmp_path / "out" / "chat_template.jinja"
+    template.write_text(template.read_text("utf-8").replace("one word", "a word"), "utf-8")
+    with pytest.raises(ExportError, match="3 of 3 vectors differ"):
+        check_export(FOLDER, tmp_path / "out")
+
+
+@pytest.mark.parametrize("family", ["Qwen2_5_VL", "Qwen3VL"])
+def test_text_sides_that_are_a_qwen2_are_exported(family, tmp_path):
+    plain_checkpoint(family, tmp_path / "plain")
+    if family == "Qwen3VL":
+        with pytest.raises(ValueError, match="qwen3_vl_text is no Qwen2"):
+            export_model(tmp_path / "plain", tmp_path / "out", text_only=True)
+        assert not (tmp_path / "out").exists()
+    else:
+        export_model(tmp_path / "plain", tmp_path / "out", text_only=True)

@@ -18,7 +18,7 @@ LAYERS = (
     | {"retrieval", "emoji", "tiny", "objective", "plan", "media_reader"}
     | {"vector_files", "read_ahead", "index", "items", "positions"},
     {"train", "encode", "mine", "evaluate", "baselines", "scores", "pretrain", "pretrain_vision"}
-    | {"notebook_files", "st_module", "export", "inside", "published"},
+    | {"notebook_files", "st_module", "export", "export_text", "inside", "published"},
     {"runs", "plots", "plots_training", "plots_inside", "plots_published", "workbook"},
 )
 LAYER = {module: number for number, modules in enumerate(LAYERS) for module in modules}

@@ -1,6 +1,7 @@
 """The ready recipes are the table of the authors' scripts, but for the corrections stated here."""
 
 import re
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from test_resume import config_of, corpus  # noqa: F401 - a fixture
 
 from unite_core.config import EmbedConfig, TrainConfig, read_config
 from unite_core.embedder import UniteEmbedder
+from unite_core.jsonfile import read_json
+from unite_core.published import read_published
 from unite_core.runs import project_root
 from unite_core.train import UniteTrainer, train
 
@@ -36,6 +39,7 @@ CORRECTED = {
         True,
     ),  # 7B has 16 pairs everywhere else
 }
+EVALUATED = [f"evaluate_{kind}_{size}" for kind in ("base", "instruct") for size in ("2b", "7b")]
 PAIRS = {1: 6_379_600, 2: 1_268_200}
 STEPS = {  # of one epoch, PAPER 3.3; of the corrected recipe, its batch being a quarter
     "multi_node_2b_stage1": 1_558, "multi_node_7b_stage1": 6_230, "multi_node_2b_stage2": 310,
@@ -49,7 +53,7 @@ def recipe(name: str) -> TrainConfig:
 
 
 def test_there_is_a_recipe_for_each_script_and_no_other():
-    assert {path.stem for path in FOLDER.glob("*.json")} == set(RELEASED)
+    assert {path.stem for path in FOLDER.glob("*.json")} == set(RELEASED) | set(EVALUATED)
 
 
 @pytest.mark.parametrize("name", RELEASED)
@@ -82,6 +86,31 @@ def test_stage_2_starts_from_the_merged_weights_of_stage_1():
         assert Path(recipe(name).model) == Path(first.output, "model")
         assert re.fullmatch(r"Qwen/Qwen2-VL-[27]B-Instruct", first.model)
         assert f"-{name.split('_')[2].upper()}-" in first.model
+
+
+@pytest.mark.parametrize("name", EVALUATED)
+def test_an_evaluation_is_one_command_beside_published_lines(name):
+    recipe = read_json(FOLDER / f"{name}.json")
+    kind, size = name.split("_")[1:]
+    assert recipe["checkpoint"] == f"friedrichor/Unite-{kind.title()}-Qwen2-VL-{size.upper()}"
+    assert shlex.split(recipe["command"]) == [
+        *("python", "-m", "unite_core.evaluate_benchmark", recipe["checkpoint"], "--tasks"),
+        *recipe["tasks"], "--data-root", recipe["data_root"], "--output", recipe["output"],
+    ]  # fmt: skip
+    own = {line.task for line in read_published() if line.checkpoint == recipe["checkpoint"]}
+    assert set(recipe["compare"]) <= own
+    groups = {re.split("[- ]recall|[- /]", task)[0] for task in recipe["compare"]} - {"webvid"}
+    assert groups <= set(recipe["tasks"])
+    assert recipe["run_here"] is False and recipe["caution"]
+    assert f"`{name}.json`" in (FOLDER / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", EVALUATED)
+def test_the_command_of_an_evaluation_is_understood(name):
+    door = pytest.importorskip("unite_core.evaluate_benchmark")
+    words = shlex.split(read_json(FOLDER / f"{name}.json")["command"])
+    options = door._options(words[3:])
+    assert door.find_tasks(options.tasks)
 
 
 def test_the_table_of_corrections_names_each_corrected_recipe():

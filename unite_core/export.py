@@ -5,6 +5,7 @@
 The folder holds the weights as transformers writes them and the few files of this package that
 turn items into tokens (`st_module.py` and what it imports). `trust_remote_code` is needed since
 sentence-transformers' own module cannot do it, see `st_module`; read the files before trusting.
+The text side alone (`--text-only`) needs no code and no trust, see `export_text`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .embedder import UniteEmbedder
+from .export_text import write_text_files
 from .jsonfile import write_json
 
 __all__ = ["Difference", "ExportError", "check_export", "export_model", "probes"]
@@ -49,6 +51,21 @@ vectors = model.encode([
 positions and resize media as in training, which sentence-transformers' own module cannot.
 An instruction goes before the text: `model.encode(..., prompt="Find a picture: ")`.
 Needs transformers 5, sentence-transformers 6, Pillow, and PyAV for video files.
+"""
+
+_TEXT_CARD = """---
+library_name: sentence-transformers
+pipeline_tag: sentence-similarity
+tags: [sentence-transformers, unite]
+---
+The text side of a multimodal embedder: unit vectors of {dim} dimensions, in the space of its images
+and videos. Runs no code but sentence-transformers' and transformers' own.
+
+```python
+from sentence_transformers import SentenceTransformer
+
+vectors = SentenceTransformer("PATH OF THIS FOLDER").encode(["a red circle"])
+```
 """
 
 
@@ -96,14 +113,16 @@ def probes() -> dict[str, Any]:
 
 
 def export_model(model: str | Path, folder: str | Path, dtype: str = "float32",
-                 items: Mapping[str, Any] | None = None) -> list[Difference]:  # fmt: skip
+                 items: Mapping[str, Any] | None = None,
+                 text_only: bool = False) -> list[Difference]:  # fmt: skip
     """Write a model for sentence-transformers, and make sure that it gives the model's vectors.
 
     Args
-        model   what `UniteEmbedder.load` takes: a folder, an adapter (merged here), a hub id
-        folder  new; it appears only when the check has passed
-        dtype   of the written weights: float32, bfloat16 or float16
-        items   what the check embeds both ways, by name; default: `probes()`
+        model      what `UniteEmbedder.load` takes: a folder, an adapter (merged here), a hub id
+        folder     new; it appears only when the check has passed
+        dtype      of the written weights: float32, bfloat16 or float16
+        items      what the check embeds both ways, by name; default: `probes()`
+        text_only  the text side alone, which needs no `trust_remote_code`
     Returns
         the check's differences, of `dtype` against `dtype` on this machine.
     Raises ExportError where a vector differs, FileExistsError where `folder` exists.
@@ -116,7 +135,7 @@ def export_model(model: str | Path, folder: str | Path, dtype: str = "float32",
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
-        write_export(model, partial, dtype)
+        write_export(model, partial, dtype, text_only)
         differences = check_export(model, partial, dtype, items)
         partial.replace(folder)
     finally:
@@ -124,28 +143,20 @@ def export_model(model: str | Path, folder: str | Path, dtype: str = "float32",
     return differences
 
 
-def write_export(model: str | Path, folder: Path, dtype: str) -> None:
+def write_export(model: str | Path, folder: Path, dtype: str, text_only: bool) -> None:
     """The files of an export, unchecked."""
     import sentence_transformers
     import torch
     import transformers
-    from transformers.dynamic_module_utils import get_relative_import_files
 
     embedder = _merged(model, dtype)
-    embedder.save(folder)
-    for file in {str(_MODULE), *get_relative_import_files(str(_MODULE))}:
-        shutil.copyfile(file, folder / Path(file).name)
-    kinds = {
-        "": f"{_MODULE.stem}.UniteTransformer",
-        "1_Normalize": "sentence_transformers.base.modules.normalize.Normalize",
-    }
+    folder.mkdir(parents=True)
+    kinds = (write_text_files if text_only else _write_whole)(embedder, folder)
     modules = [
         {"idx": i, "name": str(i), "path": path, "type": kind}
         for i, (path, kind) in enumerate(kinds.items())
     ]
     write_json(folder / "modules.json", modules, indent=2)
-    unit = {"module_input_name": "sentence_embedding", "module_output_name": "sentence_embedding"}
-    write_json(folder / "1_Normalize" / "config.json", unit, indent=2)
     made_with = {
         "sentence_transformers": sentence_transformers.__version__,
         "transformers": transformers.__version__,
@@ -154,8 +165,23 @@ def write_export(model: str | Path, folder: Path, dtype: str) -> None:
     settings = {"__version__": made_with, "model_type": "SentenceTransformer"}
     settings |= {"similarity_fn_name": "cosine", "prompts": {}, "default_prompt_name": None}
     write_json(folder / "config_sentence_transformers.json", settings, indent=2)
-    card = _CARD.format(dim=embedder.dim, positions=embedder.config.positions)
-    (folder / "README.md").write_text(card, encoding="utf-8")
+    card = _TEXT_CARD if text_only else _CARD
+    text = card.format(dim=embedder.dim, positions=embedder.config.positions)
+    (folder / "README.md").write_text(text, encoding="utf-8")
+
+
+def _write_whole(embedder: UniteEmbedder, folder: Path) -> dict[str, str]:
+    """Our checkpoint and the code that reads items for it; module classes by their path."""
+    from transformers.dynamic_module_utils import get_relative_import_files
+
+    embedder.save(folder)
+    for file in {str(_MODULE), *get_relative_import_files(str(_MODULE))}:
+        shutil.copyfile(file, folder / Path(file).name)
+    write_json(folder / "1_Normalize" / "config.json", {}, indent=2)
+    return {
+        "": f"{_MODULE.stem}.UniteTransformer",
+        "1_Normalize": "sentence_transformers.base.modules.normalize.Normalize",
+    }
 
 
 def check_export(model: str | Path, folder: str | Path, dtype: str = "float32",
@@ -164,15 +190,19 @@ def check_export(model: str | Path, folder: str | Path, dtype: str = "float32",
 
     Args
         model, items  see `export_model`
-        folder        an export of it; its code is run
+        folder        an export of it; its code, if any, is run
         dtype         that both compute in
     Returns
         a Difference for each item. Raises ExportError if any exceeds the tolerance of `dtype`:
         1e-4 of a coordinate in float32, on any one machine; less precise types round more.
     """
+    whole = (Path(folder) / _MODULE.name).is_file()
     items = probes() if items is None else dict(items)
+    if not whole:
+        items = {name: item for name, item in items.items() if set(item) == {"text"}}
     expected = _ours(model, list(items.values()), dtype)
-    found = _theirs(folder, list(items.values()), dtype)
+    inputs = [item if whole else item["text"] for item in items.values()]
+    found = _theirs(folder, inputs, dtype, trust=whole)
     if found.shape != expected.shape:
         raise ExportError(f"{folder}: gives vectors {found.shape}, its model {expected.shape}")
     gaps = np.abs(found - expected).max(axis=1)
@@ -205,13 +235,13 @@ def _ours(model: str | Path, items: list, dtype: str) -> np.ndarray:
         return _merged(model, dtype).embed(items, batch_size=4, progress=False)
 
 
-def _theirs(folder: str | Path, items: list, dtype: str) -> np.ndarray:
+def _theirs(folder: str | Path, items: list, dtype: str, trust: bool) -> np.ndarray:
     from sentence_transformers import SentenceTransformer
 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*max_length", UserWarning)
         model = SentenceTransformer(
-            str(folder), device="cpu", trust_remote_code=True, local_files_only=True,
+            str(folder), device="cpu", trust_remote_code=trust, local_files_only=True,
             model_kwargs={"dtype": dtype},
         )  # fmt: skip
         return model.encode(items, batch_size=4, show_progress_bar=False)
@@ -222,10 +252,16 @@ def main() -> None:
     parser.add_argument("model", help="a folder, an adapter's folder, or a hub id")
     parser.add_argument("out", type=Path, help="the new folder")
     parser.add_argument("--dtype", choices=_DTYPES, default="float32", help="of the weights")
+    parser.add_argument(
+        "--text-only", action="store_true", help="the text side, without code to be trusted"
+    )
     parser.add_argument("--check", action="store_true", help="only compare an export that exists")
     given = parser.parse_args()
-    act = check_export if given.check else export_model
-    for each in act(given.model, given.out, given.dtype):
+    if given.check:
+        found = check_export(given.model, given.out, given.dtype)
+    else:
+        found = export_model(given.model, given.out, given.dtype, text_only=given.text_only)
+    for each in found:
         print(f"{each.item:24}  largest difference {each.largest:.1e}  cosine {each.cosine:.6f}")
     print(f"{given.out}: gives the vectors of {given.model}")
 
