@@ -15,14 +15,15 @@ LAYERS = (
     {"prompts", "media", "pixels", "records", "loss", "contrast", "contest", "fused"}
     | {"scenes", "shapes", "packages", "gather", "gradcache", "claim"},
     {"vision", "decoder", "embedder", "processor", "checkpoint", "pairs", "sampling", "batches"}
-    | {"retrieval", "emoji", "tiny", "objective"},
+    | {"retrieval", "emoji", "tiny", "objective", "ranking"},
     {"train", "encode", "mine", "evaluate", "baselines", "scores", "pretrain", "pretrain_vision"}
-    | {"notebook_files"},
-    {"runs", "plots", "plots_training", "workbook"},
+    | {"notebook_files", "significance", "confusion", "benchmark_tasks", "mteb_adapter"}
+    | {"evaluate_benchmark"},
+    {"runs", "plots", "plots_training", "plots_evaluation", "workbook"},
 )
 LAYER = {module: number for number, modules in enumerate(LAYERS) for module in modules}
 DRAWING = {"matplotlib", "IPython", "ipywidgets"}
-DRAWERS = {"plots", "plots_training", "runs"}
+DRAWERS = {"plots", "plots_training", "plots_evaluation", "runs"}
 LAZY = {
     "transformers",
     "peft",
@@ -33,9 +34,12 @@ LAZY = {
     "papermill",
     "accelerate",
     "triton",
+    "mteb",
+    "datasets",
+    "pyarrow",
 }
 # loaded by those who want just that
-EAGER_ALLOWED = {"plots", "plots_training", "train", "pretrain", "fused"}
+EAGER_ALLOWED = {"plots", "plots_training", "plots_evaluation", "train", "pretrain", "fused"}
 
 
 def sources():
