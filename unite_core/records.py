@@ -20,7 +20,7 @@ from .modality import KEYS, Modality, modality_of, parse_modality
 from .prompts import IMAGE_PLACEHOLDER, VIDEO_PLACEHOLDER, ItemError, images_of, videos_of
 
 __all__ = [
-    "RecordError", "content_id", "iter_records", "read_records", "target_modality",
+    "RecordError", "content_id", "iter_records", "iter_rows", "read_records", "target_modality",
     "validate_item", "validate_record", "write_records",
 ]  # fmt: skip
 
@@ -47,11 +47,15 @@ def iter_records(path, media_root=None, check_media=False) -> Iterator[dict]:
     `[` as the first character means a JSON list, anything else JSON Lines. Errors name the row
     (1-based; the line for JSON Lines). `media_root` and `check_media` as in `validate_record`.
     """
-    path = Path(path)
-    rows = _iter_list(path) if _is_list(path) else _iter_lines(path)
-    for where, record in rows:
+    for where, record in iter_rows(path):
         validate_record(record, where, media_root, check_media)
         yield record
+
+
+def iter_rows(path: str | Path) -> Iterator[tuple[str, dict]]:
+    """(place, row) of any JSON list or JSON Lines file, streamed, nothing but the JSON checked."""
+    path = Path(path)
+    return _iter_list(path) if _is_list(path) else _iter_lines(path)
 
 
 def write_records(path: str | Path, records: Iterable[Mapping]) -> int:

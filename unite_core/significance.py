@@ -26,7 +26,7 @@ def paired_permutation(
     n_resamples: int = 9999,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Mean gain of `second` over `first`, and the p-value of "which model is which does not matter".
+    """Mean gain of `second` over `first`, and how likely as much is if neither is better.
 
         gain = sum_g s_g / Q,   s_g = sum of (second - first) in family g;
         under the null the sign of every s_g is a fair coin
