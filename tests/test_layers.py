@@ -18,6 +18,7 @@ LAYERS = (
     | {"retrieval", "emoji", "tiny", "objective", "ranking"},
     {"train", "encode", "mine", "evaluate", "baselines", "scores", "pretrain", "pretrain_vision"}
     | {"notebook_files", "significance", "confusion", "benchmark_tasks", "mteb_adapter"}
+    | {"mteb_tasks"}
     | {"evaluate_benchmark"},
     {"runs", "plots", "plots_training", "plots_evaluation", "workbook"},
 )

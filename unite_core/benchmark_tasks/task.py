@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -54,6 +56,14 @@ class BenchmarkTask:
                     f"{self.task}, query {row + 1}: answer {min(lost)} is not in its pool or is "
                     "hidden, so it can never be found; correct the pool"
                 )
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all that scores depend on: items, answers, families, pools and metrics."""
+        task = self.task
+        content = [task.name, task.split, task.query_ids, task.candidate_ids, task.positives]
+        content += [task.families, self.metrics, self.pools, self.hidden]
+        return hashlib.sha256(json.dumps(content).encode("utf-8")).hexdigest()
 
 
 def score_task(
