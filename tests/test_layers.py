@@ -18,8 +18,7 @@ LAYERS = (
     | {"retrieval", "emoji", "tiny", "objective", "ranking"},
     {"train", "encode", "mine", "evaluate", "baselines", "scores", "pretrain", "pretrain_vision"}
     | {"notebook_files", "significance", "confusion", "benchmark_tasks", "mteb_adapter"}
-    | {"mteb_tasks"}
-    | {"evaluate_benchmark"},
+    | {"mteb_tasks", "benchmark_runs", "evaluate_benchmark"},
     {"runs", "plots", "plots_training", "plots_evaluation", "workbook"},
 )
 LAYER = {module: number for number, modules in enumerate(LAYERS) for module in modules}

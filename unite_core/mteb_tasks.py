@@ -93,7 +93,8 @@ def run_mteb_task(
 ) -> tuple[EvaluationResult, dict]:
     """Let mteb run a retrieval task; returns scores per query, and mteb's own scores.
 
-    The second is {split: [{metric: value, "hf_subset": ...}]}. A rank beyond what the task
+    The second is {split: [{metric: value, "hf_subset": ...}]}, without what mteb could not
+    compute (NaN; calibration measures of few queries). A rank beyond what the task
     retrieves is a ValueError.
     """
     import mteb
@@ -116,7 +117,14 @@ def run_mteb_task(
             show_progress_bar=progress,
         )
         predictions = read_json(Path(folder, task.prediction_file_name))
-    return score_predictions(task, predictions, metrics, seed), done.task_results[0].scores
+    theirs = {
+        split: [_finite(row) for row in rows] for split, rows in done.task_results[0].scores.items()
+    }
+    return score_predictions(task, predictions, metrics, seed), theirs
+
+
+def _finite(row: Mapping) -> dict:
+    return {name: v for name, v in row.items() if not isinstance(v, float) or np.isfinite(v)}
 
 
 def _relevant(documents: Mapping[str, int]) -> list[str]:
