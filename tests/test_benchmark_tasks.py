@@ -252,6 +252,7 @@ def test_the_registry_holds_the_papers_frames():
 def test_tasks_are_found_by_name_group_or_in_mteb():
     assert [spec.name for spec in find_tasks(["urban1k"])] == ["urban1k-t2i", "urban1k-i2t"]
     assert len(find_tasks(["mmeb", "mmeb/NIGHTS", "webvid-covr"])) == 37
+    assert [spec.name for spec in find_tasks(["mmeb/RefCOCO"])] == ["mmeb/RefCOCO"]
     (spec,) = find_tasks(["mteb:VidoreDocVQARetrieval"])
     assert (spec.mteb, spec.settings) == ("VidoreDocVQARetrieval", {})
     with pytest.raises(ValueError, match="no task 'urban'.*urban1k-t2i"):

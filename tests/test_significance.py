@@ -56,6 +56,15 @@ def test_equal_models_never_differ():
     assert paired_permutation(values, values, range(50)) == (0, 1)
 
 
+@pytest.mark.parametrize("differing", [1, 2, 3])
+def test_a_few_families_that_differ_are_counted_exactly(differing):
+    first = np.zeros(20)
+    second = np.where(np.arange(20) < differing, 1, 0)
+    gain, p = paired_permutation(first, second, range(20))
+    assert gain == pytest.approx(differing / 20)
+    assert p == pytest.approx(exact(first[:differing], second[:differing], range(differing)))
+
+
 def test_models_that_do_not_differ_show_significance_as_rarely_as_it_says():
     rng = np.random.default_rng(0)
     groups = np.arange(60) // 3

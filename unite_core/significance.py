@@ -52,7 +52,8 @@ def paired_permutation(
     sums = np.bincount(member, weights=second - first)  # [G]
     sums = sums[np.abs(sums) > 1e-12]
     gain = float((second - first).mean())
-    return gain, 1.0 if len(sums) == 0 else _sign_flip_p(sums, n_resamples, seed)
+    # a coin thrown once, or never, can tell nothing: both its sides are as far from 0
+    return gain, 1.0 if len(sums) < 2 else _sign_flip_p(sums, n_resamples, seed)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -116,11 +116,7 @@ def find_tasks(names: Sequence[str]) -> list[TaskSpec]:
         if name.startswith("mteb:"):
             some = [TaskSpec(name, mteb=name.removeprefix("mteb:"))]
         else:
-            some = [
-                spec
-                for key, spec in TASKS.items()
-                if key == name or key.startswith((f"{name}-", f"{name}/"))
-            ]
+            some = [TASKS[name]] if name in TASKS else _group(name)
         if not some:
             firsts = dict.fromkeys(key.split("/")[0] for key in TASKS)
             raise ValueError(
@@ -129,6 +125,10 @@ def find_tasks(names: Sequence[str]) -> list[TaskSpec]:
             )
         found |= {spec.name: spec for spec in some}
     return list(found.values())
+
+
+def _group(name: str) -> list[TaskSpec]:
+    return [spec for key, spec in TASKS.items() if key.startswith((f"{name}-", f"{name}/"))]
 
 
 def load_task(spec: TaskSpec, root: str | Path) -> BenchmarkTask:
