@@ -54,24 +54,20 @@ def write_carebench(root):
     )
 
 
-def write_covr(root):
-    """Three configurations: reference images with an edit, target videos, and which answers."""
-    folder = root / "deep9539" / "WebVid-CoVR"
-    clips = write_clips(root / "clips")
+def write_covr(root, name="deep9539/WebVid-CoVR", as_video=False):
+    """Three configurations: references with an edit, target videos, and which answers."""
+    folder, clips = root / name, write_clips(root / "clips")
+    video, numbers = datasets.Video(decode=False), [str(n) for n in range(len(clips))]
     stills = [draw(scene, 56, 0.5) for scene in data.CLIPS]
-    numbers = [str(n) for n in range(len(clips))]
+    kind = ("video", clips, video) if as_video else ("image", stills, datasets.Image())
     edits = [data.EDITS[scene.motion] for scene in data.CLIPS]
-    save_parquet(
-        {"id": [f"q{n}" for n in numbers], "image": stills, "text": edits},
-        {"image": datasets.Image()}, folder / "queries" / "test.parquet",
-    )  # fmt: skip
-    save_parquet({"id": numbers, "video": clips}, {"video": datasets.Video(decode=False)},
-                 folder / "corpus" / "test.parquet")  # fmt: skip
+    queries = {"id": [f"q{n}" for n in numbers], kind[0]: kind[1], "text": edits}
+    save_parquet(queries, {kind[0]: kind[2]}, folder / "queries" / "test.parquet")
+    corpus = {"id": numbers, "video": clips}
+    save_parquet(corpus, {"video": video}, folder / "corpus" / "test.parquet")
     answers = [str(int(n) ^ 1) for n in numbers]
-    save_parquet(
-        {"query-id": [f"q{n}" for n in numbers], "corpus-id": answers, "score": [1] * 6},
-        {}, folder / "qrels" / "test.parquet",
-    )  # fmt: skip
+    qrels = {"query-id": queries["id"], "corpus-id": answers, "score": [1] * len(clips)}
+    save_parquet(qrels, {}, folder / "qrels" / "test.parquet")
     configs = "".join(
         f"- config_name: {name}\n  data_files:\n  - split: test\n    path: {name}/*.parquet\n"
         for name in ("queries", "corpus", "qrels")
@@ -135,6 +131,19 @@ def test_a_fused_query_has_its_image_before_its_text(embedder, tmp_path):
     )
     document = next(entry for entry in model.log if entry.side == "document")
     assert document.instruction == "" and document.modalities == ["video"]
+
+
+def test_a_fused_query_has_its_video_before_its_text(embedder, tmp_path):
+    """Read by mteb's own loader of retrieval data sets."""
+    write_covr(tmp_path, "nik1995/Dense-WebVid-CoVR", as_video=True)
+    model = MtebEncoder(embedder)
+    task = local_task("DenseWebVidCoVRVT2VRetrieval", tmp_path)
+    result, theirs = run_mteb_task(model, task, METRICS, progress=False)
+    check_means(result, theirs)
+    query = next(entry for entry in model.log if entry.side == "query")
+    assert (query.modalities, query.items, query.instruction) == (["text+video"], 6, "")
+    body = query.prompt.split("<|im_start|>user\n")[1]
+    assert body.startswith("<|vision_start|><|video_pad|><|vision_end|>\nmake it grow\nSummary")
 
 
 def rows_of(features, **columns):
