@@ -82,19 +82,19 @@ def test_results_say_how_they_came_about(finished):
 
 
 class Counting:
-    """Stands before `UniteEmbedder.embed` and counts items."""
+    """Stands before `UniteEmbedder.forward`, and counts the items that go through the model."""
 
     def __init__(self, monkeypatch, stop_after=None):
         self.items, self.stop_after = 0, stop_after
-        embed = UniteEmbedder.embed
+        forward = UniteEmbedder.forward
 
-        def counted(embedder, items, *arguments, **options):
-            self.items += len(items)
+        def counted(embedder, input_ids, *arguments, **options):
+            self.items += len(input_ids)
             if self.stop_after is not None and self.items > self.stop_after:
                 raise KeyboardInterrupt
-            return embed(embedder, items, *arguments, **options)
+            return forward(embedder, input_ids, *arguments, **options)
 
-        monkeypatch.setattr(UniteEmbedder, "embed", counted)
+        monkeypatch.setattr(UniteEmbedder, "forward", counted)
 
 
 def test_nothing_is_run_twice(root, embedder, finished, monkeypatch):
