@@ -129,7 +129,7 @@ class MtebEncoder:
 def _chunks(inputs) -> Iterator[list[dict]]:
     """Rows of the loader's data set, some at a time; of its batches where it has no data set."""
     dataset = getattr(inputs, "dataset", None)
-    if not hasattr(dataset, "features"):
+    if not hasattr(dataset, "select_columns"):
         yield from (_rows(batch) for batch in inputs)
         return
     names = [name for name in KEYS if name in dataset.features]
