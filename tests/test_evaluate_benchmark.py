@@ -176,7 +176,7 @@ def test_an_mteb_task_runs_beside_own_ones(embedder, tmp_path, monkeypatch):
     assert (run.main.metric, run.main.n) == ("recall@1", 6)
     assert run.mteb["test"][0]["recall_at_1"] == pytest.approx(run.main.value, abs=2e-5)
     assert "myang333/CaReBench at local" in run.source and "mteb" in run.versions
-    assert set(run.prompts) == {"query", "document"}
+    assert set(run.prompts) == {"query", "document"} and run.empty == 0
     monkeypatch.setattr(benchmark_runs, "run_mteb_task", None)
     with pytest.warns(UserWarning, match="currently in beta"):
         again, _ = run_benchmarks(

@@ -226,6 +226,9 @@ def test_the_meta_tells_settings_apart(embedder):
     assert set(one.modalities) == {"text", "image", "video"}
     assert one.embed_dim == embedder.dim
     assert isinstance(MtebEncoder(embedder), mteb.models.EncoderProtocol)
+    instructed = MtebEncoder(embedder, instruct=True).mteb_model_meta
+    assert instructed.experiment_name != one.experiment_name
+    assert max(len(meta.experiment_name) for meta in (one, two, instructed)) < 255
 
 
 def test_a_result_is_found_again_in_mteb_s_cache(embedder, tmp_path, monkeypatch):

@@ -35,7 +35,7 @@ def test_the_confusion_has_every_share_and_frames_what_is_asked_for(ax):
     assert texts[1::2] == [f"chance {n}" for n in (40, 20, 40, 45, 20, 35)]
     assert [label.get_text() for label in ax.get_xticklabels()] == CONFUSION.columns
     assert ax.get_yticklabels()[0].get_text() == "text → image  (n 12)"
-    frames = {(round(p.get_x() + 0.47), round(p.get_y() + 0.46))
+    frames = {(round(p.get_x() + 0.47), round(p.get_y() + 0.43))
               for p in ax.patches if isinstance(p, Rectangle)}  # fmt: skip
     assert frames == {(2, 0), (0, 1), (1, 1)}
     assert ax.get_xlabel() == "modality of the first 10 results (%)"

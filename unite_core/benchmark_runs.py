@@ -46,6 +46,7 @@ class BenchmarkRun:
     prompts: dict[str, str]  # the whole prompt of the first item of each side
     seconds: float
     mteb: dict = field(default_factory=dict)  # of its tasks, mteb's own scores
+    empty: int = 0  # rows of mteb's data with neither text nor media, embedded as zero
 
     @property
     def main(self) -> Score:
@@ -165,7 +166,7 @@ def write_summary(output: str | Path, runs: Sequence[BenchmarkRun], table: str) 
         {"task": run.task, "source": run.source, "model": run.model, "model_key": run.model_key,
          "tasks_hash": run.result.tasks_hash, "config": run.config, "instruct": run.instruct,
          "prompts": run.prompts, "versions": run.versions, "seconds": run.seconds,
-         "scores": run.result.rows()}
+         "empty": run.empty, "scores": run.result.rows()}
         for run in runs
     ]  # fmt: skip
     means = averages({run.task: run.main.value for run in runs})
@@ -207,7 +208,7 @@ def _run_mteb(embedder, spec, root, output, model, instruct, progress) -> Benchm
     run = BenchmarkRun(
         spec.name, source, model, key, config, instruct, _versions("mteb", "datasets"),
         replace(result, embedder=config), {entry.side: entry.prompt for entry in encoder.log},
-        time.monotonic() - start, theirs,
+        time.monotonic() - start, theirs, sum(entry.empty for entry in encoder.log),
     )  # fmt: skip
     return _saved(path, run)
 

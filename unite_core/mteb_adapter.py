@@ -66,7 +66,7 @@ class MtebEncoder:
 
     @cached_property
     def mteb_model_meta(self):
-        """mteb's ModelMeta; its `experiment_kwargs` say prompt, frames and pixels."""
+        """mteb's ModelMeta, made once; its `experiment_kwargs` say prompt, frames and pixels."""
         from mteb.models.model_meta import ModelMeta, ScoringFunction
 
         embedder, config = self.embedder, self.embedder.config
@@ -80,7 +80,7 @@ class MtebEncoder:
             "similarity_fn_name": ScoringFunction.COSINE,
             "framework": ["PyTorch", "safetensors", "Transformers"],
             "use_instructions": self.instruct,
-            "experiment_kwargs": _seen(config),
+            "experiment_kwargs": _seen(config) | {"instruct": self.instruct},
         }
         return ModelMeta.create_empty().model_copy(update=meta)
 

@@ -87,7 +87,7 @@ def plot_gains(
 
 def _frame(column: int, row: int) -> plt.Rectangle:
     return plt.Rectangle(
-        (column - 0.47, row - 0.46), 0.94, 0.92, fill=False, edgecolor="#E69F00", lw=1.6
+        (column - 0.47, row - 0.43), 0.94, 0.86, fill=False, edgecolor="#E69F00", lw=1.6
     )
 
 
