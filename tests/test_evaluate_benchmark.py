@@ -243,7 +243,8 @@ def test_two_models_are_compared_on_what_both_did(finished, tmp_path, capsys):
         assert row["p"] == pytest.approx(min(1, 2 / 2**missed)), "every miss is a family that wins"
         assert row["p_holm"] >= row["p"]
     text = format_comparison(rows, "tiny", "other")
-    assert "p (Holm)" in text and len(text.splitlines()) == 4
+    assert text.startswith("first: tiny\nsecond: other\ntask ") and "p (Holm)" in text
+    assert len(text.splitlines()) == 6
     for run in better:
         benchmark_runs.write_json(
             tmp_path / "tasks" / f"{run.task.replace('/', '.')}.json", benchmark_runs.asdict(run)

@@ -150,14 +150,15 @@ def format_runs(runs: Sequence[BenchmarkRun]) -> str:
 
 def format_comparison(rows: Sequence[Mapping], first: str, second: str) -> str:
     """The rows of `compare_runs` as text: gains in points, p adjusted for all tasks looked at."""
-    cells = [("task", "n", "families", "metric", first, second, "gain [95 %]", "p", "p (Holm)")]
+    heads = ("task", "n", "families", "metric", "first", "second", "gain [95 %]", "p", "p (Holm)")
+    cells = [heads]
     for row in rows:
         gain = f"{100 * row['gain']:+.1f} [{100 * row['low']:+.1f}, {100 * row['high']:+.1f}]"
         values = (f"{100 * row[name]:.1f}" for name in ("first", "second"))
         p = (f"{row[name]:.3g}" for name in ("p", "p_holm"))
         sizes = (str(row["n"]), str(row["families"]))
         cells.append((row["task"], *sizes, row["metric"], *values, gain, *p))
-    return "\n".join(aligned(cells))
+    return "\n".join([f"first: {first}", f"second: {second}", *aligned(cells)])
 
 
 def write_summary(output: str | Path, runs: Sequence[BenchmarkRun], table: str) -> None:
