@@ -11,34 +11,56 @@ from unite_core.runs import project_root
 
 PACKAGE = project_root() / "unite_core"
 LAYERS = (
-    {"modality", "config", "jsonfile", "durable"},
-    {"prompts", "media", "pixels", "records", "loss", "contrast", "contest", "fused"}
-    | {"scenes", "shapes", "packages", "gather", "gradcache", "claim"},
-    {"vision", "decoder", "embedder", "processor", "checkpoint", "pairs", "sampling", "batches"}
-    | {"retrieval", "emoji", "tiny", "objective", "plan", "media_reader"}
-    | {"vector_files", "read_ahead", "index", "items", "positions"},
-    {"train", "encode", "mine", "evaluate", "baselines", "scores", "pretrain", "pretrain_vision"}
-    | {"notebook_files", "st_module", "export", "export_text", "inside", "published"},
-    {"runs", "plots", "plots_training", "plots_inside", "plots_published", "workbook"},
+    {"config", "durable", "jsonfile", "modality"},
+    {"claim", "contest", "contrast", "fused", "gather", "gradcache", "loss", "media"}
+    | {"packages", "pixels", "prompts", "records", "scenes", "shapes"},
+    {"batches", "checkpoint", "decoder", "embedder", "emoji", "index", "items"}
+    | {"media_reader", "objective", "pairs", "plan", "positions", "processor", "ranking"}
+    | {"read_ahead", "retrieval", "sampling", "tiny", "vector_files", "vision"},
+    {"baselines", "benchmark_runs", "benchmark_tasks", "confusion", "encode", "evaluate"}
+    | {"evaluate_benchmark", "export", "export_text", "inside", "mine", "mteb_adapter"}
+    | {"mteb_tasks", "notebook_files", "pretrain", "pretrain_vision", "published", "scores"}
+    | {"significance", "st_module", "train"},
+    {"plots", "plots_evaluation", "plots_inside", "plots_published", "plots_training"}
+    | {"runs", "workbook"},
 )
 LAYER = {module: number for number, modules in enumerate(LAYERS) for module in modules}
-DRAWING = {"matplotlib", "IPython", "ipywidgets"}
-DRAWERS = {"plots", "plots_training", "plots_inside", "plots_published", "runs"}
+DRAWING = {"IPython", "ipywidgets", "matplotlib"}
+DRAWERS = {
+    "plots",
+    "plots_evaluation",
+    "plots_inside",
+    "plots_published",
+    "plots_training",
+    "runs",
+}
 LAZY = {
-    "transformers",
-    "peft",
+    "accelerate",
     "av",
+    "datasets",
     "faiss",
     "ir_measures",
     "matplotlib",
+    "mteb",
     "papermill",
-    "accelerate",
-    "triton",
+    "peft",
+    "pyarrow",
     "sentence_transformers",
+    "transformers",
+    "triton",
 }
 # loaded by those who want just that
-EAGER_ALLOWED = {"plots", "plots_training", "train", "pretrain", "fused"}
-EAGER_ALLOWED |= {"plots_inside", "plots_published", "st_module"}
+EAGER_ALLOWED = {
+    "fused",
+    "plots",
+    "plots_evaluation",
+    "plots_inside",
+    "plots_published",
+    "plots_training",
+    "pretrain",
+    "st_module",
+    "train",
+}
 
 
 def sources():

@@ -26,7 +26,10 @@ from .records import content_id, validate_item
 from .retrieval import bootstrap_interval, chance_level, query_metrics, search
 from .scores import EvaluationResult, Score
 
-__all__ = ["RetrievalTask", "embed_tasks", "evaluate", "read_tasks", "write_tasks"]
+__all__ = [
+    "Pool", "RetrievalTask", "embed_tasks", "evaluate", "read_tasks", "stack_vectors",
+    "write_tasks",
+]  # fmt: skip
 
 TARGET_SHARE = "target_share@10"
 
@@ -172,12 +175,12 @@ def evaluate(
     if vectors is None:
         vectors = embed_tasks(embedder, tasks, media_root, progress)
     mixed = {
-        split: _Pool.of([task for task in tasks if task.split == split], vectors)
+        split: Pool.of([task for task in tasks if task.split == split], vectors)
         for split in {task.split for task in tasks}
     }
     scores = []
     for task in tasks:
-        scores += _score_task(task, "single", _Pool.of([task], vectors), vectors, seed)
+        scores += _score_task(task, "single", Pool.of([task], vectors), vectors, seed)
         scores += _score_task(task, "mixed", mixed[task.split], vectors, seed)
     families = {split: {} for split in mixed}
     for task in tasks:
@@ -188,7 +191,7 @@ def evaluate(
 
 
 @dataclass(frozen=True)
-class _Pool:
+class Pool:
     """Distinct candidates in the order of their content ids, which favours no task in a tie."""
 
     position: dict[str, int]
@@ -196,7 +199,8 @@ class _Pool:
     modality: np.ndarray  # [N]
 
     @classmethod
-    def of(cls, tasks: Sequence[RetrievalTask], vectors: Mapping[str, np.ndarray]) -> _Pool:
+    def of(cls, tasks: Sequence[RetrievalTask], vectors: Mapping[str, np.ndarray]) -> Pool:
+        """The candidates of all tasks, equal ones once; `vectors` as `embed_tasks` gives."""
         modality = {
             identity: modality_of(item)
             for task in tasks
@@ -205,19 +209,19 @@ class _Pool:
         ids = sorted(modality)
         return cls(
             position={identity: row for row, identity in enumerate(ids)},
-            vectors=_stack(ids, vectors),
+            vectors=stack_vectors(ids, vectors),
             modality=np.array([int(modality[identity]) for identity in ids]),
         )
 
 
-def _score_task(task, pool_name, pool: _Pool, vectors, seed) -> list[Score]:
+def _score_task(task, pool_name, pool: Pool, vectors, seed) -> list[Score]:
     """Every metric of one task in one pool."""
     positives = [
         sorted({pool.position[task.candidate_ids[index]] for index in found})
         for found in task.positives
     ]
     itself = [[pool.position[one]] if one in pool.position else [] for one in task.query_ids]
-    _, indices = search(_stack(task.query_ids, vectors), pool.vectors, 10, itself)
+    _, indices = search(stack_vectors(task.query_ids, vectors), pool.vectors, 10, itself)
     findable = len(pool.vectors) - np.array([len(hidden) for hidden in itself])
     values = query_metrics(indices, positives)
     chance = chance_level(findable, np.array([len(found) for found in positives]))
@@ -252,7 +256,8 @@ def _target_share(indices, positives, itself, modality) -> tuple[np.ndarray, np.
     return np.array(found), np.array(chance)
 
 
-def _stack(ids: Sequence[str], vectors: Mapping[str, np.ndarray]) -> np.ndarray:
+def stack_vectors(ids: Sequence[str], vectors: Mapping[str, np.ndarray]) -> np.ndarray:
+    """[N, D] vectors of content ids, in order; ValueError says how many have none."""
     lacking = [identity for identity in ids if identity not in vectors]
     if lacking:
         raise ValueError(

@@ -11,7 +11,7 @@ from .retrieval import paired_interval
 
 __all__ = [
     "EvaluationResult", "Score", "comparison", "format_table", "load_results", "paired_gain",
-    "save_results",
+    "result_from", "save_results",
 ]  # fmt: skip
 
 
@@ -74,8 +74,13 @@ def save_results(path: str | Path, result: EvaluationResult) -> None:
 
 def load_results(path: str | Path) -> EvaluationResult:
     """Read what `save_results` wrote; ValueError names what is missing or unknown."""
-    result = from_row(EvaluationResult, read_json(path), str(path))
-    scores = [from_row(Score, row, f"{path}, score {n}") for n, row in enumerate(result.scores, 1)]
+    return result_from(read_json(path), str(path))
+
+
+def result_from(row, where: str) -> EvaluationResult:
+    """A result from its JSON object; ValueError names the place and what is missing or unknown."""
+    result = from_row(EvaluationResult, row, where)
+    scores = [from_row(Score, row, f"{where}, score {n}") for n, row in enumerate(result.scores, 1)]
     return replace(result, scores=scores)
 
 
