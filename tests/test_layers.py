@@ -13,7 +13,7 @@ PACKAGE = project_root() / "unite_core"
 LAYERS = (
     {"modality", "config", "jsonfile", "durable"},
     {"prompts", "media", "pixels", "records", "loss", "contrast", "contest", "fused"}
-    | {"scenes", "shapes", "packages", "gather", "gradcache", "claim"},
+    | {"scenes", "shapes", "packages", "gather", "gradcache", "claim", "shard"},
     {"vision", "decoder", "embedder", "processor", "checkpoint", "pairs", "sampling", "batches"}
     | {"retrieval", "emoji", "tiny", "objective"},
     {"train", "encode", "mine", "evaluate", "baselines", "scores", "pretrain", "pretrain_vision"}
