@@ -13,6 +13,7 @@ from unite_core.decoder import (
     shared_tokens,
     takes_visual_tokens,
 )
+from unite_core.positions import token_positions
 
 FOLDER = Path(__file__).parent / "data" / "unite_qwen2vl_tiny"
 ITEMS = [
@@ -39,7 +40,7 @@ def prepared(embedder, items):
     batch = embedder.processor.collate([embedder.processor.encode(i, FOLDER) for i in items])
     ids, mask = batch.pop("input_ids"), batch.pop("attention_mask")
     grids = {name: batch.get(name) for name in ("image_grid_thw", "video_grid_thw")}
-    positions = embedder._positions(ids, mask, None, **grids)
+    positions = token_positions(embedder.base, embedder.config.positions, ids, mask, **grids)
     visual = embedder.processor.image_id, embedder.processor.video_id
     shared = shared_tokens(ids, mask, visual)
     return input_embeddings(embedder.base, ids, **batch), mask, positions, shared

@@ -15,14 +15,14 @@ LAYERS = (
     {"prompts", "media", "pixels", "records", "loss", "contrast", "contest", "fused"}
     | {"scenes", "shapes", "packages", "gather", "gradcache", "claim", "shard"},
     {"vision", "decoder", "embedder", "processor", "checkpoint", "pairs", "sampling", "batches"}
-    | {"retrieval", "emoji", "tiny", "objective"},
+    | {"retrieval", "emoji", "tiny", "objective", "positions"},
     {"train", "encode", "mine", "evaluate", "baselines", "scores", "pretrain", "pretrain_vision"}
-    | {"notebook_files"},
-    {"runs", "plots", "plots_training", "workbook"},
+    | {"notebook_files", "st_module", "export", "inside", "published"},
+    {"runs", "plots", "plots_training", "plots_inside", "plots_published", "workbook"},
 )
 LAYER = {module: number for number, modules in enumerate(LAYERS) for module in modules}
 DRAWING = {"matplotlib", "IPython", "ipywidgets"}
-DRAWERS = {"plots", "plots_training", "runs"}
+DRAWERS = {"plots", "plots_training", "plots_inside", "plots_published", "runs"}
 LAZY = {
     "transformers",
     "peft",
@@ -33,9 +33,11 @@ LAZY = {
     "papermill",
     "accelerate",
     "triton",
+    "sentence_transformers",
 }
 # loaded by those who want just that
 EAGER_ALLOWED = {"plots", "plots_training", "train", "pretrain", "fused"}
+EAGER_ALLOWED |= {"plots_inside", "plots_published", "st_module"}
 
 
 def sources():

@@ -22,13 +22,13 @@ from typing import NamedTuple
 
 import torch
 
-from .config import EmbedConfig, read_config
+from .config import EmbedConfig, read_config, write_config
 from .pixels import Layout
 from .processor import Processor
 
 __all__ = [
     "CheckpointError", "default_config", "load_backbone", "load_processor", "locate",
-    "lora_settings", "publish", "read_adapter",
+    "lora_settings", "publish", "read_adapter", "save_processor",
 ]  # fmt: skip
 
 
@@ -153,6 +153,21 @@ def load_processor(folder: Path, model_config, config: EmbedConfig) -> Processor
                 f"says {expected}; they belong to different models"
             )
     return processor
+
+
+def save_processor(processor: Processor, folder: Path) -> None:
+    """Write tokenizer, pixel layout and EmbedConfig, so that `load_processor` gives them again."""
+    processor.tokenizer.save_pretrained(folder)
+    layout, config = processor.layout, processor.config
+    pixels = {
+        "patch_size": layout.patch, "merge_size": layout.merge,
+        "temporal_patch_size": layout.temporal,
+        "image_mean": layout.mean, "image_std": layout.std,
+        "min_pixels": config.image_min_pixels, "max_pixels": config.image_max_pixels,
+    }  # fmt: skip
+    text = json.dumps(pixels, indent=2) + "\n"
+    (folder / "preprocessor_config.json").write_text(text, encoding="utf-8")
+    write_config(config, folder / "unite.json")
 
 
 def read_adapter(folder: Path, base: torch.nn.Module) -> dict[str, torch.Tensor]:

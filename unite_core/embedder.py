@@ -26,6 +26,7 @@ from .checkpoint import (
     lora_settings,
     publish,
     read_adapter,
+    save_processor,
 )  # fmt: skip
 from .config import EmbedConfig, write_config
 from .decoder import (
@@ -35,6 +36,7 @@ from .decoder import (
     shared_tokens,
     takes_visual_tokens,
 )
+from .positions import token_positions
 from .processor import Encoded, Medium, Processor
 from .vision import visual_tokens
 
@@ -116,7 +118,9 @@ class UniteEmbedder(torch.nn.Module):
         The state of each row's last token that is no padding, on either side. Differentiable.
         """
         grids = {name: media.get(name) for name in ("image_grid_thw", "video_grid_thw")}
-        positions = self._positions(input_ids, attention_mask, second_per_grid_ts, **grids)
+        positions = token_positions(
+            self.base, self.config.positions, input_ids, attention_mask, second_per_grid_ts, **grids
+        )
         shared = {"attention_mask": attention_mask, "position_ids": positions}
         if not takes_visual_tokens(self.base):
             hidden = self.backbone(input_ids=input_ids, use_cache=False, **shared, **media)
@@ -192,17 +196,7 @@ class UniteEmbedder(torch.nn.Module):
             raise ValueError("a LoRA is attached: merge_lora() before save(), or use save_lora()")
         with publish(folder) as partial:
             _save_weights(self.backbone, partial)
-            self.processor.tokenizer.save_pretrained(partial)
-            layout, config = self.processor.layout, self.config
-            pixels = {
-                "patch_size": layout.patch, "merge_size": layout.merge,
-                "temporal_patch_size": layout.temporal,
-                "image_mean": layout.mean, "image_std": layout.std,
-                "min_pixels": config.image_min_pixels, "max_pixels": config.image_max_pixels,
-            }  # fmt: skip
-            text = json.dumps(pixels, indent=2) + "\n"
-            (partial / "preprocessor_config.json").write_text(text, encoding="utf-8")
-            write_config(config, partial / "unite.json")
+            save_processor(self.processor, partial)
 
     def attach_lora(self, rank: int, alpha: int, dropout: float = 0.05, seed: int = 0) -> None:
         """Freeze everything and add trainable low-rank updates to the language model.
@@ -242,20 +236,6 @@ class UniteEmbedder(torch.nn.Module):
         """Add the low-rank updates to the weights; the vectors stay the same."""
         self._require_lora()
         self.backbone = self.backbone.merge_and_unload()
-
-    def _positions(self, input_ids, attention_mask, second_per_grid_ts, **grids) -> torch.Tensor:
-        """[3, B, T]: a token's index in its row three times, or M-RoPE's time, height, width."""
-        grids = {key: grid for key, grid in grids.items() if grid is not None}
-        if self.config.positions == "sequential" or not grids:
-            positions = (attention_mask.cumsum(dim=1) - 1).clamp(min=0)
-            return positions.expand(3, -1, -1)
-        if second_per_grid_ts is not None:
-            grids["second_per_grid_ts"] = second_per_grid_ts
-        kinds = (input_ids == self.processor.image_id).int()  # 1 image, 2 video, 0 the rest
-        kinds += 2 * (input_ids == self.processor.video_id).int()
-        return self.base.get_rope_index(
-            input_ids, mm_token_type_ids=kinds, attention_mask=attention_mask, **grids
-        )[0]
 
     def _batches(self, items: Sequence[Any], media_root: str | Path,
                  batch_size: int | None) -> Iterator[list[int]]:  # fmt: skip
