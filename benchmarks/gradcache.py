@@ -1,7 +1,11 @@
 """Peak memory of one training step on images by batch size, with and without GradCache.
 
-The tiny reference checkpoint with LoRA, images of 112 x 112 in groups of 8 items. Each number is of
-a fresh process: what the step takes beyond model and encoded batch.
+    python benchmarks/gradcache.py [--pairs 64 256 1024] [--plain 64 256]
+
+unite-tiny with LoRA on its language model, a frozen tower, images of 112 x 112 in groups of 8.
+Each number is of a fresh process: the most that the step takes beyond model and encoded batch.
+Both ways must give the same gradients. Aim: the largest batch under GradCache fits where the
+smallest fits all at once, plus its vectors and their gradient.
 """
 
 from __future__ import annotations
@@ -10,6 +14,8 @@ import argparse
 import json
 import subprocess
 import sys
+import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +26,25 @@ from unite_core.config import STAGE_1
 from unite_core.embedder import UniteEmbedder
 from unite_core.gradcache import embed_groups
 from unite_core.objective import stage_loss
+from unite_core.tiny import TINY
 
-CHECKPOINT = Path(__file__).parents[1] / "tests" / "data" / "unite_qwen2vl_tiny"
 GROUP, SIZE = 8, 112
+MIB = 2**20
 
 
-def groups_of(embedder, items):
+def adapted() -> UniteEmbedder:
+    """The model in training, with an adapter whose update is not zero."""
+    pixels = SIZE * SIZE  # images are not enlarged
+    embedder = UniteEmbedder.load(TINY, "cpu", image_min_pixels=pixels, image_max_pixels=pixels)
+    embedder.attach_lora(STAGE_1.lora_rank, STAGE_1.lora_alpha, STAGE_1.lora_dropout)
+    torch.manual_seed(0)
+    for name, weight in embedder.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.01)
+    return embedder.train()
+
+
+def groups_of(embedder: UniteEmbedder, items: int):
     """Encoded groups of random images; patches of a group stay in CPU memory."""
     rng = np.random.default_rng(0)
     for start in range(0, items, GROUP):
@@ -36,49 +55,91 @@ def groups_of(embedder, items):
         )
 
 
-def peak_memory(pairs: int, cached: bool) -> int:
-    """Bytes of one forward and backward of `pairs` pairs beyond what was there before."""
-    embedder = UniteEmbedder.load(CHECKPOINT, "cpu")
-    embedder.attach_lora(STAGE_1.lora_rank, STAGE_1.lora_alpha, STAGE_1.lora_dropout)
-    embedder.train()
+def step(pairs: int, cached: bool, gradients: Path) -> dict[str, float]:
+    """Bytes and seconds of one forward and backward; its gradients go to a file."""
+    embedder = adapted()
     groups = list(groups_of(embedder, 2 * pairs))
-    numbers = torch.arange(pairs)
-    labels = {"target_modality": torch.full((pairs,), 2), "candidate_ids": numbers}
+    labels = {"target_modality": torch.full((pairs,), 2), "candidate_ids": torch.arange(pairs)}
+    torch.manual_seed(1)  # of dropout
     before, _ = resident()
     reset_peak()
+    start = time.perf_counter()
     vectors = embed_groups(embedder, groups, next(embedder.parameters()), cached)
     stage_loss(STAGE_1, vectors, labels).backward()
+    seconds = time.perf_counter() - start
     _, peak = resident()
-    return peak - before
+    found = {name: w.grad for name, w in embedder.named_parameters() if w.grad is not None}
+    torch.save(found, gradients)
+    return {"bytes": peak - before, "seconds": seconds, "vectors": 2 * vectors.detach().nbytes}
 
 
-def measured_apart(pairs: int, cached: bool) -> int:
-    command = [sys.executable, __file__, "--peak", json.dumps([pairs, cached])]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return int(done.stdout.split()[-1])
+def step_apart(pairs: int, cached: bool, gradients: Path) -> dict[str, float]:
+    """`step` in a process of its own."""
+    command = [sys.executable, __file__, "--step", json.dumps([pairs, cached, str(gradients)])]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
-def main():
+def difference(one: Path, other: Path) -> float:
+    """Largest difference of two gradients, in units of the largest number in them."""
+    first, second = torch.load(one), torch.load(other)
+    if first.keys() != second.keys() or not first:
+        raise SystemExit(f"other weights have gradients: {sorted(first.keys() ^ second.keys())}")
+    top = max(float(grad.abs().max()) for grad in first.values())
+    return max(float((first[n] - second[n]).abs().max()) for n in first) / top
+
+
+def measure(pairs: int, plain: bool, folder: Path) -> tuple[dict, dict | None, float | None]:
+    """The step under GradCache, all at once if asked, and how far their gradients are apart."""
+    cached = step_apart(pairs, True, folder / "cached.pt")
+    if not plain:
+        return cached, None, None
+    at_once = step_apart(pairs, False, folder / "plain.pt")
+    apart = difference(folder / "plain.pt", folder / "cached.pt")
+    if not apart < 1e-4:
+        raise SystemExit(f"gradients of {pairs} pairs differ by {apart:.1e} of the largest")
+    return cached, at_once, apart
+
+
+def report(found: dict[int, tuple], output: Path) -> None:
+    rows = []
+    for pairs, (cached, plain, apart) in found.items():
+        once = [f"{plain['bytes'] / MIB:.0f}", f"{plain['seconds']:.1f}"] if plain else ["-", "-"]
+        now = [f"{cached['bytes'] / MIB:.0f}", f"{cached['seconds']:.1f}"]
+        rows.append([str(pairs), *once, *now, f"{apart:.0e}" if plain else "-"])
+    small = min(pairs for pairs in found if found[pairs][1])
+    large = max(found)
+    room = (found[small][1]["bytes"] + found[large][0]["vectors"]) / MIB
+    need = found[large][0]["bytes"] / MIB
+    head = ["Pairs of images", "All at once, MiB", "s", "GradCache, MiB", "s", "Gradients apart"]
+    text = f"""## Memory of a training step (`benchmarks/gradcache.py`)
+
+{machine()}. Most memory of one step beyond model and batch, a fresh process per number; unite-tiny,
+groups of {GROUP} images of {SIZE} x {SIZE}. Gradients apart: largest difference over largest value.
+
+{table(head, rows)}
+
+{large} pairs under GradCache take {need:.0f} MiB; {small} pairs all at once and the vectors of
+{large} with their gradient take {room:.0f} MiB: the aim is {"met" if need <= room else "missed"}."""
+    write_section("gradcache", text, output)
+    print(text)
+
+
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pairs", type=int, nargs="+", default=[64, 256, 1024])
+    parser.add_argument("--plain", type=int, nargs="+", default=[64, 256], help="all at once too")
     parser.add_argument("--output", type=Path, default=RESULTS)
-    parser.add_argument("--peak", help=argparse.SUPPRESS)  # what a child process measures
+    parser.add_argument("--step", help=argparse.SUPPRESS)  # what a child process measures
     options = parser.parse_args()
-    if options.peak:
-        print(peak_memory(*json.loads(options.peak)))
+    if options.step:
+        pairs, cached, gradients = json.loads(options.step)
+        print(json.dumps(step(pairs, cached, Path(gradients))))
         return
-    rows = []
-    for pairs in options.pairs:
-        plain, cached = (measured_apart(pairs, way) / 2**20 for way in (False, True))
-        rows.append([str(pairs), f"{plain:.0f}", f"{cached:.0f}", f"{plain / cached:.1f}"])
-        print(*rows[-1])
-    head = ["Pairs of images", "All at once, MiB", "GradCache, MiB", "Ratio"]
-    text = (
-        "## Memory of a training step (`benchmarks/gradcache.py`)\n\n"
-        f"{machine()}. Peak resident memory of a step beyond model and batch, one fresh process "
-        f"per number; groups of {GROUP} images of {SIZE} x {SIZE}.\n\n{table(head, rows)}"
-    )
-    write_section("gradcache", text, options.output)
+    with tempfile.TemporaryDirectory() as folder:
+        found = {pairs: measure(pairs, pairs in options.plain, Path(folder))
+                 for pairs in options.pairs}  # fmt: skip
+    report(found, options.output)
 
 
 if __name__ == "__main__":

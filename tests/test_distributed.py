@@ -16,6 +16,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch.nn.functional import normalize
 
+import unite_core
 from unite_core.config import STAGE_1, STAGE_2
 from unite_core.gather import (
     average_gradients,
@@ -203,10 +204,10 @@ def test_a_process_without_a_readable_pair_still_takes_part(corpus):
     assert vectors.grad.shape == (0, embedder.dim), "its backward runs, as the collective needs"
 
 
+ONE_NODE = str(Path(unite_core.__file__).parent / "recipes" / "launch" / "one_node.yaml")
 LAUNCHERS = {
     "torchrun": ["torch.distributed.run", "--nproc-per-node=2", "--master-port={port}"],
-    "accelerate": ["accelerate.commands.launch", "--multi_gpu", "--num_processes=2",
-                   "--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no",
+    "accelerate": ["accelerate.commands.launch", "--config_file", ONE_NODE, "--num_processes=2",
                    "--main_process_port={port}"],
 }  # fmt: skip
 

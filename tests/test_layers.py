@@ -13,7 +13,7 @@ PACKAGE = project_root() / "unite_core"
 LAYERS = (
     {"config", "durable", "jsonfile", "modality"},
     {"claim", "contest", "contrast", "fused", "gather", "gradcache", "loss", "media"}
-    | {"packages", "pixels", "prompts", "records", "scenes", "shapes"},
+    | {"packages", "pixels", "prompts", "records", "scenes", "shapes", "shard"},
     {"batches", "checkpoint", "decoder", "embedder", "emoji", "index", "items"}
     | {"media_reader", "objective", "pairs", "plan", "positions", "processor", "ranking"}
     | {"read_ahead", "retrieval", "sampling", "tiny", "vector_files", "vision"},

@@ -169,6 +169,7 @@ class TrainConfig:
     None: any number of processes."""
     bf16: bool = False  # compute in bfloat16; trained weights and the loss stay float32
     gradient_checkpointing: bool = False  # keep layers' inputs only: less memory, a forward more
+    shard_frozen: bool = False  # each process keeps a part of the frozen decoder (`shard`, FSDP)
 
     def __post_init__(self):
         data = (self.data,) if isinstance(self.data, str) else tuple(map(str, self.data))

@@ -58,6 +58,7 @@ from .jsonfile import read_json, write_json
 from .loss import in_batch_accuracy, surviving_share
 from .modality import Modality
 from .objective import part_sizes, stage_loss
+from .shard import shard_frozen, with_blanks
 
 __all__ = ["UniteTrainer", "stage_loss", "train"]
 
@@ -86,7 +87,7 @@ def train(config: TrainConfig) -> Path:
     trainer = UniteTrainer.from_config(config)
     trainer.train(resume_from_checkpoint=checkpoint)
     if rank == 0:
-        _publish(trainer, output)
+        _publish(trainer, config)
     barrier()
     return finished
 
@@ -101,24 +102,29 @@ class UniteTrainer(Trainer):
         dataset, sampler, collator  of `batches`
         max_bad_share  of the records may have unreadable media before training stops
         grad_cache     hold one group's activations at a time, at the price of a second forward
+        shard          spread the frozen decoder over processes (`shard_frozen`)
     """
 
     def __init__(self, embedder: UniteEmbedder, stage: StageConfig, args: TrainingArguments,
                  dataset: PairDataset, sampler: PairSampler, collator: PairCollator,
-                 max_bad_share: float = 0.01, grad_cache: bool = False):  # fmt: skip
+                 max_bad_share: float = 0.01, grad_cache: bool = False,
+                 shard: bool = False):  # fmt: skip
         super().__init__(
-            model=_PairModel(embedder, grad_cache), args=args, train_dataset=dataset,
+            model=_PairModel(embedder, grad_cache, shard), args=args, train_dataset=dataset,
             data_collator=collator, callbacks=[_Progress(), _TensorBoard()],
         )  # fmt: skip
         self.remove_callback(PrinterCallback)
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
             raise ValueError(
-                "FSDP and DeepSpeed are not supported: start without them, each process holds the "
-                "whole model and only the few trained weights have optimizer state"
+                "the launcher's own FSDP and DeepSpeed are not supported: start without them and "
+                "set shard_frozen to true, which spreads the frozen weights over processes; the "
+                "few trained weights need no sharding"
             )
         self.stage, self.sampler, self.max_bad_share = stage, sampler, max_bad_share
         rank, self.processes = processes()
         broadcast_weights(_trained(self.model).values())
+        if shard:
+            shard_frozen(embedder)
         if rank:  # else all processes would drop out the same places
             torch.manual_seed(stage.seed + _SEED_STEP * rank)
         self._skipped = Path(args.output_dir, "skipped.json")
@@ -133,10 +139,7 @@ class UniteTrainer(Trainer):
         dataset = PairDataset(config.data, config.media_root)
         sampler = _sampler(config, dataset, rank, world)
         arguments = _arguments(config, sampler)
-        embedder = UniteEmbedder.load(config.model, arguments.device, **config.embed)
-        embedder.attach_lora(stage.lora_rank, stage.lora_alpha, stage.lora_dropout, stage.seed)
-        if stage.train_vision:
-            embedder.base.visual.requires_grad_(True)
+        embedder = _adapted(config, arguments.device)
         if config.gradient_checkpointing:
             for part in (embedder.base.language_model, embedder.base.visual):
                 if any(weight.requires_grad for weight in part.parameters()):
@@ -146,7 +149,7 @@ class UniteTrainer(Trainer):
         collator = PairCollator(embedder.processor, config.media_root, config.forward_items, cache,
                                 see, 2 if world == 1 else 0, config.forward_tokens)  # fmt: skip
         return cls(embedder, stage, arguments, dataset, sampler, collator,
-                   config.max_bad_share, config.grad_cache)  # fmt: skip
+                   config.max_bad_share, config.grad_cache, config.shard_frozen)  # fmt: skip
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         own = model(inputs["groups"], inputs["order"])
@@ -252,26 +255,28 @@ class UniteTrainer(Trainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
         weights = load_file(Path(resume_from_checkpoint, _WEIGHTS))
-        trained = _trained(model or self.model)
-        if weights.keys() != trained.keys():
+        model = model or self.model
+        if weights.keys() != _trained(model).keys():
             raise ValueError(
                 f"{resume_from_checkpoint}: its weights are not those that this stage trains; "
                 "remove the checkpoint or choose another output folder"
             )
-        for name, value in trained.items():
-            value.copy_(weights[name])
+        _copy_weights(weights, model)
 
 
 class _PairModel(torch.nn.Module):
-    """One forward call per step; `cached` as in `embed_groups`."""
+    """One forward call per step; `cached` as in `embed_groups`, `shard` as in `shard_frozen`."""
 
-    def __init__(self, embedder: UniteEmbedder, cached: bool = False):
+    def __init__(self, embedder: UniteEmbedder, cached: bool = False, shard: bool = False):
         super().__init__()
         self.embedder, self.cached = embedder, cached
+        self.sharded = shard and processes()[1] > 1
 
     def forward(self, groups: Sequence[Mapping[str, Tensor]], order: Tensor) -> Tensor:
         """The collator's groups -> [N, D] unit vectors of queries, candidates, negatives."""
         weight = next(self.embedder.parameters())
+        if self.sharded:
+            groups = with_blanks(groups, weight.device)
         if not groups:  # of a process whose pairs all have bad media; it still takes part
             return torch.zeros(0, self.embedder.dim, device=weight.device, requires_grad=True)
         return embed_groups(self.embedder, groups, weight, self.cached)[order]
@@ -356,10 +361,25 @@ def _arguments(config: TrainConfig, sampler: PairSampler) -> TrainingArguments:
     return arguments
 
 
+def _adapted(config: TrainConfig, device: torch.device | str, dtype=None) -> UniteEmbedder:
+    """The model that a run starts from, with what it trains attached and marked."""
+    stage = config.stage
+    embedder = UniteEmbedder.load(config.model, device, dtype, **config.embed)
+    embedder.attach_lora(stage.lora_rank, stage.lora_alpha, stage.lora_dropout, stage.seed)
+    if stage.train_vision:
+        embedder.base.visual.requires_grad_(True)
+    return embedder
+
+
 def _trained(model: torch.nn.Module) -> dict[str, Tensor]:
     return {
         name: weight.detach() for name, weight in model.named_parameters() if weight.requires_grad
     }
+
+
+def _copy_weights(weights: Mapping[str, Tensor], model: torch.nn.Module) -> None:
+    for name, value in _trained(model).items():
+        value.copy_(weights[name])
 
 
 def _mean_loss(history: Sequence[Mapping]) -> float:
@@ -384,10 +404,15 @@ def _gather_bad(bad: Sequence[BadMedium], device: torch.device) -> list[BadMediu
     return [BadMedium(**row) for message in messages for row in json.loads(message)]
 
 
-def _publish(trainer: UniteTrainer, output: Path) -> None:
+def _publish(trainer: UniteTrainer, config: TrainConfig) -> None:
     """Write what a finished run leaves behind, the merged model last."""
+    output = Path(config.output)
     write_json(output / "history.json", trainer.state.log_history)
     embedder = trainer.model.embedder
+    if trainer.model.sharded:  # rank 0 holds a part of it; the frozen weights are as they were
+        frozen = embedder.base.language_model.norm.weight
+        embedder = _adapted(config, "cpu", frozen.dtype)
+        _copy_weights(_trained(trainer.model.embedder), embedder)
     if not trainer.stage.train_vision:  # else the LoRA alone would not be what was trained
         embedder.save_lora(output / "adapter")
     embedder.merge_lora()
