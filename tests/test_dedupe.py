@@ -183,10 +183,7 @@ def save_copies(picture, folder, number):
 
 
 def test_copies_of_pictures_are_near_and_other_pictures_are_not(tmp_path):
-    rng = np.random.default_rng(5)
-    drawn = [
-        scenes.draw(scenes.Scene(*scene), 64) for scene in _different_scenes(rng, 25)
-    ]
+    drawn = [scenes.draw(scene, 64) for scene in different_scenes(25)]
     pictures = [*drawn, *(noise(seed) for seed in range(25))]
     paths = [save_copies(picture, tmp_path, n) for n, picture in enumerate(pictures)]
     truth = np.repeat(np.arange(len(pictures)), 4)
@@ -203,6 +200,124 @@ def test_copies_of_pictures_are_near_and_other_pictures_are_not(tmp_path):
     assert all(np.array_equal(one, other) for one, other in zip(hashes, again, strict=True))
 
 
-def _different_scenes(rng, count):
-    fields = scenes.Scene.__dataclass_fields__
-    raise NotImplementedError(fields)
+def different_scenes(count):
+    """Scenes that differ in several attributes."""
+    rng = np.random.default_rng(5)
+    shapes = [scenes.SHAPES, list(scenes.COLOURS), list(scenes.SIZES), scenes.POSITIONS]
+    shapes += [list(scenes.BACKGROUNDS), scenes.STYLES]
+    drawn = {tuple(str(rng.choice(values)) for values in shapes) for _ in range(10 * count)}
+    kept = []
+    for scene in sorted(drawn):
+        if all(sum(a != b for a, b in zip(scene, other, strict=True)) > 2 for other in kept):
+            kept.append(scene)
+    assert len(kept) >= count
+    return [scenes.Scene(*scene) for scene in kept[:count]]
+
+
+def save_clip(frames, path, **options):
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=100, **options)
+
+
+def test_clips_are_near_when_their_frames_are(tmp_path):
+    moving = scenes.Scene("star", "red", motion="left")
+    for number, scene in enumerate((moving, scenes.Scene("star", "red", motion="right"))):
+        frames = scenes.draw_clip(scene, 48)
+        save_clip(frames, tmp_path / f"{number}.webp", lossless=True)
+        save_clip(frames[::-1], tmp_path / f"{number}_back.webp", lossless=True)
+        save_clip(frames, tmp_path / f"{number}_copy.webp", quality=70)
+        for index, frame in enumerate(frames):
+            frame.save(tmp_path / f"{number}_{index}.png")
+    stills = [f"0_{index}.png" for index in range(8)]
+    videos = ["0.webp", "0_copy.webp", stills, "0_back.webp", "1.webp", "1_copy.webp", "none.mp4"]
+    hashes = video_hashes(videos, tmp_path)
+    assert hashes.codes.shape == (7, 8)
+    assert [bool(cause) for cause in hashes.causes] == [False] * 6 + [True]
+    groups = near_groups(hashes)
+    # what moves left, played backwards, moves right
+    assert np.array_equal(same(groups), same(np.array([0, 0, 0, 1, 1, 1, 2])))
+
+
+def test_workers_hash_alike(tmp_path):
+    for seed in range(5):
+        noise(seed, (20, 20)).save(tmp_path / f"{seed}.png")
+    names = [f"{seed}.png" for seed in range(5)]
+    here, there = (image_hashes(names, tmp_path, workers) for workers in (0, 1))
+    assert all(np.array_equal(one, other) for one, other in zip(here, there, strict=True))
+    assert len(image_hashes([], tmp_path).codes) == len(near_groups(image_hashes([]))) == 0
+
+
+TEXTS = [
+    "A man in a red shirt rides a brown horse along the beach at sunset.",
+    "a man in a red shirt rides a brown horse along the beach at sunset",
+    "A man in a red shirt rides the brown horse along the beach, at sunset",
+    "A woman in a blue dress reads a long book under the old tree in the park.",
+    "Ａ  WOMAN in a blue dress reads a long book under the old tree in the park!",
+    "Two dogs play in the snow.",
+    "!!!",
+    "???",
+]
+
+
+def test_texts_are_near_when_they_share_most_of_their_characters():
+    groups = text_groups(TEXTS)
+    assert np.array_equal(same(groups), same(np.array([0, 0, 0, 1, 1, 2, 3, 4])))
+    strict = text_groups(TEXTS, threshold=1)
+    assert np.array_equal(same(strict), same(np.array([0, 0, 1, 2, 2, 3, 4, 5])))
+    assert text_groups([]).shape == (0,)
+    with pytest.raises(ValueError, match="threshold is a share above 0"):
+        text_groups(TEXTS, 0)
+
+
+@given(st.lists(st.text(alphabet="abc ", max_size=12), max_size=12))
+@settings(max_examples=50)
+def test_text_groups_are_those_of_a_search_pair_by_pair(texts):
+    def grams(text):
+        padded = f" {normal_text(text)} "
+        return {padded[i : i + 4] for i in range(max(len(padded) - 4, 0) + 1)}
+
+    near = [
+        (np.array([i]), np.array([j]))
+        for i, one in enumerate(texts)
+        for j, other in enumerate(texts[:i])
+        if len(grams(one) & grams(other)) >= 0.8 * len(grams(one) | grams(other))
+    ]
+    expected = connect(len(texts), near) if texts else np.zeros(0)
+    assert np.array_equal(text_groups(texts), expected)
+
+
+def test_rows_are_near_with_both_sides_only(tmp_path):
+    names = save_copies(noise(3), tmp_path, 0) + save_copies(noise(4), tmp_path, 1)
+    rows = [row({"text": TEXTS[0]}, {"image": names[0]}),
+            row({"text": TEXTS[2]}, {"image": names[1]}),
+            row({"text": TEXTS[3]}, {"image": names[2]}),
+            row({"text": TEXTS[0]}, {"image": names[4]}),
+            row({"text": TEXTS[0], "image": names[4]}, {"image": names[0]}),
+            row({"image": names[5], "text": TEXTS[1]}, {"image": names[3]})]  # fmt: skip
+    twins = near_twins(rows, tmp_path)
+    assert np.array_equal(same(twins.rows), same(np.array([0, 0, 1, 2, 3, 3])))
+    assert len(set(twins.candidate[[0, 1, 2, 4, 5]].tolist())) == 1
+    assert len(set(twins.query.tolist()) & set(twins.candidate.tolist())) == 0
+    strict = near_twins(rows, tmp_path, Likeness(text=1, max_distance=0, image=0))
+    assert len(set(strict.rows.tolist())) == len(rows)
+    memory = [row({"image": noise(n)}, {"text": "a"}) for n in (3, 3, 4)]
+    assert np.array_equal(near_twins(memory).rows, [0, 0, 1])
+
+
+def test_leaks_name_the_evaluation_row(tmp_path):
+    names = [save_copies(noise(seed), tmp_path, seed) for seed in range(4)]
+    (tmp_path / "copy.png").write_bytes((tmp_path / names[1][0]).read_bytes())
+    test = [row({"text": "a red car"}, {"image": names[0][0]}),
+            row({"text": "a blue car"}, {"image": names[1][0]}),
+            row({"text": "a label"}, {"text": "red"})]  # fmt: skip
+    train = [row({"text": "a blue car"}, {"image": "copy.png"}),
+             row({"text": "A red car!"}, {"image": names[0][1]}),
+             row({"image": names[0][2]}, {"text": "something else"}),
+             row({"text": "a red car"}, {"image": names[2][0]}),
+             row({"text": "a label"}, {"text": "red"}),
+             row({"text": "a label"}, {"text": "green"})]  # fmt: skip
+    found = leaks(train, test, tmp_path)
+    assert found.exact.tolist() == [1, -1, -1, -1, 2, -1]
+    assert found.near.tolist() == [1, 0, -1, -1, 2, -1]
+    assert found.media.tolist() == [1, 0, 0, -1, -1, -1]
+    assert leaks(train, [], tmp_path).media.tolist() == [-1] * 6
+    assert leaks([], test, tmp_path).near.shape == (0,)

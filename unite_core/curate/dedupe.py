@@ -35,7 +35,8 @@ class Likeness(NamedTuple):
     """How alike near twins are; see `near_groups` and `text_groups`."""
 
     max_distance: int = MAX_DISTANCE
-    max_difference: float = MAX_DIFFERENCE
+    image: float = MAX_DIFFERENCE["image"]
+    video: float = MAX_DIFFERENCE["video"]
     text: float = THRESHOLD
 
 
@@ -144,7 +145,7 @@ def _classes(kind: str, values: list, root, likeness: Likeness, workers: int) ->
     same = _same_files(values, root)
     kept = [values[row] for row in np.flatnonzero(first_of(same)).tolist()]
     hashed = (image_hashes if kind == "image" else video_hashes)(kept, root, workers)
-    return near_groups(hashed, likeness.max_distance, likeness.max_difference)[same]
+    return near_groups(hashed, likeness.max_distance, getattr(likeness, kind))[same]
 
 
 def _same_files(values: Sequence[str | tuple[str, ...]], root) -> np.ndarray:

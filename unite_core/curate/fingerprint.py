@@ -31,7 +31,7 @@ from .hamming import near_pairs
 __all__ = ["MediaHashes", "image_hashes", "join_hashes", "near_groups", "video_hashes"]
 
 MAX_DISTANCE = 4  # bits of 128; see `near_groups`
-MAX_DIFFERENCE = 0.03  # of the region of a thumbnail that differs most
+MAX_DIFFERENCE = {"image": 0.03, "video": 0.05}  # of the region that differs most
 FRAMES = 4  # of a video
 _SIDE, _SMALL, _REGIONS = 32, 16, 4  # pixels and regions per side
 _LIGHT = np.array(
@@ -78,7 +78,7 @@ def join_hashes(*hashes: MediaHashes) -> MediaHashes:
 def near_groups(
     hashes: MediaHashes,
     max_distance: int = MAX_DISTANCE,
-    max_difference: float = MAX_DIFFERENCE,
+    max_difference: float | None = None,
 ) -> np.ndarray:
     """int64 [N], equal for media that look the same, directly or through a chain of others.
 
@@ -86,18 +86,22 @@ def near_groups(
         max_distance    bits in which the 128 of a picture may differ (mean over a video's frames)
         max_difference  root mean square, 0 equal to 1 black against white, of the most different
                         of the 4 x 4 regions of the two thumbnails, after one is made as bright as
-                        the other (by 15 % at most)
-    Unreadable media are in no group but their own. With the defaults, 98 to 99 % of copies in JPEG
+                        the other (by 15 % at most); None: .03 for images, .05 for videos
+    Unreadable media are in no group but their own. With the defaults, 97 % of copies in JPEG
     quality 40 to 75, at 70 % of the size, 7 % brighter or darker, or with noise of 4 grey levels
-    are found (emoji and shapes corpora); copies that lost 2 % at each side mostly are not.
+    are found (emoji and shapes corpora), and re-encoded clips; copies that lost 2 % at each side
+    mostly are not.
     """
     readable = np.flatnonzero([not cause for cause in hashes.causes])
     groups = np.arange(len(hashes.causes)) + len(hashes.causes)
     codes, thumbs = hashes.codes[readable], hashes.thumbs[readable]
     equal = renumber(_digests(codes, thumbs))
     first = np.unique(equal, return_index=True)[1]  # one of all that are equal to the last bit
-    limit = max_distance * codes.shape[1] // 2
-    near = _alike(near_pairs(codes[first], limit), thumbs[first], max_difference)
+    pictures = hashes.thumbs.shape[1]
+    if max_difference is None:
+        max_difference = MAX_DIFFERENCE["image" if pictures == 1 else "video"]
+    near = near_pairs(codes[first], max_distance * pictures)
+    near = _alike(near, thumbs[first], max_difference)
     groups[readable] = connect(len(first), near)[equal]
     return renumber(groups)
 

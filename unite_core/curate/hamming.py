@@ -26,9 +26,7 @@ def distance(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     return np.bitwise_count(left ^ right).sum(axis=1, dtype=np.uint16)
 
 
-def near_pairs(
-    codes: np.ndarray, max_distance: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def near_pairs(codes: np.ndarray, max_distance: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Blocks of (left [P], right [P]): all pairs of rows at most `max_distance` bits apart.
 
     Args
