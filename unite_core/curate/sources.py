@@ -22,7 +22,7 @@ from typing import BinaryIO, NamedTuple
 
 from ..jsonrows import RecordError, iter_lines, iter_list, open_file, parse_line, starts_list
 
-__all__ = ["Row", "decode_line", "iter_rows", "row_files"]
+__all__ = ["RawLine", "Row", "decode_line", "iter_rows", "raw_rows", "row_files"]
 
 HUB = "hub:"
 _JSON = (".json", ".jsonl", ".ndjson")
@@ -48,6 +48,19 @@ def iter_rows(source: str | Path, split: str = "train") -> Iterator[Row]:
 
     Folders are read file by file in the order of their names. A row of a hub set needs a network.
     """
+    for row in raw_rows(source, split):
+        yield decode_line(row) if isinstance(row, RawLine) else row
+
+
+class RawLine(NamedTuple):
+    """A line of JSON Lines before it is decoded."""
+
+    where: str
+    line: bytes
+
+
+def raw_rows(source: str | Path, split: str = "train") -> Iterator[Row | RawLine]:
+    """As `iter_rows`, with lines of JSON Lines not decoded yet: that is most of the work."""
     if str(source).startswith(HUB):
         yield from _hub_rows(str(source), split)
     elif Path(source).is_dir() and _is_saved(Path(source)):
@@ -80,7 +93,7 @@ def _kind(path: Path) -> str:
     return last if last in (*_JSON, *_TABLES, ".parquet") else ""
 
 
-def _file_rows(path: Path) -> Iterator[Row]:
+def _file_rows(path: Path) -> Iterator[Row | RawLine]:
     kind = _kind(path)
     if not kind:
         raise RecordError(
@@ -96,11 +109,11 @@ def _file_rows(path: Path) -> Iterator[Row]:
         elif starts_list(stream.peek(_HEAD), path):
             yield from (Row(*row) for row in iter_list(stream, path))
         else:
-            yield from map(decode_line, iter_lines(stream, path))
+            yield from (RawLine(*line) for line in iter_lines(stream, path))
 
 
-def decode_line(row: tuple[str, bytes]) -> Row:
-    """A line of JSON Lines as a Row."""
+def decode_line(row: RawLine) -> Row:
+    """The value on the line, or why it has none."""
     where, line = row
     try:
         return Row(where, parse_line(line, where))
