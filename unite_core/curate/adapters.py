@@ -65,7 +65,7 @@ def _converted(convert: Adapter, common: Mapping[str, str], row) -> Iterator[dic
     if not isinstance(row, Mapping):
         raise RecordError(f"a row is an object with named fields, not {type(row).__name__}")
     for record in convert(row):
-        if instruction := common.get("instruction"):
+        if (instruction := common.get("instruction")) and "query" in record:
             record["query"] = _instructed(record["query"], instruction)
         labels = {key: common[key] for key in ("task", "source") if key in common}
         yield labels | record if "task" in record or "source" in record else record | labels

@@ -226,4 +226,6 @@ def _name(folder: Path, number: int, suffix: str) -> Path:
 
 
 def _as_json(report: Report) -> dict:
-    return dataclasses.asdict(report) | {"rejects": report.rejects}
+    """As numbers and lists; also for rejects, whose examples are [where, cause, message]."""
+    counts = {"rows": report.rows, "records": report.records, "rejects": report.rejects}
+    return counts | {"causes": dict(report.causes), "examples": list(map(list, report.examples))}
