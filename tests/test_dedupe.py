@@ -19,11 +19,13 @@ from unite_core.curate.dedupe import (
     near_twins,
     text_groups,
     video_hashes,
+    with_groups,
 )
 from unite_core.curate.files import content_classes
 from unite_core.curate.groups import combine, connect, renumber
 from unite_core.curate.hamming import near_pairs
 from unite_core.curate.texts import normal_text
+from unite_core.records import validate_record
 
 labels = st.lists(st.integers(-3, 3), max_size=20)
 
@@ -301,6 +303,23 @@ def test_rows_are_near_with_both_sides_only(tmp_path):
     assert len(set(strict.rows.tolist())) == len(rows)
     memory = [row({"image": noise(n)}, {"text": "a"}) for n in (3, 3, 4)]
     assert np.array_equal(near_twins(memory).rows, [0, 0, 1])
+
+
+def test_groups_are_named_where_there_are_twins(root):
+    text = {"text": "a word"}
+    rows = [row(text, {"image": "a.png"}) | {"query_group": "old"},
+            row({"text": "b"}, {"image": "sub/b.png"}),
+            row({"text": "c"}, {"image": "c.png"}) | {"candidate_group": "old"},
+            row({"image": "c.png"}, text)]  # fmt: skip
+    first, second, third, last = with_groups(rows, exact_twins(rows, root), "set")
+    assert first["candidate_group"] == second["candidate_group"]
+    assert first["query_group"] == last["candidate_group"]
+    assert third["candidate_group"] == last["query_group"]
+    assert len({first["query_group"], first["candidate_group"], last["query_group"]}) == 3
+    assert "query_group" not in second | third
+    for grouped in (first, second, third, last):
+        validate_record(grouped)
+        assert all(grouped[key].startswith("set ") for key in grouped if key.endswith("group"))
 
 
 def test_leaks_name_the_evaluation_row(tmp_path):

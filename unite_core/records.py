@@ -1,9 +1,11 @@
 """The record schema: streaming readers, a validator that names the remedy, content identities.
 
 A record is the authors' JSON row `{query, candidate, negative?, target_modal?}` (PAPER §7), with
-`task` and `source` as free labels. Its items are dicts of `text`, `image` and `video`. An image is
-a path or an image in memory (PIL or array [H, W, 3]), or a list of these; a video is a file, a
-list of frames, or a list of videos.
+`task` and `source` as free labels. Items of one `query_group` or `candidate_group` count as one
+item in training: candidates of one group are positives of each other's queries.
+
+Items are dicts of `text`, `image` and `video`. An image is a path or an image in memory (PIL or
+array [H, W, 3]), or a list of these; a video is a file, a list of frames, or a list of videos.
 """
 
 from __future__ import annotations
@@ -21,11 +23,12 @@ from .modality import KEYS, Modality, modality_of, parse_modality
 from .prompts import IMAGE_PLACEHOLDER, VIDEO_PLACEHOLDER, ItemError, images_of, videos_of
 
 __all__ = [
-    "RecordError", "content_id", "iter_records", "read_records", "target_modality",
+    "GROUPS", "RecordError", "content_id", "iter_records", "read_records", "target_modality",
     "validate_item", "validate_record", "write_records",
 ]  # fmt: skip
 
-FIELDS = ("query", "candidate", "negative", "target_modal", "task", "source")
+GROUPS = ("query_group", "candidate_group")
+FIELDS = ("query", "candidate", "negative", "target_modal", "task", "source", *GROUPS)
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://|data:", re.IGNORECASE)
 _DRIVE = re.compile(r"[a-z]:[\\/]", re.IGNORECASE)
@@ -83,7 +86,7 @@ def validate_record(record, where="record", media_root=None, check_media=False) 
         validate_item(record[side], f"{where}, field {side}", media_root, check_media)
     if record.get("negative") is not None:
         _validate_negatives(record["negative"], f"{where}, field negative", media_root, check_media)
-    for label in ("task", "source"):
+    for label in ("task", "source", *GROUPS):
         if not isinstance(record.get(label), str | None):
             raise RecordError(
                 f"{where}, field {label}: {_shown(record[label])} is not a string; "

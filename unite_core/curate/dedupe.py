@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..records import GROUPS
 from .contents import FileLeaves, Items, Leaf, PartLeaves, gather_items, group_items
 from .files import content_classes
 from .fingerprint import (
@@ -28,7 +29,7 @@ from .texts import THRESHOLD, text_groups
 
 __all__ = ["Leaks", "Likeness", "Twins", "exact_groups", "exact_twins", "first_of",
            "image_hashes", "leaks", "near_groups", "near_twins", "text_groups",
-           "video_hashes"]  # fmt: skip
+           "video_hashes", "with_groups"]  # fmt: skip
 
 
 class Likeness(NamedTuple):
@@ -87,6 +88,22 @@ def near_twins(
     """
     items, _, classes = _alike(rows, root, likeness or Likeness(), workers)
     return _twins(group_items(items, classes))
+
+
+def with_groups(rows: Iterable[Mapping], twins: Twins, prefix: str = "twins") -> Iterator[dict]:
+    """Rows with `query_group` and `candidate_group` "{prefix} {number}" where an item has a twin.
+
+    Training then counts twins as one item: candidates of one group are positives of each other's
+    queries, and with `sampling.distinct` no two of a group share a batch; either way they are not
+    negatives of each other. Groups that rows have already are replaced. A row of another file
+    with the same item but no group is a stranger: find twins over all files together.
+    """
+    numbers = np.concatenate([twins.query, twins.candidate])
+    shared = np.bincount(numbers, minlength=1) > 1
+    for row, *groups in zip(rows, twins.query, twins.candidate, strict=True):
+        named = zip(GROUPS, groups, strict=True)
+        kept = {key: value for key, value in row.items() if key not in GROUPS}
+        yield kept | {name: f"{prefix} {group}" for name, group in named if shared[group]}
 
 
 def leaks(
