@@ -29,18 +29,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from _report import machine, resident, table, versions, write_section
 from PIL import Image
+from unite_core.curate.profile import profile
 
 from unite_core.curate.dedupe import exact_groups, first_of, image_hashes, near_groups
 from unite_core.curate.ingest import Source, ingest, iter_ingested
-from unite_core.curate.profile import profile
 
 FOLDER_SIZE = 1000  # files per folder
 BROKEN = 100  # one record of so many is broken
+PART = 20_000  # records of a part of `ingest`
 COPIED = 20  # one of so many is a copy of the one before it
-WORDS = np.array("a the red blue green old young man woman dog cat bird tree house river mountain "
-                 "runs sleeps jumps over under near beside in on with small large bright dark".split())  # fmt: skip
+WORDS = np.array(
+    ["a", "the", "red", "blue", "old", "young", "man", "woman", "dog", "cat", "tree", "house"]
+    + ["river", "runs", "sleeps", "jumps", "over", "under", "near", "with", "small", "bright"]
+)
 
 
 def png(rng: np.random.Generator) -> bytes:
@@ -134,7 +136,7 @@ def curate(root: Path, workers: int) -> dict[str, float]:
         nonlocal clock
         steps[name], clock = time.perf_counter() - clock, time.perf_counter()
 
-    report = ingest(source, root / "ingested", 0.02, workers)
+    report = ingest(source, root / "ingested", 0.02, workers, PART)
     lap("validate")
     found = profile(iter_ingested(root / "ingested"), root / "media")
     lap("profile")
@@ -173,25 +175,25 @@ def measured(work: Callable, *args) -> dict[str, float]:
 def _measure(sender, work: Callable, *args) -> None:
     clock = time.perf_counter()
     result = work(*args)
+    from _report import resident  # imports torch, which workers would do too at the top
+
     result["seconds"] = time.perf_counter() - clock
     largest_child = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
     result["memory"] = resident()[1] + args[-1] * largest_child  # the last one is `workers`
     sender.send(result)
 
 
-def resumed(root: Path, workers: int, after: float) -> dict[str, float]:
-    """Kill `curate` after some seconds of its first step, run it again, and time that."""
+def killed(root: Path, workers: int, parts: int, count: int) -> dict[str, float]:
+    """Kill `curate` once so many of its parts are done, run it again, and time that."""
     shutil.rmtree(root / "ingested", ignore_errors=True)
     process = multiprocessing.get_context("spawn").Process(target=_own_group, args=(root, workers))
     process.start()
-    wanted = time.monotonic() + 600
-    while len(list((root / "ingested").glob("part-*.json"))) < 1 + after:
-        if time.monotonic() > wanted or not process.is_alive():
-            raise RuntimeError("the run to be killed ended before it could be")
-        time.sleep(0.01)
+    while (done := len(list((root / "ingested").glob("part-*.json")))) < parts:
+        time.sleep(0.005)
     os.killpg(process.pid, signal.SIGKILL)
     process.join()
-    done = len(list((root / "ingested").glob("part-*.json")))
+    if parts and done * PART >= count:
+        raise RuntimeError("the run was over before it could be killed: take more records")
     return {**measured(curate, root, workers), "parts": done}
 
 
@@ -213,6 +215,8 @@ def check(found: dict, planted: dict, count: int) -> None:
 
 
 def main() -> None:
+    from _report import write_section
+
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--records", type=int, default=1_000_000)
     parser.add_argument("--images", type=int, default=100_000)
@@ -230,9 +234,9 @@ def main() -> None:
             [f"{count:,} records", *(f"{found[name]:.1f}" for name in STEPS), memory(found)]
         )
         print(rows[-1], flush=True)
-    again = resumed(root, workers, count / 20_000 / 3)
+    again = killed(root, workers, count // PART // 3, count)
     check(again, planted, count)
-    name = f"the same, killed after {again['parts']} of {-(-count // 20_000)} parts and resumed"
+    name = f"the same, killed after {again['parts']} of {-(-count // PART)} parts and resumed"
     rows.append([name, *(f"{again[step]:.1f}" for step in STEPS), memory(again)])
     images = []
     for count in sizes(options.images):
@@ -256,6 +260,8 @@ def memory(found: dict) -> str:
 
 
 def section(rows: list, images: list, workers: int) -> str:
+    from _report import machine, table, versions
+
     head = ["", *(f"{step}, s" for step in STEPS[:-1]), "all, s", "peak memory, GiB"]
     image_head = ["", "hash, s", "group, s", "all, s", "peak memory, GiB", "found", "precision"]
     return f"""## Curation (`benchmarks/curation.py`)
