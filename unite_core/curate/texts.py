@@ -38,7 +38,7 @@ def text_groups(texts: Sequence[str], threshold: float = THRESHOLD) -> np.ndarra
         threshold  in (0, 1]  pairs at least this similar are linked; chains of links make a group
     Case, punctuation and spacing do not count. Candidates come from MinHash (datasketch: 128
     permutations in 32 bands) and are then counted, so no pair below the threshold is ever linked
-    by itself; a pair at .8 is missed with probability 3e-7, one at .5 with .13.
+    by itself; a pair at .8 is missed with probability 5e-8, one at .5 with .13.
     Short captions differ in one word and in meaning and still share most 4-grams: join this with
     the groups of their media before a row is dropped.
     """
