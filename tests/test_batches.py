@@ -20,6 +20,7 @@ from unite_core.batches import (
     PairSampler,
     check_bad_share,
 )  # fmt: skip
+from unite_core.config import SamplingConfig
 from unite_core.modality import Modality
 from unite_core.processor import Processor
 from unite_core.prompts import ItemError
@@ -92,6 +93,29 @@ def test_a_dataset_names_source_task_and_target(root):
     assert [pair.target_modality for pair in pairs] == targets
     assert [len(pair.negatives) for pair in pairs] == [0, 1, 0, 1]
     assert pairs[2].where.endswith("toy.jsonl, record 3")
+
+
+def test_items_of_a_group_count_as_one(root, processor):
+    dataset = dataset_of(
+        root,
+        record({"text": "1"}, {"image": "a.png"}, candidate_group="one"),
+        record({"text": "2"}, {"image": "b.png"}, candidate_group="one", query_group="asked"),
+        record({"text": "3"}, {"image": "f0.png"}, candidate_group="other"),
+        record({"text": "4"}, {"image": "a.png"}, query_group="asked"),
+        *(record({"text": f"more {n}"}, {"text": f"{n}"}) for n in range(12)),
+    )
+    assert dataset.pairs[1].groups[0] == dataset.pairs[3].groups[0] > 0
+    ids = PairCollator(processor, root)([dataset[row] for row in range(4)])["candidate_ids"]
+    assert len(set(ids.tolist())) == 3
+    assert ids[0] == ids[1]
+    queries, candidates = dataset.identities
+    assert ids.tolist() == candidates[:4].tolist()
+    assert queries[1] == queries[3]
+    assert queries[[0, 2]].tolist() == dataset.contents[0][[0, 2]].tolist()
+    sampling = SamplingConfig(distinct=True)
+    for batch in PairSampler(dataset, 4, 40, sampling=sampling):
+        assert not {0, 1} <= set(batch)
+        assert not {1, 3} <= set(batch)
 
 
 def test_missing_and_empty_files_are_left_out_and_counted(root):

@@ -11,10 +11,10 @@ from unite_core.runs import project_root
 
 PACKAGE = project_root() / "unite_core"
 LAYERS = (
-    {"config", "durable", "jsonfile", "modality"},
+    {"config", "durable", "jsonfile", "jsonrows", "modality"},
     {"claim", "contest", "contrast", "fused", "gather", "gradcache", "loss", "media"}
     | {"packages", "pixels", "prompts", "records", "scenes", "shapes", "shard"},
-    {"batches", "checkpoint", "decoder", "embedder", "emoji", "index", "items"}
+    {"batches", "checkpoint", "curate", "decoder", "embedder", "emoji", "index", "items"}
     | {"media_reader", "objective", "pairs", "plan", "positions", "processor", "ranking"}
     | {"read_ahead", "retrieval", "sampling", "tiny", "vector_files", "vision"},
     {"baselines", "benchmark_runs", "benchmark_tasks", "confusion", "encode", "evaluate"}
@@ -38,16 +38,19 @@ LAZY = {
     "accelerate",
     "av",
     "datasets",
+    "datasketch",
     "faiss",
     "ir_measures",
     "matplotlib",
     "mteb",
+    "orjson",
     "papermill",
     "peft",
     "pyarrow",
     "sentence_transformers",
     "transformers",
     "triton",
+    "zstandard",
 }
 # loaded by those who want just that
 EAGER_ALLOWED = {

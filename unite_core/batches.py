@@ -31,7 +31,7 @@ from .pairs import PackedPairs, Pair, PairTable
 from .pixels import Layout
 from .processor import Encoded, Processor
 from .prompts import files_of
-from .records import content_id, iter_records, target_modality
+from .records import GROUPS, content_id, iter_records, target_modality
 from .sampling import draw_negatives, iter_batches, pair_weights, plan_pools, rank_share
 
 __all__ = [
@@ -123,6 +123,14 @@ class PairDataset(torch.utils.data.Dataset):
             ids[0, row], ids[1, row] = content_number(query), content_number(candidate)
         return ids[0], ids[1]
 
+    @cached_property
+    def identities(self) -> tuple[np.ndarray, np.ndarray]:
+        """As `contents`, but of a group's number where a record names one."""
+        columns = (self.pairs.columns[name] for name in GROUPS)
+        both = zip(self.contents, map(np.array, columns), strict=True)
+        query, candidate = (np.where(group > 0, group, content) for content, group in both)
+        return query, candidate
+
     def _is_bad(self, pair: Pair, root: Path, defects: dict[str, str]) -> bool:
         for path in _paths(pair):
             if path not in defects:
@@ -175,7 +183,7 @@ class PairSampler(torch.utils.data.Sampler):
         return self.steps
 
     def __iter__(self) -> Iterator[list[int] | list[Pick]]:
-        contents = self.dataset.contents if self.sampling.distinct else None
+        contents = self.dataset.identities if self.sampling.distinct else None
         self.repeats.clear()
         batches = iter_batches(self.pools, self.sampling, self.seed, contents, self.repeats)
         for step, batch in enumerate(islice(batches, self.steps)):
@@ -193,7 +201,7 @@ class PairCollator:
 
         {"groups": list of `Processor.collate` batches,
          "order": [N] row of each item in the concatenated groups; queries, candidates, negatives,
-         "target_modality", "candidate_ids": [B] int64; equal content has equal ids,
+         "target_modality", "candidate_ids": [B] int64; equal content or group has equal ids,
          "negative_modality", "negative_ids": [K] int64, only if there are hard negatives,
          "source": list of B names, "bad": list of BadMedium that were left out}
 
@@ -332,7 +340,13 @@ def _pair(record: Mapping, stem: str, where: str, repeated: list[str]) -> Pair:
         source=record.get("source") or stem,
         task=record.get("task") or "",
         where=where,
+        groups=tuple(_group_number(record.get(name)) for name in GROUPS),
     )
+
+
+def _group_number(name: str | None) -> int:
+    """A group's name as a number that no other group and no content has; 0 for none."""
+    return content_number({"text": f"group {name}"}) | 1 << 61 if name else 0
 
 
 def _negatives(record: Mapping, where: str, repeated: list[str]) -> list[dict]:
@@ -349,7 +363,7 @@ def _negatives(record: Mapping, where: str, repeated: list[str]) -> list[dict]:
 
 def _labels(pairs: Sequence[Pair]) -> dict:
     codes = [pair.target_modality for pair in pairs]
-    ids = [content_number(pair.candidate) for pair in pairs]
+    ids = [pair.groups[1] or content_number(pair.candidate) for pair in pairs]
     negatives = [negative for pair in pairs for negative in pair.negatives]
     labels = {
         "source": [pair.source for pair in pairs],

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
+from .jsonrows import iter_file
 from .prompts import files_of
-from .records import RecordError, content_id, iter_rows, validate_item, validate_record
+from .records import RecordError, content_id, validate_item, validate_record
 
 __all__ = ["Corpus", "item_key", "iter_items"]
 
@@ -68,7 +69,7 @@ def iter_items(path: str | Path, take: Sequence[str] = ("candidate",),
     A row is an item, with an `id` or with its number as id, or a record, of which the sides in
     `take` are items with ids such as "7:candidate". `prefix` goes before ids that are numbers.
     """
-    for number, (where, row) in enumerate(iter_rows(path), 1):
+    for number, (where, row) in enumerate(iter_file(path), 1):
         if isinstance(row, Mapping) and "query" in row:
             validate_record(row, where, media_root)
             for side in take:

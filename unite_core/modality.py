@@ -26,11 +26,11 @@ KEYS = ("text", "image", "video")
 
 def modality_of(item: Mapping) -> Modality:
     """The modalities of an item, from the keys that it has and that are not None."""
-    code = Modality(0)
-    for key in KEYS:
+    code = 0
+    for bit, key in enumerate(KEYS):
         if item.get(key) is not None:
-            code |= Modality[key.upper()]
-    return code
+            code |= 1 << bit
+    return _ALL[code]
 
 
 def parse_modality(names: str) -> Modality:
@@ -45,3 +45,6 @@ def parse_modality(names: str) -> Modality:
             )
         code |= Modality[key.upper()]
     return code
+
+
+_ALL = [Modality(code) for code in range(1 << len(KEYS))]  # operators of IntFlag are slow

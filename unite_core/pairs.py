@@ -26,6 +26,7 @@ class Pair(NamedTuple):
     source: str
     task: str
     where: str  # how errors name it: "stage1.jsonl, record 7"
+    groups: tuple[int, int] = (0, 0)  # of query and candidate, 0 for none
 
 
 class PairTable(NamedTuple):
@@ -47,6 +48,7 @@ class PackedPairs(Sequence):
         self.ends = array("q")  # of each pair's JSON in `text`
         self.columns = {name: array("i") for name in ("source", "task", "file", "row", "negatives")}
         self.columns["target_modality"] = array("B")
+        self.columns |= {"query_group": array("q"), "candidate_group": array("q")}
         self.labels = {name: _Labels() for name in ("source", "task", "file")}
 
     def __len__(self) -> int:
@@ -58,7 +60,9 @@ class PackedPairs(Sequence):
         row = {name: column[index] for name, column in self.columns.items()}
         source, task, file = (self.labels[name].names[row[name]] for name in self.labels)
         where = f"{file}, record {row['row']}"
-        return Pair(query, candidate, negatives, row["target_modality"], source, task, where)
+        groups = row["query_group"], row["candidate_group"]
+        modality = row["target_modality"]
+        return Pair(query, candidate, negatives, modality, source, task, where, groups)
 
     def items(self, index: int) -> list[dict]:
         """Query, candidate and hard negatives of pair `index`, counted from 0."""
@@ -75,6 +79,8 @@ class PackedPairs(Sequence):
         self.columns["row"].append(row)
         self.columns["negatives"].append(len(pair.negatives))
         self.columns["target_modality"].append(pair.target_modality)
+        for name, group in zip(("query_group", "candidate_group"), pair.groups, strict=True):
+            self.columns[name].append(group)
 
     def table(self) -> PairTable:
         """The columns that sampling needs, copied."""

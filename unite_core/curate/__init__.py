@@ -1,0 +1,1 @@
+"""Modality curation: read any layout, validate, profile, clean, deduplicate, align, mix."""

@@ -1,0 +1,231 @@
+"""From a source to files of valid records: in parts, atomically, resumed where it was stopped.
+
+FOLDER/part-00000.jsonl          valid records
+FOLDER/part-00000.rejects.jsonl  rejects {where, cause, message}
+FOLDER/part-00000.json           counts of the part, written last: the part is done
+FOLDER/source.json               what was read and how; another source is refused
+FOLDER/report.json               counts of all parts, written at the end
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass, field
+from functools import cache, partial
+from itertools import islice
+from multiprocessing import get_context
+from pathlib import Path
+
+from ..jsonfile import read_json, write_json
+from ..jsonrows import RecordError
+from .adapters import adapter
+from .check import DEPTHS, MediaCheck, Reject, Report, check_bad_share, check_rows
+from .folders import folder_rows
+from .sources import HUB, RawLine, Row, decode_line, raw_rows, row_files
+
+__all__ = ["Source", "ingest", "iter_ingested"]
+
+_LEAST = 1000  # rows before a bad share can stop a run that goes on
+_AHEAD = 2  # parts per worker that are read before they are asked for
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where rows come from and how they become records.
+
+    Args
+        rows        file, folder or hub set, see `sources.iter_rows`; with layout "folder" the
+                    folder of media and texts itself
+        layout      name of an adapter, see `adapters.adapter`, or "folder"
+        options     of the adapter
+        media_root  folder that media paths are relative to
+        media       how closely media are looked at, see `check.MediaCheck`
+        split       of a hub or saved set
+    """
+
+    rows: str
+    layout: str = "native"
+    options: Mapping = field(default_factory=dict)
+    media_root: str = "."
+    media: str = "file"
+    split: str = "train"
+
+    def __post_init__(self):
+        if self.media not in DEPTHS:
+            raise ValueError(f"media must be one of {', '.join(DEPTHS)}, not {self.media!r}")
+        self.adapter()
+
+    def adapter(self):
+        """What makes records of this source's rows."""
+        folder = self.layout == "folder"
+        return adapter("captions" if folder else self.layout, **self.options)
+
+    def iter_rows(self) -> Iterator[Row | RawLine]:
+        """All rows in order; lines of JSON Lines are left to be decoded by whoever checks them."""
+        if self.layout == "folder":
+            return folder_rows(self.rows)
+        return raw_rows(self.rows, self.split)
+
+
+def ingest(
+    source: Source,
+    folder: str | Path,
+    max_bad_share: float = 0.01,
+    workers: int = 0,
+    part_rows: int = 20_000,
+) -> Report:
+    """Write the valid records of a source and its rejects into `folder`; returns the counts.
+
+    Args
+        max_bad_share  of rows that may be rejected, else BadRowsError: at the end, and before it
+                       as soon as 1 000 rows or more have been read
+        workers        processes that check parts; 0 does it here. The files are the same
+        part_rows      rows per part
+    Parts that are done are not checked again, so a stopped run goes on; a finished one costs
+    reading its rows. Files that changed since, or other settings, are an error.
+    """
+    folder = Path(folder)
+    _claim(source, folder, part_rows)
+    report = Report()
+    parts = _parts(source.iter_rows(), part_rows)
+    media = None if workers else MediaCheck(source.media_root, source.media)
+    check = partial(_check_part, source, folder, media)
+    for part in _done(check, parts, folder, workers):
+        report.add(part)
+        check_bad_share(report, max_bad_share, _LEAST)
+    check_bad_share(report, max_bad_share)
+    write_json(folder / "report.json", _as_json(report), indent=2)
+    return report
+
+
+def iter_ingested(folder: str | Path) -> Iterator[dict]:
+    """The valid records of a finished `ingest`, in order, without checking them again."""
+    folder = Path(folder)
+    if not (folder / "report.json").is_file():
+        raise RecordError(f"{folder}: no report.json, so it is not complete; run ingest again")
+    load = _fast_load()
+    for part in sorted(folder.glob("part-*.jsonl")):
+        if not part.name.endswith(".rejects.jsonl"):
+            with part.open("rb") as lines:
+                yield from map(load, lines)
+
+
+def _fast_load() -> Callable[[bytes], dict]:
+    try:
+        import orjson
+    except ImportError:
+        return json.loads
+    return orjson.loads
+
+
+def _claim(source: Source, folder: Path, part_rows: int) -> None:
+    """Note what the folder is made of, or see that it is the same as before."""
+    asked = {**dataclasses.asdict(source), "part_rows": part_rows, "files": _stamps(source)}
+    asked = json.loads(json.dumps(asked))
+    noted = folder / "source.json"
+    if not noted.is_file():
+        write_json(noted, asked, indent=2)
+    elif (before := read_json(noted)) != asked:
+        changed = ", ".join(key for key in asked if before.get(key) != asked[key])
+        raise RecordError(
+            f"{folder}: was made with other {changed}; remove the folder or name another"
+        )
+
+
+def _stamps(source: Source) -> list:
+    """Name, size and time of the files of rows; a folder of pairs and the hub have none."""
+    if source.rows.startswith(HUB) or source.layout == "folder":
+        return []
+    files = row_files(source.rows) if Path(source.rows).exists() else []
+    stamps = [(str(file), file.stat()) for file in files]
+    return [[name, status.st_size, status.st_mtime_ns] for name, status in stamps]
+
+
+def _parts(rows: Iterable, size: int) -> Iterator[tuple[int, list]]:
+    rows, number = iter(rows), 0
+    while part := list(islice(rows, size)):
+        yield number, part
+        number += 1
+
+
+def _done(check: Callable, parts: Iterable, folder: Path, workers: int) -> Iterator[Report]:
+    """The reports of parts in order, of those that are done already and of those done now."""
+    if not workers:
+        for number, rows in parts:
+            yield _known(folder, number) or check(number, rows)
+        return
+    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+        waiting: list[Future | Report] = []
+        try:
+            for number, rows in parts:
+                waiting.append(_known(folder, number) or pool.submit(check, number, rows))
+                if len(waiting) > workers * _AHEAD:
+                    yield _result(waiting.pop(0))
+            yield from map(_result, waiting)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _result(part: Future | Report) -> Report:
+    return part.result() if isinstance(part, Future) else part
+
+
+def _known(folder: Path, number: int) -> Report | None:
+    counts = _name(folder, number, ".json")
+    if not counts.is_file():
+        return None
+    saved = read_json(counts)
+    examples = [Reject(*one) for one in saved["examples"]]
+    return Report(saved["rows"], saved["records"], Counter(saved["causes"]), examples)
+
+
+def _check_part(source: Source, folder: Path, media, number: int, rows: list) -> Report:
+    report, media = Report(), media or _media_check(source.media_root, source.media)
+    decoded = (decode_line(row) if isinstance(row, RawLine) else row for row in rows)
+    good, bad = [], []
+    for result in check_rows(decoded, source.adapter(), media, report):
+        (bad if isinstance(result, Reject) else good).append(result)
+    _write_lines(_name(folder, number, ".jsonl"), map(_record_line, good))
+    _write_lines(_name(folder, number, ".rejects.jsonl"), (_dump(r._asdict()) for r in bad))
+    write_json(_name(folder, number, ".json"), _as_json(report))
+    return report
+
+
+@cache
+def _media_check(root: str, depth: str) -> MediaCheck:
+    """One per worker, so that it remembers the files that parts share."""
+    return MediaCheck(root, depth)
+
+
+def _record_line(record: dict) -> str:
+    try:
+        return _dump(record)
+    except TypeError:
+        raise RecordError(
+            "media in memory cannot be written; save them as files and give their paths"
+        ) from None
+
+
+def _dump(value) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _write_lines(path: Path, lines: Iterable[str]) -> None:
+    partial_file = path.with_name(path.name + ".partial")
+    with partial_file.open("w", encoding="utf-8") as file:
+        file.writelines(line + "\n" for line in lines)
+    partial_file.replace(path)
+
+
+def _name(folder: Path, number: int, suffix: str) -> Path:
+    return folder / f"part-{number:05d}{suffix}"
+
+
+def _as_json(report: Report) -> dict:
+    """As numbers and lists; also for rejects, whose examples are [where, cause, message]."""
+    counts = {"rows": report.rows, "records": report.records, "rejects": report.rejects}
+    return counts | {"causes": dict(report.causes), "examples": list(map(list, report.examples))}
