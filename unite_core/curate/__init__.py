@@ -1,0 +1,1 @@
+"""Curation of training records: readers, profile, cleaning, duplicates, alignment, mixes."""
