@@ -15,7 +15,7 @@ LAYERS = (
     {"prompts", "media", "pixels", "records", "loss", "contrast", "contest", "fused"}
     | {"scenes", "shapes", "packages", "gather", "gradcache", "claim"},
     {"vision", "decoder", "embedder", "processor", "checkpoint", "pairs", "sampling", "batches"}
-    | {"retrieval", "emoji", "tiny", "objective"},
+    | {"retrieval", "emoji", "tiny", "objective", "curate"},
     {"train", "encode", "mine", "evaluate", "baselines", "scores", "pretrain", "pretrain_vision"}
     | {"notebook_files"},
     {"runs", "plots", "plots_training", "workbook"},
@@ -33,6 +33,11 @@ LAZY = {
     "papermill",
     "accelerate",
     "triton",
+    "pyarrow",
+    "datasets",
+    "datasketch",
+    "zstandard",
+    "orjson",
 }
 # loaded by those who want just that
 EAGER_ALLOWED = {"plots", "plots_training", "train", "pretrain", "fused"}

@@ -1,1 +1,1 @@
-"""Curation of training records: readers, profile, cleaning, duplicates, alignment, mixes."""
+"""Modality curation: read any layout, validate, profile, clean, deduplicate, align, mix."""
