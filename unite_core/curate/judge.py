@@ -14,7 +14,7 @@ import numpy as np
 from ..modality import modality_of
 from .align import AlignConfig, Alignment, align
 from .clean import CleanConfig, clean
-from .dedupe import Leaks, Likeness, exact_twins, leaks, near_twins
+from .dedupe import Likeness, exact_twins, leaks, near_twins
 from .facts import MediaFacts, distinct_media, look_at
 from .features import fit_words
 from .verdicts import Verdicts
@@ -30,7 +30,7 @@ class RuleConfig:
 
     clean: CleanConfig = field(default_factory=CleanConfig)
     duplicates: str = "near"  # "near", "exact" or "keep"
-    likeness: Likeness = field(default_factory=Likeness)  # what counts as near
+    likeness: Likeness = Likeness(text=0.9)  # near; captions differ by a word and in meaning
     leaks: str = "pairs"  # "pairs" (both sides alike), "media" (any picture or clip alike) or "keep"
     alignment: str = "words"  # "words" (no model), "embedder" or "keep"
     align: AlignConfig = field(default_factory=AlignConfig)
@@ -57,7 +57,6 @@ class Judgement(NamedTuple):
     verdicts: Verdicts
     facts: MediaFacts
     groups: np.ndarray  # [N] int64, equal for records alike on both sides (or just equal)
-    leaks: Leaks | None
     aligned: np.ndarray  # [n] the rows that alignment was judged on
     alignment: Alignment | None  # of these rows
 
@@ -88,10 +87,15 @@ def judge(
     verdicts = Verdicts(len(rows))
     facts = look_at(distinct_media(rows), root, folder, workers)
     clean(verdicts, rows, facts, config.clean)
-    found = _mark_leaks(verdicts, rows, root, tests, config, workers)
-    groups = _mark_duplicates(verdicts, rows, root, config, workers)
-    aligned, alignment = _mark_misaligned(verdicts, rows, root, config, groups, embed)
-    return Judgement(verdicts, facts, groups, found, aligned, alignment)
+    groups = _groups([*rows, *tests], root, config, workers)
+    _mark_leaks(verdicts, rows, root, tests, config, groups, workers)
+    groups = {name: each[: len(rows)] for name, each in groups.items()}
+    if config.duplicates != "keep":
+        repeats = _repeats(groups["exact"], verdicts.kept)
+        verdicts.mark("near duplicate", _repeats(groups["near"], verdicts.kept & ~repeats))
+        verdicts.mark("exact duplicate", repeats)
+    aligned, alignment = _mark_misaligned(verdicts, rows, root, config, embed)
+    return Judgement(verdicts, facts, groups["near"], aligned, alignment)
 
 
 def pair_type(row: Mapping) -> str:
@@ -99,26 +103,23 @@ def pair_type(row: Mapping) -> str:
     return " > ".join(modality_of(row[side]).label for side in ("query", "candidate"))
 
 
-def _mark_leaks(verdicts, rows, root, tests, config: RuleConfig, workers) -> Leaks | None:
-    if config.leaks == "keep" or not tests:
-        return None
-    found = leaks(rows, tests, root, config.likeness, workers)
-    near = found.media if config.leaks == "media" else found.near
-    verdicts.mark("leak", (found.exact >= 0) | (near >= 0))
-    return found
-
-
-def _mark_duplicates(verdicts, rows, root, config: RuleConfig, workers) -> np.ndarray:
+def _groups(rows, root, config: RuleConfig, workers) -> dict[str, np.ndarray]:
+    """Groups of exact and of near twins; both exact where near ones are not asked for."""
     exact = exact_twins(rows, root).rows
-    near = exact
-    if config.duplicates == "near":
-        near = near_twins(rows, root, config.likeness, workers).rows
-    good = verdicts.kept
-    if config.duplicates != "keep":
-        repeats = _repeats(exact, good)
-        verdicts.mark("exact duplicate", repeats)
-        verdicts.mark("near duplicate", _repeats(near, good & ~repeats))
-    return near
+    if config.duplicates != "near" and config.leaks == "keep":
+        return {"exact": exact, "near": exact}
+    near = near_twins(rows, root, config.likeness, workers).rows
+    return {"exact": exact, "near": near if config.duplicates == "near" else exact, "alike": near}
+
+
+def _mark_leaks(verdicts, rows, root, tests, config: RuleConfig, groups, workers) -> None:
+    if config.leaks == "keep" or not tests:
+        return
+    for each in (groups["exact"], groups["alike"]):
+        verdicts.mark("leak", np.isin(each[: len(rows)], each[len(rows) :]))
+    if config.leaks == "media":
+        found = leaks(rows, tests, root, config.likeness, workers)
+        verdicts.mark("leak", found.media >= 0)
 
 
 def _repeats(groups: np.ndarray, good: np.ndarray) -> np.ndarray:
@@ -131,7 +132,7 @@ def _repeats(groups: np.ndarray, good: np.ndarray) -> np.ndarray:
     return repeated
 
 
-def _mark_misaligned(verdicts, rows, root, config: RuleConfig, groups, embed):
+def _mark_misaligned(verdicts, rows, root, config: RuleConfig, embed):
     left = np.flatnonzero(verdicts.kept)
     if config.alignment == "keep" or not len(left):
         return left[:0], None

@@ -35,7 +35,7 @@ REASON_OF = {
 """The reason in `verdicts.REASONS` that each planted fault should be given."""
 
 _FILLERS = frozenset("a an the of on in at to and is with it for as by".split())
-_MOST_SHARED = 0.25  # share of words that a swapped caption may have in common with the right one
+_MOST_SHARED = 0.25  # of the words of the shorter of a swapped caption and the right one
 _PARTNERS = 200  # captions looked at for one that differs enough
 
 
@@ -89,7 +89,8 @@ def plant(
         root         a folder for the planted media, new or of an earlier call with these arguments
     Returns
         the records in a new order in which a copy comes after what it repeats. A swapped caption
-        shares at most a quarter of its words with the right one, so that it is wrong for sure.
+        has at most a quarter of the shorter one's words in common with the right one: it is wrong
+        beyond doubt, as most swaps in found data are.
     """
     config, root = config or PlantConfig(), Path(root)
     rng = random.Random(f"plant {config.seed}")
@@ -265,7 +266,7 @@ def _content_words(text: str) -> set[str]:
 
 def _overlap(words: set[str], text: str) -> float:
     others = _content_words(text)
-    return len(words & others) / max(len(words | others), 1)
+    return len(words & others) / max(min(len(words), len(others)), 1)
 
 
 def _rewritten(text: str) -> str:
