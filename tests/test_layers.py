@@ -11,7 +11,7 @@ from unite_core.runs import project_root
 
 PACKAGE = project_root() / "unite_core"
 LAYERS = (
-    {"modality", "config", "jsonfile", "durable"},
+    {"modality", "config", "jsonfile", "jsonrows", "durable"},
     {"prompts", "media", "pixels", "records", "loss", "contrast", "contest", "fused"}
     | {"scenes", "shapes", "packages", "gather", "gradcache", "claim"},
     {"vision", "decoder", "embedder", "processor", "checkpoint", "pairs", "sampling", "batches"}

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from unite_core import records
+from unite_core import jsonrows
 from unite_core.modality import Modality
 from unite_core.prompts import IMAGE_PLACEHOLDER
 from unite_core.records import (
@@ -90,14 +90,14 @@ def test_round_trip_through_both_formats(tmp_path_factory, rows):
 def test_list_reader_gives_the_same_with_any_buffer_size(tmp_path_factory, rows, chunk):
     path = as_file(tmp_path_factory.mktemp("chunk"), json.dumps(rows), "rows.json")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(records, "_CHUNK", chunk)
+        patch.setattr(jsonrows, "_CHUNK", chunk)
         assert read_records(path) == rows
 
 
 def test_list_is_streamed(tmp_path, monkeypatch):
     rows = [PAIR | {"task": f"task {number}"} for number in range(2000)]
     path = as_file(tmp_path, json.dumps(rows)[:-1] + ", oops]", "rows.json")
-    monkeypatch.setattr(records, "_CHUNK", 1000)
+    monkeypatch.setattr(jsonrows, "_CHUNK", 1000)
     reader = iter_records(path)
     assert [next(reader) for _ in range(2000)] == rows  # the end of the file was not needed
     with pytest.raises(RecordError, match=r"rows.json, row 2001: not valid JSON"):

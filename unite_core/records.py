@@ -16,6 +16,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+from .jsonrows import RecordError, iter_file
 from .modality import KEYS, Modality, modality_of, parse_modality
 from .prompts import IMAGE_PLACEHOLDER, VIDEO_PLACEHOLDER, ItemError, images_of, videos_of
 
@@ -28,12 +29,6 @@ FIELDS = ("query", "candidate", "negative", "target_modal", "task", "source")
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://|data:", re.IGNORECASE)
 _DRIVE = re.compile(r"[a-z]:[\\/]", re.IGNORECASE)
-_CHUNK = 1 << 20  # characters read at a time from a JSON list
-_CUT = 16  # a value cut by the end of a chunk fails within this many characters of it
-
-
-class RecordError(ValueError):
-    """A record, or a file of records, that cannot be used: where, which field, what to do."""
 
 
 def read_records(path: str | Path, **checks) -> list[dict]:
@@ -47,9 +42,7 @@ def iter_records(path, media_root=None, check_media=False) -> Iterator[dict]:
     `[` as the first character means a JSON list, anything else JSON Lines. Errors name the row
     (1-based; the line for JSON Lines). `media_root` and `check_media` as in `validate_record`.
     """
-    path = Path(path)
-    rows = _iter_list(path) if _is_list(path) else _iter_lines(path)
-    for where, record in rows:
+    for where, record in iter_file(path):
         validate_record(record, where, media_root, check_media)
         yield record
 
@@ -156,115 +149,6 @@ def content_id(item: Mapping) -> str:
     return hashlib.sha256(text.encode("utf-8")).hexdigest()[:32]
 
 
-def _is_list(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            head = file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
-    except OSError as error:
-        raise RecordError(f"{path}: {error.strerror}; check the path of the records") from None
-    if not head:
-        raise RecordError(f"{path}: empty file; write one record per line or a JSON list")
-    return head.startswith(b"[")
-
-
-def _iter_lines(path: Path) -> Iterator[tuple[str, object]]:
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
-            where = f"{path}, line {number}"
-            if number == 1:
-                line = line.removeprefix(b"\xef\xbb\xbf")
-            if line.strip():
-                yield where, _parse_line(line, where)
-
-
-def _parse_line(line: bytes, where: str):
-    try:
-        return _DECODER.decode(line.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise RecordError(f"{where}: {_not_json(error)}; put one whole record on a line") from None
-
-
-def _iter_list(path: Path) -> Iterator[tuple[str, object]]:
-    """Decode a JSON list value by value from a sliding buffer."""
-    row = 0
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            buffer = _Buffer(file)
-            buffer.take("[")
-            ended = buffer.take("]")
-            while not ended:
-                row += 1
-                yield f"{path}, row {row}", buffer.value()
-                ended = buffer.closes()
-            if buffer.peek():
-                raise ValueError("text after the closing ] of the list")
-    except (ValueError, RecursionError) as error:
-        raise RecordError(
-            f"{path}, row {max(row, 1)}: {_not_json(error)}; correct the JSON there"
-        ) from None
-
-
-class _Buffer:
-    """A text file seen through a window that holds at least the value being decoded."""
-
-    def __init__(self, file):
-        self.file, self.text, self.at, self.chunk = file, "", 0, _CHUNK
-
-    def peek(self) -> str:
-        """The next character that is no space, "" at the end of the file."""
-        while True:
-            while self.at < len(self.text) and self.text[self.at].isspace():
-                self.at += 1
-            if self.at < len(self.text) or not self.grow():
-                return self.text[self.at : self.at + 1]
-
-    def take(self, character: str) -> bool:
-        found = self.peek() == character
-        self.at += found
-        return found
-
-    def closes(self) -> bool:
-        if self.take("]"):
-            return True
-        if not self.take(","):
-            raise ValueError("expected , or ] after the record")
-        return False
-
-    def value(self):
-        self.peek()
-        while True:
-            try:
-                value, self.at = _DECODER.raw_decode(self.text, self.at)
-                return value
-            except json.JSONDecodeError as error:
-                is_cut = "Unterminated" in error.msg or error.pos >= len(self.text) - _CUT
-                if not (is_cut and self.grow()):
-                    raise
-
-    def grow(self) -> bool:
-        more = self.file.read(self.chunk)
-        self.text, self.at = self.text[self.at :] + more, 0
-        self.chunk = max(_CHUNK, len(self.text))
-        return bool(more)
-
-
-def _unique_keys(pairs):
-    values = dict(pairs)
-    if len(values) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        raise ValueError(f"field {', '.join(twice)} given twice in one object")
-    return values
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=_unique_keys)
-
-
-def _not_json(error: Exception) -> str:
-    cause = getattr(error, "msg", None) or getattr(error, "reason", None) or error
-    return f"not valid JSON in UTF-8 ({cause})"
-
-
 def _refuse_unknown(fields, known, where, kind) -> None:
     unknown = [str(name) for name in fields if name not in known]
     if unknown:
@@ -288,8 +172,11 @@ def _validate_text(text, where) -> None:
         raise RecordError(f"{where}: {_shown(text)} is not a string; quote the text")
     if not text.strip():
         raise RecordError(f"{where}: blank text; write something or leave the field out")
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        raise RecordError(f"{where}: half a surrogate pair; write the character whole, in UTF-8")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        message = f"{where}: half a surrogate pair; write the character whole, in UTF-8"
+        raise RecordError(message) from None
 
 
 def _check_placeholders(item, kind, count, where) -> None:
