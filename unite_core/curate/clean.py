@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache, lru_cache
 
@@ -68,19 +68,18 @@ class CleanConfig:
 
 
 def clean(
-    verdicts: Verdicts, rows: Iterable[Mapping], facts: MediaFacts,
+    verdicts: Verdicts, rows: Sequence[Mapping], facts: MediaFacts,
     config: CleanConfig | None = None,
 ) -> None:  # fmt: skip
     """Mark the records that a rule names, because of any of their items.
 
     Args
-        verdicts  of as many records as `rows` gives; reasons are added to it
+        verdicts  of as many records as there are `rows`; reasons are added to it
         facts     of all media of the rows (`facts.look_at`); others are not judged
     Raises ValueError if rows and verdicts differ in number.
     """
     config = config or CleanConfig()
     faults = media_faults(facts, config)
-    rows = list(rows) if not isinstance(rows, list) else rows
     if len(rows) != len(verdicts):
         raise ValueError(f"{len(rows)} records for verdicts on {len(verdicts)}")
     facts_of(verdicts, rows, faults)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -81,13 +82,13 @@ def judge(
     A later rule sees only the records without a reason so far: the first *good* record of a group
     of duplicates stays, and alignment is not learned from broken or repeated pairs.
     """
-    config, rows = config or RuleConfig(), list(rows)
+    config = config or RuleConfig()
     if config.alignment == "embedder" and embed is None:
         raise ValueError('alignment = "embedder" needs an embedder: give one, or use "words"')
     verdicts = Verdicts(len(rows))
     facts = look_at(distinct_media(rows), root, folder, workers)
     clean(verdicts, rows, facts, config.clean)
-    groups = _groups([*rows, *tests], root, config, workers)
+    groups = _groups(rows, tests, root, config, workers)
     _mark_leaks(verdicts, rows, root, tests, config, groups, workers)
     groups = {name: each[: len(rows)] for name, each in groups.items()}
     if config.duplicates != "keep":
@@ -103,12 +104,12 @@ def pair_type(row: Mapping) -> str:
     return " > ".join(modality_of(row[side]).label for side in ("query", "candidate"))
 
 
-def _groups(rows, root, config: RuleConfig, workers) -> dict[str, np.ndarray]:
+def _groups(rows, tests, root, config: RuleConfig, workers) -> dict[str, np.ndarray]:
     """Groups of exact and of near twins; both exact where near ones are not asked for."""
-    exact = exact_twins(rows, root).rows
+    exact = exact_twins(chain(rows, tests), root).rows
     if config.duplicates != "near" and config.leaks == "keep":
         return {"exact": exact, "near": exact}
-    near = near_twins(rows, root, config.likeness, workers).rows
+    near = near_twins(chain(rows, tests), root, config.likeness, workers).rows
     return {"exact": exact, "near": near if config.duplicates == "near" else exact, "alike": near}
 
 
