@@ -18,11 +18,12 @@ LAYERS = (
     | {"retrieval", "emoji", "tiny", "objective", "curate"},
     {"train", "encode", "mine", "evaluate", "baselines", "scores", "pretrain", "pretrain_vision"}
     | {"notebook_files"},
-    {"runs", "plots", "plots_training", "workbook"},
+    {"runs", "plots", "plots_training", "plots_curation", "workbook", "explore"}
+    | {"emoji.__main__", "curate.__main__"},
 )
 LAYER = {module: number for number, modules in enumerate(LAYERS) for module in modules}
 DRAWING = {"matplotlib", "IPython", "ipywidgets"}
-DRAWERS = {"plots", "plots_training", "runs"}
+DRAWERS = {"plots", "plots_training", "plots_curation", "runs", "explore"}
 LAZY = {
     "transformers",
     "peft",
@@ -38,15 +39,20 @@ LAZY = {
     "datasketch",
     "zstandard",
     "orjson",
+    "py3langid",
 }
 # loaded by those who want just that
-EAGER_ALLOWED = {"plots", "plots_training", "train", "pretrain", "fused"}
+EAGER_ALLOWED = {"plots", "plots_training", "plots_curation", "train", "pretrain", "fused"}
 
 
 def sources():
-    """(module of LAYERS or "__init__", file) of every source file of the package."""
+    """(module of LAYERS or "__init__", file) of every source file of the package.
+
+    A folder is one module, but its command, `__main__`, stands above what it calls.
+    """
     for file in sorted(PACKAGE.rglob("*.py")):
-        yield file.relative_to(PACKAGE).parts[0].removesuffix(".py"), file
+        parts = file.relative_to(PACKAGE).with_suffix("").parts
+        yield ".".join(parts) if parts[-1] == "__main__" else parts[0], file
 
 
 def imported(file, top_level_only=False):

@@ -134,7 +134,7 @@ def cross_fitted(
         folds           >= 2    parts; each is predicted from the others
         ridge           > 0     penalty, as a share of the features' mean variance
     Returns
-        predicted [N, E], each column around its mean, in units of its own spread; and target [N, E].
+        predicted [N, E], each column around its mean in units of its own spread, and target [N, E].
         The columns of both are weighted by how well the prediction follows the target (their
         correlation, 0 if negative). So their cosine tells whether what a pair's target *has* is
         what its source leads to expect; what a target leaves out does not count against it.
@@ -148,9 +148,10 @@ def cross_fitted(
             f"{len(groups)} groups: at least 2 folds, a positive ridge, and equal numbers"
         )
     _, codes = np.unique(groups, return_inverse=True)
-    if codes.max(initial=0) + 1 < folds:
-        raise ValueError(f"{codes.max(initial=0) + 1} groups of pairs are too few for {folds} folds")
-    fold = np.random.default_rng(0).permutation(codes.max() + 1)[codes] % folds
+    count = codes.max(initial=-1) + 1
+    if count < folds:
+        raise ValueError(f"{count} groups of pairs are too few for {folds} folds")
+    fold = np.random.default_rng(0).permutation(count)[codes] % folds
     predicted, around = np.zeros(target.shape), np.zeros(target.shape)
     for part in range(folds):
         held, rest = fold == part, fold != part

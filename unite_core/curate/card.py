@@ -22,57 +22,14 @@ def count_by(rows: Sequence[Mapping], verdicts: Verdicts) -> dict[str, dict[str,
 
 def card_text(card: Mapping) -> str:
     """The card as Markdown; `card.json` holds all numbers behind it."""
-    after, masking = card["after"], card["after"]["masking"]
     parts = [
         f"# {card['name']}",
-        f"{after['records']} records of {len(card['sources'])} sources; SHA-256 of the records in "
-        f"their order `{card['records_sha256']}`.",
-        "## Sources",
-        _table(
-            ["source", "rows", "records", "rejected", "left out", "in the mix"],
-            [
-                [name, c["rows"], c["records"], c["rejected"], c["left_out"], c["kept"]]
-                for name, c in card["sources"].items()
-            ],
-        ),
-        *_rejects(card["sources"]),
-        "## Removed",
-        f"Rules apply in this order; `first` adds up. {card['tests']} evaluation pairs were "
-        "compared with.",
-        _table(
-            ["reason", "hits", "first", "only", "share", "meaning"],
-            [
-                [r["reason"], r["hits"], r["first"], r["only"], f"{r['share']:.2%}", r["meaning"]]
-                for r in card["removed"]
-            ],
-        ),
-        "## Pair types",
-        _table(
-            ["query", "candidate", "records", "share", "removed"],
-            [
-                [p["query"], p["candidate"], p["records"], f"{p['share']:.1%}", _removed(card, p)]
-                for p in after["pairs"]
-            ],
-        ),
-        "## What training will see",
-        f"In a random batch of {masking['batch_size']} pairs MAMCL leaves "
-        f"{masking['surviving_share']:.1%} of the scores.",
-        _table(
-            ["target", "records", "expected group", "negatives", "too small"],
-            [
-                [g["target"], g["records"], f"{g['expected_size']:.1f}", f"{g['negatives']:.1f}",
-                 "yes" if g["too_small"] else "no"]
-                for g in masking["groups"]
-            ],
-        ),  # fmt: skip
-        "Equal candidates in a batch are false negatives unless the loss knows them by their ids.",
-        _table(
-            ["source", "task", "records", "different candidates", "false negatives per pair"],
-            [
-                [s["source"], s["task"], s["records"], s["distinct"], f"{s['false_negatives']:.3g}"]
-                for s in after["sources"]
-            ],
-        ),
+        f"{card['after']['records']} records of {len(card['sources'])} sources; SHA-256 of the "
+        f"records in their order `{card['records_sha256']}`.",
+        *_sources(card["sources"]),
+        *_removal(card),
+        *_pair_types(card),
+        *_training(card["after"]),
         *_alignment(card["alignment"]),
         *(f"![{name}]({name})" for name in card["figures"]),
         "## Limits",
@@ -81,6 +38,57 @@ def card_text(card: Mapping) -> str:
         "features or model) it cannot drop.",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _sources(sources: Mapping) -> list[str]:
+    lines = [
+        [name, c["rows"], c["records"], c["rejected"], c["left_out"], c["kept"]]
+        for name, c in sources.items()
+    ]
+    head = ["source", "rows", "records", "rejected", "left out", "in the mix"]
+    return ["## Sources", _table(head, lines), *_rejects(sources)]
+
+
+def _removal(card: Mapping) -> list[str]:
+    lines = [
+        [row["reason"], row["hits"], row["first"], row["only"], f"{row['share']:.2%}"]
+        + [row["meaning"]]
+        for row in card["removed"]
+    ]
+    head = ["reason", "hits", "first", "only", "share", "meaning"]
+    told = "Rules apply in this order, `first` adds up."
+    compared = f"Records were compared with {card['tests']} evaluation pairs."
+    return ["## Removed", f"{told} {compared}", _table(head, lines)]
+
+
+def _pair_types(card: Mapping) -> list[str]:
+    lines = [
+        [p["query"], p["candidate"], p["records"], f"{p['share']:.1%}", _removed(card, p)]
+        for p in card["after"]["pairs"]
+    ]
+    head = ["query", "candidate", "records", "share", "removed"]
+    return ["## Pair types", _table(head, lines)]
+
+
+def _training(after: Mapping) -> list[str]:
+    masking = after["masking"]
+    groups = [
+        [g["target"], g["records"], f"{g['expected_size']:.1f}", f"{g['negatives']:.1f}"]
+        + ["yes" if g["too_small"] else "no"]
+        for g in masking["groups"]
+    ]
+    sets = [
+        [s["source"], s["task"], s["records"], s["distinct"], f"{s['false_negatives']:.3g}"]
+        for s in after["sources"]
+    ]
+    return [
+        "## What training will see",
+        f"In a random batch of {masking['batch_size']} pairs MAMCL leaves "
+        f"{masking['surviving_share']:.1%} of the scores.",
+        _table(["target", "records", "expected group", "negatives", "too small"], groups),
+        "Equal candidates in a batch are false negatives unless the loss knows them by their ids.",
+        _table(["source", "task", "records", "candidates", "false negatives per pair"], sets),
+    ]
 
 
 def _rejects(sources: Mapping) -> list[str]:

@@ -32,7 +32,7 @@ class RuleConfig:
     clean: CleanConfig = field(default_factory=CleanConfig)
     duplicates: str = "near"  # "near", "exact" or "keep"
     likeness: Likeness = Likeness(text=0.9)  # near; captions differ by a word and in meaning
-    leaks: str = "pairs"  # "pairs" (both sides alike), "media" (any picture or clip alike) or "keep"
+    leaks: str = "pairs"  # "pairs" (both sides alike), "media" (any medium alike) or "keep"
     alignment: str = "words"  # "words" (no model), "embedder" or "keep"
     align: AlignConfig = field(default_factory=AlignConfig)
 

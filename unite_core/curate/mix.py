@@ -84,9 +84,7 @@ def build(
     return done
 
 
-def choose(
-    recipe: Recipe, source_of: np.ndarray, kept: np.ndarray, keys: np.ndarray
-) -> np.ndarray:
+def choose(recipe: Recipe, source_of: np.ndarray, kept: np.ndarray, keys: np.ndarray) -> np.ndarray:
     """The row numbers of the mix, in its order.
 
     Args

@@ -34,7 +34,9 @@ REASON_OF = {
 }
 """The reason in `verdicts.REASONS` that each planted fault should be given."""
 
-_FILLERS = frozenset("a an the of on in at to and is with it for as by".split())
+_FILLERS = frozenset(
+    ("a", "an", "the", "of", "on", "in", "at", "to", "and", "is", "with", "it", "for", "as", "by")
+)
 _MOST_SHARED = 0.25  # of the words of the shorter of a swapped caption and the right one
 _PARTNERS = 200  # captions looked at for one that differs enough
 

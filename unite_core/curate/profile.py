@@ -98,9 +98,7 @@ class _Columns:
         for side, item in (("query", query), ("candidate", candidate)):
             text = item.get("text") or ""
             self.lengths[side].append(len(text))
-            self.contents[side].append(
-                hash((text, str(item.get("image")), str(item.get("video"))))
-            )
+            self.contents[side].append(hash((text, str(item.get("image")), str(item.get("video")))))
         if code not in self.samples:
             self.samples[code] = _Sample(self.size)
         self.samples[code].offer(row)
@@ -231,9 +229,11 @@ def _counts(codes: np.ndarray) -> list[tuple[int, int]]:
 def _bits(item: Mapping) -> int:
     """As `modality_of`, without its flags: this runs twice a record."""
     get = item.get
-    return (get("text") is not None) | (get("image") is not None) << 1 | (
-        get("video") is not None
-    ) << 2
+    return (
+        (get("text") is not None)
+        | (get("image") is not None) << 1
+        | (get("video") is not None) << 2
+    )
 
 
 def _label(code: int) -> str:

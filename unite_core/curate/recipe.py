@@ -79,7 +79,7 @@ class Recipe:
         if self.size and not all(weighted):
             raise ValueError("size needs weights that say of which source how much")
         if not 0 <= self.max_bad_share <= 1 or self.size < 0:
-            raise ValueError(f"max_bad_share {self.max_bad_share} is a share, size {self.size} >= 0")
+            raise ValueError(f"max_bad_share {self.max_bad_share}: 0 to 1; size {self.size}: >= 0")
         if (self.rules.alignment == "embedder") != bool(self.model):
             raise ValueError('a model is for rules.alignment = "embedder", which needs one')
 

@@ -12,15 +12,18 @@ import numpy as np
 
 __all__ = ["ATTRIBUTES", "bare_text", "granularity", "languages", "top_shares", "words_of"]
 
-ATTRIBUTES = frozenset(
-    "red orange yellow green blue purple pink brown black white grey gray golden silver dark light "
-    "bright pale colourful colorful striped dotted plain small medium large big tiny huge tall "
-    "short long wide narrow round square flat thin thick left right top bottom centre center "
-    "middle upper lower above below behind front beside inside outside near far up down one two "
-    "three four five six seven eight nine ten several many wooden metal plastic glass stone paper "
-    "old young new open closed empty full smiling standing sitting running walking moving growing "
-    "shrinking turning slowly quickly first then".split()
-)
+ATTRIBUTES = frozenset((
+    "red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white",
+    "grey", "gray", "golden", "silver", "dark", "light", "bright", "pale", "colourful",
+    "colorful", "striped", "dotted", "plain", "small", "medium", "large", "big", "tiny", "huge",
+    "tall", "short", "long", "wide", "narrow", "round", "square", "flat", "thin", "thick", "left",
+    "right", "top", "bottom", "centre", "center", "middle", "upper", "lower", "above", "below",
+    "behind", "front", "beside", "inside", "outside", "near", "far", "up", "down", "one", "two",
+    "three", "four", "five", "six", "seven", "eight", "nine", "ten", "several", "many", "wooden",
+    "metal", "plastic", "glass", "stone", "paper", "old", "young", "new", "open", "closed",
+    "empty", "full", "smiling", "standing", "sitting", "running", "walking", "moving", "growing",
+    "shrinking", "turning", "slowly", "quickly", "first", "then",
+))  # fmt: skip
 """Words that tell items of one kind apart: colour, size, place, number, material, state."""
 FINE_WORDS = 8  # a text of so many words, or of FINE_ATTRIBUTES attribute words, is fine
 FINE_ATTRIBUTES = 3
