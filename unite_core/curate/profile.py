@@ -24,7 +24,6 @@ from .words import bare_text, granularity, languages, top_shares
 __all__ = ["ProfileConfig", "profile"]
 
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
-BINS = 24  # of histograms
 _SIDES = ("query", "candidate")
 _LANGUAGE_SAMPLE = 1000  # texts per pair type and side
 
@@ -202,14 +201,11 @@ def _describe_headers(kind: str, headers: Sequence[MediaHeader]) -> dict:
 
 
 def quantiles(values: np.ndarray) -> dict:
-    """`n`, `mean`, the values at QUANTILES, and a histogram of equal bins (`counts`, `edges`)."""
-    counts, edges = np.histogram(values, BINS)
+    """`n`, `mean`, and the values at QUANTILES."""
     return {
         "n": len(values),
         "mean": float(np.mean(values)),
         "quantiles": [float(each) for each in np.quantile(values, QUANTILES)],
-        "counts": counts.tolist(),
-        "edges": [float(edge) for edge in edges],
     }
 
 
