@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -132,7 +133,7 @@ def plot_alignment(report: Mapping, ax: Axes | None = None, title: str = "") -> 
     """
     ax = ax or plt.gca()
     edges = np.asarray(report["edges"])
-    style = modality_style(report["pair_type"].split(" > ")[1])
+    style = modality_style(report["pair_type"].split(" > ")[1].split(",")[0])
     null = np.asarray(report["null_counts"], float)
     own = np.asarray(report["counts"], float)
     ax.stairs(null / max(null.sum(), 1), edges, fill=True, color="0.85", label="mismatched pairs")
@@ -205,8 +206,8 @@ def _card_figures(card: Mapping) -> dict[str, Callable[[Axes], Axes]]:
             after["media"], "tokens", ax, "Visual tokens of media", "visual tokens per item"
         )
     for report in card["alignment"]:
-        name = "alignment_" + "_".join(report["pair_type"].replace("+", " ").split(" > "))
-        figures[name.replace(" ", "_")] = lambda ax, report=report: plot_alignment(report, ax)
+        name = "_".join(re.findall(r"\w+", report["pair_type"]))
+        figures[f"alignment_{name}"] = lambda ax, report=report: plot_alignment(report, ax)
     return figures
 
 

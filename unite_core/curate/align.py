@@ -24,15 +24,17 @@ class AlignConfig:
     """Which pairs are kept; criteria that are 0 or empty are not applied."""
 
     cost: float = 1.0  # of dropping a pair that fits, per mismatched pair dropped; 0: drop none
+    most_mismatched: float = 0.2  # estimated share above which the scores are not trusted
     thresholds: Mapping[str, float] = field(default_factory=dict)  # pair type -> least similarity
     most_rank: float = 0.0  # largest share of others that may beat a pair in both directions
     pool: int = 4096  # P: pairs of its type that a pair competes with
     seed: int = 0
 
     def __post_init__(self):
-        if not (self.cost >= 0 and 0 <= self.most_rank <= 1):
+        if self.cost < 0 or not all(0 <= s <= 1 for s in (self.most_mismatched, self.most_rank)):
             raise ValueError(
-                f"cost {self.cost} is at least 0, most_rank {self.most_rank} from 0 to 1"
+                f"cost {self.cost} is at least 0, most_mismatched {self.most_mismatched} and "
+                f"most_rank {self.most_rank} from 0 to 1"
             )
         if self.pool < 2:
             raise ValueError(f"pool {self.pool}: a pair needs others to compete with")
@@ -74,6 +76,8 @@ def align(
     With F the distribution of the similarities of N pairs and F0 that of mismatched pairs, at most
     a share  pi = F(m) / F0(m)  is mismatched, m the median of F0. The threshold t is where most is
     won:  max over t of  pi F0(t) - cost (F(t) - pi F0(t)),  mismatches dropped less what they cost.
+    Pairs that the embedder knows nothing of count as mismatched in pi. Where it exceeds
+    `most_mismatched` this says more of the embedder than of the pairs, and none is dropped.
 
     Args
         query, candidate  [N, D]  vectors of any embedder; they are normalized here
@@ -199,7 +203,7 @@ def _threshold(name: str, similarity, null, config: AlignConfig) -> tuple[float,
     if name in config.thresholds:
         return config.thresholds[name], _mismatched_share(similarity, null)
     share = _mismatched_share(similarity, null)
-    if not (config.cost and share):
+    if not (config.cost and 0 < share <= config.most_mismatched):
         return -np.inf, share
     places = np.sort(similarity)
     dropped = np.arange(1, len(places) + 1) / len(places)  # by a cut just above each place

@@ -144,7 +144,7 @@ def _mark_misaligned(verdicts, rows, root, config: RuleConfig, embed):
         query, candidate = (embed([row[side] for row in chosen]) for side in ("query", "candidate"))
     else:
         picked, query, candidate = fit_words(chosen, root, _media_groups(chosen))
-    types = [pair_type(chosen[place]) for place in picked.tolist()]
+    types = _alignment_types([chosen[place] for place in picked.tolist()])
     if not types:
         return left[:0], None
     numbers = tuple(side[picked] for side in contents)
@@ -152,6 +152,15 @@ def _mark_misaligned(verdicts, rows, root, config: RuleConfig, embed):
     aligned = left[picked]
     verdicts.mark("misaligned", aligned[~alignment.kept])
     return aligned, alignment
+
+
+def _alignment_types(rows: Sequence[Mapping]) -> list[str]:
+    """Pair types, with the source where there are several: noise differs between them, too."""
+    sources = {row.get("source") for row in rows}
+    names = [pair_type(row) for row in rows]
+    if len(sources) < 2:
+        return names
+    return [f"{name}, {row.get('source', '')}" for name, row in zip(names, rows, strict=True)]
 
 
 def _item_numbers(rows: Sequence[Mapping]) -> tuple[np.ndarray, np.ndarray]:
