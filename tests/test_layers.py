@@ -21,13 +21,16 @@ LAYERS = (
     | {"evaluate_benchmark", "export", "export_text", "inside", "mine", "mteb_adapter"}
     | {"mteb_tasks", "notebook_files", "pretrain", "pretrain_vision", "published", "scores"}
     | {"significance", "st_module", "train"},
-    {"plots", "plots_evaluation", "plots_inside", "plots_published", "plots_training"}
-    | {"runs", "workbook"},
+    {"curate.__main__", "emoji.__main__", "explore", "plots", "plots_curation"}
+    | {"plots_evaluation", "plots_inside", "plots_published", "plots_training", "runs"}
+    | {"workbook"},
 )
 LAYER = {module: number for number, modules in enumerate(LAYERS) for module in modules}
 DRAWING = {"IPython", "ipywidgets", "matplotlib"}
 DRAWERS = {
+    "explore",
     "plots",
+    "plots_curation",
     "plots_evaluation",
     "plots_inside",
     "plots_published",
@@ -46,6 +49,7 @@ LAZY = {
     "orjson",
     "papermill",
     "peft",
+    "py3langid",
     "pyarrow",
     "sentence_transformers",
     "transformers",
@@ -56,6 +60,7 @@ LAZY = {
 EAGER_ALLOWED = {
     "fused",
     "plots",
+    "plots_curation",
     "plots_evaluation",
     "plots_inside",
     "plots_published",
@@ -67,9 +72,13 @@ EAGER_ALLOWED = {
 
 
 def sources():
-    """(module of LAYERS or "__init__", file) of every source file of the package."""
+    """(module of LAYERS or "__init__", file) of every source file of the package.
+
+    A folder is one module, but its command, `__main__`, stands above what it calls.
+    """
     for file in sorted(PACKAGE.rglob("*.py")):
-        yield file.relative_to(PACKAGE).parts[0].removesuffix(".py"), file
+        parts = file.relative_to(PACKAGE).with_suffix("").parts
+        yield ".".join(parts) if parts[-1] == "__main__" else parts[0], file
 
 
 def imported(file, top_level_only=False):

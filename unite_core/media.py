@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageFile, ImageOps
 
-__all__ = ["Clip", "MediaError", "choose_frames", "image_shape", "load_image", "load_video",
-           "read_clip", "video_shape"]  # fmt: skip
+__all__ = ["Clip", "ClipHeader", "MediaError", "choose_frames", "clip_header", "image_shape",
+           "load_image", "load_video", "read_clip", "video_shape"]  # fmt: skip
 
 MAX_PIXELS = 89_478_485  # of one picture, Pillow's own limit
 MAX_ANIMATION = 2**29  # pixels of all frames of an animated image together, 2 GB decoded
@@ -34,6 +34,15 @@ class MediaError(ValueError):
 class Clip(NamedTuple):
     frames: list[Image.Image]  # RGB, one size
     seconds: list[float]  # when each is shown
+
+
+class ClipHeader(NamedTuple):
+    """What a video file says of itself."""
+
+    frames: int
+    height: int
+    width: int
+    seconds: float
 
 
 def load_image(source: Any, root: str | Path = ".") -> Image.Image:
@@ -108,6 +117,42 @@ def video_shape(source: Any, root: str | Path = ".") -> tuple[int | None, int, i
             return getattr(image, "n_frames", 1), image.height, image.width
     with _container(path) as (_, stream):
         return None, stream.height, stream.width
+
+
+def clip_header(source: str | os.PathLike, root: str | Path = ".") -> ClipHeader:
+    """Frames, size and duration of a video file from headers alone, nothing decoded.
+
+    A container that announces no number of frames has duration x rate of them; a GIF or APNG
+    whose frames last differently is taken to last as its first frame does. MediaError as always.
+    """
+    path = _resolve(source, root)
+    if not _is_animation(path):
+        with _container(path) as (container, stream):
+            rate = float(stream.average_rate or stream.guessed_rate or 1)
+            seconds = (container.duration or 0) / 1e6
+            frames = stream.frames or round(seconds * rate)
+            return ClipHeader(frames, stream.height, stream.width, seconds)
+    with _opened(path) as image, _naming(path):
+        frames = getattr(image, "n_frames", 1)
+        if image.format == "WEBP":
+            seconds = _webp_milliseconds(path) / 1000
+        else:
+            seconds = frames * image.info.get("duration", 0) / 1000
+        return ClipHeader(frames, image.height, image.width, seconds)
+
+
+def _webp_milliseconds(path: Path) -> int:
+    """The sum of the durations in a WebP's ANMF chunks; 0 for a still."""
+    total = 0
+    with path.open("rb") as file:
+        file.seek(12)
+        while len(head := file.read(8)) == 8:
+            size = int.from_bytes(head[4:], "little")
+            if head[:4] == b"ANMF":
+                total += int.from_bytes(file.read(16)[12:15], "little")
+                size -= 16
+            file.seek(size + size % 2, os.SEEK_CUR)
+    return total
 
 
 def _resolve(source: str | os.PathLike, root: str | Path) -> Path:

@@ -1,0 +1,240 @@
+"""What is in the data: one streamed pass over records, then headers of a sample of their media.
+
+Every record is counted. What takes longer than counting (file headers, tokens, languages,
+granularity) is measured on an evenly spaced sample of each pair type, whose size is reported.
+"""
+
+# Shapes: N records.
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from ..config import EmbedConfig
+from ..modality import Modality
+from .headers import MediaHeader, media_of, read_header
+from .masking import label_collisions, mask_consequences
+from .words import bare_text, granularity, languages, top_shares
+
+__all__ = ["ProfileConfig", "profile"]
+
+QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+_SIDES = ("query", "candidate")
+_LANGUAGE_SAMPLE = 1000  # texts per pair type and side
+
+
+@dataclass(frozen=True)
+class ProfileConfig:
+    """How a profile is taken; the same configuration and records give the same profile."""
+
+    batch_size: int = 1024  # B of the batches whose groups and collisions are foretold
+    sample: int = 2000  # records of each pair type whose headers and words are looked at
+    embed: EmbedConfig = field(default_factory=EmbedConfig)  # whose visual tokens are counted
+
+    def __post_init__(self):
+        if self.batch_size < 1 or self.sample < 1:
+            raise ValueError(
+                f"batch_size {self.batch_size} and sample {self.sample} must be at least 1"
+            )
+        if isinstance(self.embed, Mapping):
+            object.__setattr__(self, "embed", EmbedConfig(**self.embed))
+
+
+def profile(
+    rows: Iterable[Mapping],
+    root: str | Path = ".",
+    config: ProfileConfig | None = None,
+    count_tokens: Callable[[Sequence[str]], Sequence[int]] | None = None,
+) -> dict:
+    """Count records by pair type, source and target, and describe their texts and media.
+
+    Args
+        rows          validated records, read once; about 60 bytes of each are kept
+        root          media root; only headers are read, below it
+        count_tokens  texts -> numbers of tokens; without it tokens of texts are left out
+    Returns
+        a value that JSON can hold: `records`; `pairs` (rows by query and candidate modality),
+        `sources` (by source and task, with label collisions), `texts` (by pair type and side:
+        characters of all, words, attribute words, granularity, languages and tokens of the
+        sample), `media` (by pair type, side and kind: sizes, aspect, visual tokens, seconds, frame
+        rate of the sample, and unreadable headers), `masking` (`mask_consequences`) and
+        `duplicates` (shares of pairs, queries and candidates that repeat an earlier one by name).
+    Raises ValueError when there is no record.
+
+    Equal media under two names are no duplicates here: `dedupe.exact_groups` compares contents.
+    """
+    config = config or ProfileConfig()
+    columns = _Columns(config.sample)
+    for row in rows:
+        columns.add(row)
+    if not columns.source:
+        raise ValueError("no record to profile: check the path of the records and their filters")
+    return columns.summary(root, config, count_tokens)
+
+
+class _Columns:
+    """What is kept of each record, as columns; and an evenly spaced sample of each pair type."""
+
+    def __init__(self, sample: int):
+        self.pair, self.source = array("H"), array("i")  # codes
+        self.lengths = {side: array("i") for side in _SIDES}  # characters
+        self.contents = {side: array("q") for side in _SIDES}
+        self.sources: dict[tuple[str, str], int] = {}
+        self.samples: dict[int, _Sample] = {}
+        self.size = sample
+
+    def add(self, row: Mapping) -> None:
+        query, candidate = row["query"], row["candidate"]
+        code = _bits(query) << 3 | _bits(candidate)
+        label = row.get("source") or "", row.get("task") or ""
+        self.pair.append(code)
+        self.source.append(self.sources.setdefault(label, len(self.sources)))
+        for side, item in (("query", query), ("candidate", candidate)):
+            text = item.get("text") or ""
+            self.lengths[side].append(len(text))
+            self.contents[side].append(hash((text, str(item.get("image")), str(item.get("video")))))
+        if code not in self.samples:
+            self.samples[code] = _Sample(self.size)
+        self.samples[code].offer(row)
+
+    def summary(self, root, config: ProfileConfig, count_tokens) -> dict:
+        pair, source = np.array(self.pair), np.array(self.source)
+        contents = {side: np.array(self.contents[side]) for side in _SIDES}
+        targets = {}
+        for code, count in _counts(pair):
+            name = _label(code & 7)
+            targets[name] = targets.get(name, 0) + count
+        texts, media = [], []
+        for code, _ in _counts(pair):
+            rows = self.samples[code].rows
+            for side in _SIDES:
+                about = _pair_type(code) | {"side": side}
+                lengths = np.array(self.lengths[side])[pair == code]
+                if lengths.any():
+                    items = [row[side] for row in rows]
+                    texts.append(about | _describe_texts(lengths, items, count_tokens))
+                media += [about | each for each in _describe_media(rows, side, root, config)]
+        return {
+            "records": len(pair),
+            "pairs": [
+                _pair_type(code)
+                | {"records": n, "share": n / len(pair), "sampled": len(self.samples[code].rows)}
+                for code, n in _counts(pair)
+            ],
+            "sources": self._sources(source, contents["candidate"], config.batch_size),
+            "texts": texts,
+            "media": media,
+            "masking": mask_consequences(targets, config.batch_size),
+            "duplicates": _duplicates(contents),
+        }
+
+    def _sources(self, source: np.ndarray, candidates: np.ndarray, batch_size: int) -> list[dict]:
+        rows, names = [], list(self.sources)
+        for code, count in _counts(source):
+            by_candidate = np.unique(candidates[source == code], return_counts=True)[1]
+            about = dict(zip(("source", "task"), names[code], strict=True))
+            about |= {"records": count, "share": count / len(source)}
+            rows.append(about | label_collisions(by_candidate, len(source), batch_size))
+        return rows
+
+
+class _Sample:
+    """At most `size` of the rows offered, evenly spaced: every k-th, k doubling as they come."""
+
+    def __init__(self, size: int):
+        self.size, self.step, self.seen, self.rows = size, 1, 0, []
+
+    def offer(self, row: Mapping) -> None:
+        if self.seen % self.step == 0:
+            if len(self.rows) == self.size:
+                self.rows, self.step = self.rows[::2], 2 * self.step
+            if self.seen % self.step == 0:
+                self.rows.append(row)
+        self.seen += 1
+
+
+def _describe_texts(lengths: np.ndarray, items: Sequence[Mapping], count_tokens) -> dict:
+    texts = [bare_text(item["text"]) for item in items if item.get("text")]
+    step = -(-len(texts) // _LANGUAGE_SAMPLE)
+    known = [guess for guess in languages(texts[::step]) if guess]
+    about = {"characters": quantiles(lengths)} | granularity(texts)
+    about["languages"] = top_shares(known) if known else {}
+    about["language_known"] = len(known) / len(texts[::step])
+    if count_tokens:
+        about["tokens"] = quantiles(np.asarray(count_tokens(texts)))
+    return about
+
+
+def _describe_media(rows, side: str, root, config: ProfileConfig) -> list[dict]:
+    files = dict.fromkeys(each for row in rows for each in media_of(row[side]))
+    described = []
+    for kind in ("image", "video"):
+        paths = [path for one, path in files if one == kind]
+        found = [read_header(kind, path, root, config.embed) for path in paths]
+        headers = [header for header in found if isinstance(header, MediaHeader)]
+        if found:
+            about = {"kind": kind, "files": len(found), "unreadable": len(found) - len(headers)}
+            described.append(about | _describe_headers(kind, headers))
+    return described
+
+
+def _describe_headers(kind: str, headers: Sequence[MediaHeader]) -> dict:
+    if not headers:
+        return {}
+    height, width, frames, seconds, tokens = (np.array(each) for each in zip(*headers, strict=True))
+    about = {
+        "height": quantiles(height),
+        "width": quantiles(width),
+        "aspect": quantiles(width / height),
+        "tokens": quantiles(tokens),
+    }
+    if kind == "video":
+        about |= {"seconds": quantiles(seconds), "frames": quantiles(frames)}
+        timed = seconds > 0
+        about["fps"] = quantiles(frames[timed] / seconds[timed]) if timed.any() else None
+    return about
+
+
+def quantiles(values: np.ndarray) -> dict:
+    """`n`, `mean`, and the values at QUANTILES."""
+    return {
+        "n": len(values),
+        "mean": float(np.mean(values)),
+        "quantiles": [float(each) for each in np.quantile(values, QUANTILES)],
+    }
+
+
+def _duplicates(contents: Mapping[str, np.ndarray]) -> dict[str, float]:
+    pairs = contents["query"] * np.int64(1_000_003) ^ contents["candidate"]
+    named = {"pairs": pairs, "queries": contents["query"], "candidates": contents["candidate"]}
+    return {name: 1 - len(np.unique(each)) / len(each) for name, each in named.items()}
+
+
+def _counts(codes: np.ndarray) -> list[tuple[int, int]]:
+    """(code, how many), the most frequent first."""
+    values, counts = np.unique(codes, return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    return [(int(values[i]), int(counts[i])) for i in order]
+
+
+def _bits(item: Mapping) -> int:
+    """As `modality_of`, without its flags: this runs twice a record."""
+    get = item.get
+    return (
+        (get("text") is not None)
+        | (get("image") is not None) << 1
+        | (get("video") is not None) << 2
+    )
+
+
+def _label(code: int) -> str:
+    return Modality(code).label
+
+
+def _pair_type(code: int) -> dict[str, str]:
+    return {"query": _label(code >> 3), "candidate": _label(code & 7)}

@@ -1,0 +1,107 @@
+"""A browser of kept and dropped pairs for notebooks: a static figure with controls.
+
+Widgets are a second view only: whatever a notebook claims it also draws without them.
+"""
+
+# Shapes: N records, K pairs on a page.
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from .curate.judge import pair_type
+from .curate.verdicts import Verdicts
+
+__all__ = ["browse", "page_of", "rows_of"]
+
+KEPT, ANY = "kept", "all pair types"
+_PAGE = 4  # K
+
+
+def rows_of(
+    rows: Sequence[Mapping], verdicts: Verdicts, reason: str = KEPT, kind: str = ANY,
+    order: np.ndarray | None = None,
+) -> np.ndarray:  # fmt: skip
+    """Numbers of the records that are kept, or that a reason names, of one pair type or of all.
+
+    Args
+        reason  "kept" or one of `verdicts.REASONS`
+        kind    "all pair types", or one such as "text > image"
+        order   [N] numbers to sort by, smallest first; NaN comes last
+    """
+    chosen = verdicts.kept if reason == KEPT else verdicts.has(reason)
+    found = np.flatnonzero(chosen)
+    if kind != ANY:
+        found = np.array([n for n in found.tolist() if pair_type(rows[n]) == kind], np.int64)
+    return found if order is None else found[np.argsort(order[found], kind="stable")]
+
+
+def page_of(
+    rows: Sequence[Mapping], verdicts: Verdicts, numbers: np.ndarray, page: int, root: str | Path,
+    ax=None,
+):  # fmt: skip
+    """Draw the pairs of one page, `_PAGE` of `numbers`; pages past the end start over.
+
+    Media that cannot be read are shown as a text that says so.
+    """
+    import matplotlib.pyplot as plt
+
+    from .plots_training import plot_pairs
+
+    ax = ax or plt.gca()
+    if not len(numbers):
+        ax.set_axis_off()
+        ax.set_title("no such pair")
+        return ax
+    pages = -(-len(numbers) // _PAGE)
+    page %= pages
+    shown = numbers[page * _PAGE : (page + 1) * _PAGE].tolist()
+    pairs = [tuple(_visible(rows[n][side], root) for side in ("query", "candidate")) for n in shown]
+    plot_pairs(pairs, ax, root, f"page {page + 1} of {pages}")
+    for place, number in enumerate(shown):
+        why = "\n".join(verdicts.of(number)) or "kept"
+        ax.annotate(f"record {number}\n{why}", (1.55, place), va="center", fontsize=6.5,
+                    annotation_clip=False)  # fmt: skip
+    return ax
+
+
+def browse(
+    rows: Sequence[Mapping], verdicts: Verdicts, root: str | Path = ".",
+    order: np.ndarray | None = None,
+):  # fmt: skip
+    """Widgets to leaf through kept and dropped pairs, by reason and pair type.
+
+    Returns an ipywidgets box; display it as the last value of a cell. `order` as in `rows_of`.
+    """
+    import ipywidgets as widgets
+    import matplotlib.pyplot as plt
+
+    met = [row["reason"] for row in verdicts.report()]
+    reason = widgets.Dropdown(options=[KEPT, *met], description="verdict")
+    kinds = sorted({pair_type(row) for row in rows})
+    kind = widgets.Dropdown(options=[ANY, *kinds], description="pair type")
+    page = widgets.BoundedIntText(min=1, max=10**6, value=1, description="page")
+
+    def show(reason: str, kind: str, page: int) -> None:
+        figure, ax = plt.subplots(figsize=(5, 4.6))
+        page_of(rows, verdicts, rows_of(rows, verdicts, reason, kind, order), page - 1, root, ax)
+        plt.show(figure)
+
+    out = widgets.interactive_output(show, {"reason": reason, "kind": kind, "page": page})
+    return widgets.VBox([widgets.HBox([reason, kind, page]), out])
+
+
+def _visible(item: Mapping, root: str | Path) -> Mapping:
+    """The item, or a text in its place if one of its media cannot be drawn."""
+    from .curate.headers import media_of
+    from .media import MediaError, load_image, load_video
+
+    for kind, path in media_of(item):
+        try:
+            (load_image if kind == "image" else load_video)(path, root)
+        except MediaError:
+            return {"text": f"[unreadable {kind}] {Path(path).name}"}
+    return item
