@@ -9,11 +9,12 @@ Every measure comes with an interval, with what it would be without a gap (nearl
 and with n.
 """
 
+from .known import KnownGap
 from .offsets import offset_direction, prompt_offset
 from .table import Measure, format_table, matrix, measure
 from .vectors import load_vectors, unit_vectors
 
 __all__ = [
-    "Measure", "format_table", "load_vectors", "matrix", "measure", "offset_direction",
+    "KnownGap", "Measure", "format_table", "load_vectors", "matrix", "measure", "offset_direction",
     "prompt_offset", "unit_vectors",
 ]  # fmt: skip

@@ -88,9 +88,7 @@ def debiased_gap_squared(m: Moments) -> float:
 def centroid_gap_squared(m: Moments) -> float:
     """||mean x - mean y||^2 as the field reports it (Liang et al. 2022), biased by about 2 / N."""
     n_x, n_y = len(m.self_x), len(m.self_y)
-    return float(
-        m.rows_x.sum() / n_x**2 + m.rows_y.sum() / n_y**2 - 2 * m.cross / (n_x * n_y)
-    )
+    return float(m.rows_x.sum() / n_x**2 + m.rows_y.sum() / n_y**2 - 2 * m.cross / (n_x * n_y))
 
 
 def alignment(m: Moments) -> dict[str, float]:
@@ -131,7 +129,7 @@ def debiased_cka(m: Moments) -> float:
     xy = _unbiased_hsic(m.square_xy, *sides[0], *sides[1])
     xx = _unbiased_hsic(m.square_x, *sides[0], *sides[0])
     yy = _unbiased_hsic(m.square_y, *sides[1], *sides[1])
-    return xy / np.sqrt(xx * yy) if xx > 0 and yy > 0 else 0.0
+    return xy / (xx * yy) ** 0.5 if xx > 0 and yy > 0 else 0.0
 
 
 def participation_ratio(square: float, own: np.ndarray, rows: np.ndarray) -> float:

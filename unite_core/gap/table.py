@@ -155,7 +155,7 @@ def measure(
     values["separability"], spreads["separability"] = _separability(x, y, paired, seed)
     nulls["separability"] = 0.5
     width = float(stdtrit(resamples - 1, (1 + level) / 2))
-    sizes = {name: sample.size for name in values} | dict.fromkeys(
+    sizes = dict.fromkeys(values, sample.size) | dict.fromkeys(
         [*_LINEAR, "frechet", "separability"], min(len(x), len(y))
     )
     table = {
@@ -390,6 +390,5 @@ def _interval(name: str, value: float, width: float) -> tuple[float, float]:
 
 def _root(squared: Measure) -> Measure:
     """The gap from its square, which is below 0 by chance where there is none."""
-    low, value, high = (max(v, 0.0) ** 0.5
-                        for v in (squared.interval[0], squared.value, squared.interval[1]))  # fmt: skip
+    value, low, high = (max(v, 0.0) ** 0.5 for v in (squared.value, *squared.interval))
     return Measure(value, (low, high), 0.0, squared.n)

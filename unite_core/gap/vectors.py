@@ -17,9 +17,7 @@ MINIMUM = 50
 _WIDE = 2**24  # numbers per side up to which everything is float64
 
 
-def check_sides(
-    x: np.ndarray, y: np.ndarray, paired: bool
-) -> tuple[np.ndarray, np.ndarray]:
+def check_sides(x: np.ndarray, y: np.ndarray, paired: bool) -> tuple[np.ndarray, np.ndarray]:
     """Both modalities as unit vectors of one size, each vector once.
 
     Args
