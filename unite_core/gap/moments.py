@@ -88,7 +88,8 @@ def debiased_gap_squared(m: Moments) -> float:
 def centroid_gap_squared(m: Moments) -> float:
     """||mean x - mean y||^2 as the field reports it (Liang et al. 2022), biased by about 2 / N."""
     n_x, n_y = len(m.self_x), len(m.self_y)
-    return float(m.rows_x.sum() / n_x**2 + m.rows_y.sum() / n_y**2 - 2 * m.cross / (n_x * n_y))
+    square = m.rows_x.sum() / n_x**2 + m.rows_y.sum() / n_y**2 - 2 * m.cross / (n_x * n_y)
+    return max(float(square), 0.0)  # rounding can make nothing negative
 
 
 def alignment(m: Moments) -> dict[str, float]:

@@ -29,19 +29,24 @@ def uniformity(cosines: np.ndarray) -> float:
     return float(np.log((kernel.sum() - np.trace(kernel)) / (n * (n - 1))))
 
 
-def mmd_squared(xx: np.ndarray, yy: np.ndarray, xy: np.ndarray, bandwidth: float) -> float:
+def mmd_squared(
+    xx: np.ndarray, yy: np.ndarray, xy: np.ndarray, bandwidth: float, paired: bool
+) -> float:
     """Unbiased squared maximum mean discrepancy with k = exp(-||a - b||^2 / bandwidth).
 
     From cosines xx [N, N], yy [M, M], xy [N, M]; bandwidth > 0, the median squared distance of
-    all items by custom. 0 in expectation for equal distributions at any N and D, below by chance.
+    all items by custom. 0 in expectation for equal distributions at any N and D, below by chance;
+    with `paired` only if pairs, which are more alike than chance, are left out of the cross term.
     """
     inside = []
     for cosines in (xx, yy):
         kernel = np.exp(2 * (cosines - 1) / bandwidth)
         n = len(kernel)
         inside.append((kernel.sum() - np.trace(kernel)) / (n * (n - 1)))
-    between = np.exp(2 * (xy - 1) / bandwidth)
-    return float(sum(inside) - 2 * between.mean())
+    kernel = np.exp(2 * (xy - 1) / bandwidth)
+    pairs = np.trace(kernel) if paired else 0.0
+    between = (kernel.sum() - pairs) / (kernel.size - len(kernel) * paired)
+    return float(sum(inside) - 2 * between)
 
 
 def neighbour_counts(own: np.ndarray, other: np.ndarray, k: int) -> np.ndarray:

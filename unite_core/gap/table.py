@@ -297,7 +297,7 @@ def _mixing(sample: _Sample, xx, yy, xy) -> dict[str, float]:
     values = {}
     for suffix, part in (("", (xx, yy, xy)), ("_centred", pairwise.centred_cosines(xx, yy, xy))):
         values[f"neighbour_share{suffix}"] = pairwise.own_neighbour_share(*part, sample.k)
-        values[f"mmd2{suffix}"] = pairwise.mmd_squared(*part, sample.bandwidth)
+        values[f"mmd2{suffix}"] = pairwise.mmd_squared(*part, sample.bandwidth, sample.paired)
     return values
 
 
