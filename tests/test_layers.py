@@ -13,16 +13,16 @@ PACKAGE = project_root() / "unite_core"
 LAYERS = (
     {"modality", "config", "jsonfile", "durable"},
     {"prompts", "media", "pixels", "records", "loss", "contrast", "contest", "fused"}
-    | {"scenes", "shapes", "packages", "gather", "gradcache", "claim"},
+    | {"scenes", "shapes", "packages", "gather", "gradcache", "claim", "gap", "correct"},
     {"vision", "decoder", "embedder", "processor", "checkpoint", "pairs", "sampling", "batches"}
-    | {"retrieval", "emoji", "tiny", "objective"},
+    | {"retrieval", "emoji", "tiny", "objective", "mixed_pool", "umap_view"},
     {"train", "encode", "mine", "evaluate", "baselines", "scores", "pretrain", "pretrain_vision"}
     | {"notebook_files"},
-    {"runs", "plots", "plots_training", "workbook"},
+    {"runs", "plots", "plots_training", "workbook", "plots_gap", "gap_study"},
 )
 LAYER = {module: number for number, modules in enumerate(LAYERS) for module in modules}
 DRAWING = {"matplotlib", "IPython", "ipywidgets"}
-DRAWERS = {"plots", "plots_training", "runs"}
+DRAWERS = {"plots", "plots_gap", "plots_training", "runs"}
 LAZY = {
     "transformers",
     "peft",
@@ -33,9 +33,11 @@ LAZY = {
     "papermill",
     "accelerate",
     "triton",
+    "umap",
+    "pyarrow",
 }
 # loaded by those who want just that
-EAGER_ALLOWED = {"plots", "plots_training", "train", "pretrain", "fused"}
+EAGER_ALLOWED = {"plots", "plots_gap", "plots_training", "train", "pretrain", "fused"}
 
 
 def sources():

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,23 @@ from .evaluate import RetrievalTask
 from .gap.vectors import MINIMUM, load_vectors, unit_vectors
 from .records import content_id
 from .runs import from_root
-from .workbook import trained_model
+from .workbook import TINY_STAGE_2, trained_model
 
-__all__ = ["counterparts", "embed_counterparts", "given_vectors", "named_runs", "text_as"]
+__all__ = [
+    "CONTROLS",
+    "counterparts",
+    "embed_counterparts",
+    "given_vectors",
+    "named_runs",
+    "text_as",
+]
+
+CONTROLS = {
+    "InfoNCE": replace(TINY_STAGE_2, loss="info_nce"),
+    "random mask": replace(TINY_STAGE_2, loss="random_mask"),
+}
+"""Stage 2 with every negative, and with as many as MAMCL leaves but drawn without regard to
+modality: what differs from both is the modality's doing and not the number of negatives."""
 
 _PROMPT_WORDS = {"image": "image", "video": "video", "text": "sentence"}
 
@@ -99,18 +114,18 @@ def embed_counterparts(
 
 
 def given_vectors(files: str) -> dict[str, np.ndarray]:
-    """Vectors named in a parameter: "text=texts.npy, image=store.safetensors:image".
+    """Vectors named in a parameter: "text: texts.npy, image: store.safetensors::image".
 
-    The part after a colon is a tensor's or a column's name. Row i is the same thing in all files.
+    The part after two colons is a tensor's or a column's name. Row i is the same thing in all files.
     ValueError says what is wrong with the list or with a file.
     """
     vectors = {}
     for part in filter(None, (part.strip() for part in files.split(","))):
-        name, equals, path = part.partition("=")
-        if not equals:
-            raise ValueError(f"{part!r}: give vectors as modality=file, separated by commas")
-        path, _, column = path.partition(":")
-        vectors[name.strip()] = unit_vectors(load_vectors(from_root(path.strip()), column), name)
+        name, colon, path = part.partition(":")
+        if not colon:
+            raise ValueError(f"{part!r}: give vectors as modality: file, separated by commas")
+        path, _, column = path.strip().partition("::")
+        vectors[name.strip()] = unit_vectors(load_vectors(from_root(path), column), name)
     if len({len(rows) for rows in vectors.values()}) != 1 or len(vectors) < 2:
         sizes = {name: list(rows.shape) for name, rows in vectors.items()}
         raise ValueError(f"two or more modalities of the same things are needed, not {sizes}")
@@ -118,12 +133,12 @@ def given_vectors(files: str) -> dict[str, np.ndarray]:
 
 
 def named_runs(runs: str) -> dict[str, Path]:
-    """Trained models named in a parameter: "InfoNCE=runs/info, random mask=runs/random"."""
+    """Trained models named in a parameter: "InfoNCE: runs/info, random mask: runs/random"."""
     models = {}
     for part in filter(None, (part.strip() for part in runs.split(","))):
-        name, equals, folder = part.partition("=")
-        if not equals:
-            raise ValueError(f"{part!r}: give runs as name=folder, separated by commas")
+        name, colon, folder = part.partition(":")
+        if not colon:
+            raise ValueError(f"{part!r}: give runs as name: folder, separated by commas")
         models[name.strip()] = trained_model(folder.strip())
     return models
 

@@ -14,12 +14,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .correct import Correction, fit, standardise_scores
+from .correct import fit, standardise_scores
 from .gap.moments import Moments, debiased_cka, debiased_gap_squared, relative_gap
 from .gap.shape import held_out_hits
 
 __all__ = [
-    "MixedPool", "compare_corrections", "mixed_pool", "ndcg", "recall", "replacement_curve",
+    "MixedPool", "compare_corrections", "consequences", "mixed_pool", "ndcg", "recall",
+    "replacement_curve",
 ]  # fmt: skip
 
 _BLOCK = 512
@@ -152,17 +153,16 @@ def compare_corrections(
     """Corrections fitted on one half of the pairs, measured on the other: gap beside retrieval.
 
     Args: x, y [N, D] unit vectors of pairs, kinds of `correct.KINDS`.
-    Returns a row per kind (the last one, "scores", is `standardise_scores` on raw vectors, which
-    leaves the vectors alone): gap, rmg, single-pool recall@1 both ways, same-modality share of
-    the k best, recall@10 in the mixed pool, held-out separability, CKA. Shares are in percent;
-    what the score correction does not change is None.
+    Returns `consequences` per kind. The last row, "scores", is `standardise_scores` on vectors as
+    they are: what it does not change is None.
     """
     order = np.random.default_rng(seed).permutation(len(x))
     calibrate, test = np.sort(order[: len(x) // 2]), np.sort(order[len(x) // 2 :])
     rows = []
     for kind in kinds:
         correction = fit(kind, dict(zip(names, (x[calibrate], y[calibrate]), strict=True)))
-        rows.append({"kind": kind} | _consequences(correction, x[test], y[test], names, k, seed))
+        moved = [correction(name, side[test]) for name, side in zip(names, (x, y), strict=True)]
+        rows.append({"kind": kind} | consequences(*moved, names, k, seed))
     pool = mixed_pool(dict(zip(names, (x[test], y[test]), strict=True)), k, standardise=True)
     empty = dict.fromkeys(rows[0]) if rows else {}
     return [*rows, empty | {"kind": "scores"} | _retrieval(pool, names)]
@@ -178,8 +178,15 @@ def ndcg(ranks: np.ndarray, k: int) -> float:
     return float(_gains(ranks, k).mean())
 
 
-def _consequences(correction: Correction, x, y, names, k, seed) -> dict:
-    x, y = (correction(name, side) for name, side in zip(names, (x, y), strict=True))
+def consequences(
+    x: np.ndarray, y: np.ndarray, names: tuple[str, str] = ("x", "y"), k: int = 10, seed: int = 0
+) -> dict[str, float]:
+    """A gap beside what it does to search, for vectors of pairs [N, D] as they are.
+
+    Returns gap and rmg, in percent single-pool recall@1 both ways, same-modality share of the k
+    best, recall@10 in the mixed pool and held-out separability, and CKA. rmg is defined for unit
+    vectors.
+    """
     m = Moments.of_vectors(x, y, paired=True)
     hits = held_out_hits(x, y, paired=True, folds=5, seed=seed)
     pool = mixed_pool(dict(zip(names, (x, y), strict=True)), k)

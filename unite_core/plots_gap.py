@@ -15,10 +15,12 @@ from .modality import KEYS
 from .plots import modality_style
 
 __all__ = [
-    "plot_before_after", "plot_confusion", "plot_cosines", "plot_dimensions", "plot_heat",
+    "MODEL_COLOURS", "one_legend", "plot_before_after", "plot_confusion", "plot_cosines", "plot_dimensions", "plot_heat",
     "plot_projection", "plot_replacement", "plot_spectra", "plot_stages", "plot_umap",
 ]  # fmt: skip
 
+MODEL_COLOURS = ("0.55", "#56B4E9", "#E69F00", "#000000", "#CC79A7")
+"""Of models in the order of training, as in `plots.plot_scores`; a fifth is in pink."""
 _OTHERS = ("0.45", "#56B4E9", "#E69F00", "#000000")
 
 
@@ -27,13 +29,13 @@ def plot_projection(
     ax: Axes | None = None,
     links: int = 60,
     title: str = "",
-    limits: tuple[float, float] | None = None,
+    reach: float | None = None,
 ) -> Axes:
     """The main picture: both modalities to one scale, axis 1 along the difference of means.
 
-    `links` pairs are joined by grey lines; the black line joins the means, and the bar in the
-    corner is how far apart means of this n are by chance. `limits` of axis 1, so that several
-    pictures compare.
+    `links` pairs are joined by grey lines; the black line joins the means, and the
+    note says how far apart means of this n are by chance. `reach` of both axes from the middle, so
+    that several pictures have one scale.
     """
     ax = ax or plt.gca()
     names = list(projection.points)
@@ -48,16 +50,19 @@ def plot_projection(
     means = np.stack([first.mean(0), second.mean(0)])
     ax.plot(*means.T, "-", color="black", lw=1.6, zorder=4)
     ax.scatter(*means.T, s=22, color="white", edgecolor="black", zorder=5)
-    ax.set_aspect("equal", adjustable="datalim")
-    if limits:
-        ax.set_xlim(limits)
+    ax.set_aspect("equal", adjustable="box" if reach else "datalim")
+    if reach:
+        ax.set(xlim=(-reach, reach), ylim=(-reach, reach))
     ax.set(xlabel="along the difference of means", ylabel="first axis within modalities")
     ax.set_title(title)
-    note = (f"n {len(first)}; gap {projection.gap:.3f}, {projection.null:.3f} by chance; "
-            f"{100 * projection.kept:.0f} % of variance shown")  # fmt: skip
-    _note(ax, note)
-    _legend_right(ax)
+    _note(ax, f"n {len(first)}; gap {projection.gap:.3f} ({projection.null:.3f} by chance)\n"
+              f"{100 * projection.kept:.0f} % of variance shown")  # fmt: skip
     return ax
+
+
+def one_legend(axes: Sequence[Axes]) -> None:
+    """The last axes' legend, to its right, for a row of axes that show the same modalities."""
+    axes[-1].legend(loc="upper left", bbox_to_anchor=(1, 1), markerscale=2)
 
 
 def plot_umap(view: Mapping, ax: Axes | None = None, title: str = "") -> Axes:
@@ -253,7 +258,3 @@ def _left(gap: float | None, raw: float) -> float:
 def _note(ax: Axes, text: str) -> None:
     ax.annotate(text, (0, 1), (3, -3), xycoords="axes fraction", textcoords="offset points",
                 va="top", fontsize=7, color="0.3")  # fmt: skip
-
-
-def _legend_right(ax: Axes) -> None:
-    ax.legend(loc="upper left", bbox_to_anchor=(1, 1), markerscale=2)

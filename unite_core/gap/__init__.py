@@ -11,10 +11,10 @@ and with n.
 
 from .known import KnownGap
 from .offsets import offset_direction, prompt_offset
-from .table import Measure, format_table, matrix, measure
+from .table import MEASURES, PAIRED, Measure, format_table, matrix, measure
 from .vectors import load_vectors, unit_vectors
 
 __all__ = [
-    "KnownGap", "Measure", "format_table", "load_vectors", "matrix", "measure", "offset_direction",
-    "prompt_offset", "unit_vectors",
+    "MEASURES", "PAIRED", "KnownGap", "Measure", "format_table", "load_vectors", "matrix",
+    "measure", "offset_direction", "prompt_offset", "unit_vectors",
 ]  # fmt: skip

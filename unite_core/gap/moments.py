@@ -98,7 +98,8 @@ def alignment(m: Moments) -> dict[str, float]:
         mean ||x_i - y_i||^2 = ||mean x - mean y||^2 + mean ||(x_i - mean x) - (y_i - mean y)||^2
 
     Returns `alignment` in [0, 4] for unit vectors and `offset_share`, the first part's share in
-    [0, 1]; 0 where all pairs coincide.
+    [0, 1]; 0 where all pairs coincide. The means are those of the sample: without any offset the
+    share is 1 / N.
     """
     total = float(np.mean(m.self_x + m.self_y - 2 * m.pairs))
     offset = centroid_gap_squared(m)

@@ -60,7 +60,7 @@ def held_out_hits(x: np.ndarray, y: np.ndarray, paired: bool, folds: int, seed: 
     other away. On training items the same classifier is right for 96 % of pure noise at N = 500,
     D = 1 536 (GAP §2.3).
 
-    Args: x [N, D], y [M, D]; folds >= 2. Returns [N + M] of 0 and 1, x first.
+    Args: x [N, D], y [M, D]; folds >= 2. Returns [N + M] of 0, 1 and 1/2 (undecided), x first.
     """
     rng = np.random.default_rng(seed)
     fold_x = rng.permutation(len(x)) % folds
@@ -68,8 +68,9 @@ def held_out_hits(x: np.ndarray, y: np.ndarray, paired: bool, folds: int, seed: 
     hits = [np.empty(len(x)), np.empty(len(y))]
     for fold in range(folds):
         direction, level = _logistic(x[fold_x != fold], y[fold_y != fold])
-        hits[0][fold_x == fold] = x[fold_x == fold] @ direction < level
-        hits[1][fold_y == fold] = y[fold_y == fold] @ direction > level
+        for part, side, held, sign in ((0, x, fold_x == fold, -1), (1, y, fold_y == fold, 1)):
+            margin = sign * (side[held] @ direction - level)
+            hits[part][held] = (np.sign(margin) + 1) / 2
     return np.concatenate(hits)
 
 

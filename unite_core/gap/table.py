@@ -22,7 +22,45 @@ from scipy.special import stdtrit
 from . import moments, pairwise, shape
 from .vectors import check_sides
 
-__all__ = ["Measure", "format_table", "matrix", "measure"]
+__all__ = ["MEASURES", "PAIRED", "Measure", "format_table", "matrix", "measure"]
+
+MEASURES = {
+    "gap": "distance of the means, debiased, pairs left out [0]",
+    "uniformity_x": "log mean exp(-2 d^2) within x [the uniform sphere]",
+    "uniformity_y": "the same within y",
+    "neighbour_share": "own modality among the k nearest of both [modalities exchanged]",
+    "mmd2": "unbiased MMD^2, RBF at the median squared distance [modalities exchanged]",
+    "neighbour_share_centred": "after each mean is taken off and norms are 1 again",
+    "mmd2_centred": "after each mean is taken off and norms are 1 again",
+    "hub_skew": "skewness of how often a y is among the k nearest of x [the uniform sphere]",
+    "hub_never": "share of y among no x's k nearest [the uniform sphere]",
+    "hub_skew_back": "hub_skew of x among the k nearest of y",
+    "hub_never_back": "hub_never of x among the k nearest of y",
+    "gap_squared": "the gap's square with its sign, negative by chance [0]",
+    "gap_raw": "distance of the means as they are [its size from sampling alone]",
+    "similarity_x": "mean cosine of different items of x [0]",
+    "similarity_y": "mean cosine of different items of y [0]",
+    "similarity_xy": "mean cosine of items that are no pair [0]",
+    "participation_x": "directions that the spread of x uses [the uniform sphere]",
+    "participation_y": "directions that the spread of y uses [the uniform sphere]",
+    "frechet": "Fréchet distance [halves of one modality, N / 2 against N / 2, both averaged]",
+    "separability": "held-out accuracy of logistic regression of the modality [.5]",
+    "pair_cosine": "mean cosine of pairs [pairing at random]",
+    "pair_excess": "pair_cosine less similarity_xy [0]",
+    "rmg": "relative modality gap [.5: a pair as far apart as any two of one modality]",
+    "alignment": "mean squared distance of pairs [pairing at random]",
+    "offset_share": "share of alignment that is offset of the means [1 / N]",
+    "cka": "debiased linear CKA [pairing at random]",
+    "mutual_knn": "k nearest that both agree on, corrected for chance [pairing at random]",
+    "mutual_knn_raw": "the same, not corrected [pairing at random, about k / (N - 1)]",
+}
+"""What each measure is, and in brackets what its null is."""
+
+PAIRED = frozenset(
+    {"pair_cosine", "pair_excess", "rmg", "alignment", "offset_share", "cka", "mutual_knn",
+     "mutual_knn_raw"}
+)  # fmt: skip
+"""Measures that need pairs."""
 
 _LINEAR = {"gap_squared", "gap_raw", "rmg", "alignment", "offset_share", "similarity_x",
            "similarity_y", "similarity_xy", "pair_cosine", "pair_excess", "cka", "participation_x",
@@ -40,7 +78,7 @@ _NULL_DRAWS = 10
 class Measure:
     """One number with what it takes to read it; also by key, as `row["value"]`.
 
-    null is what the measure would be, at this n, without what it looks for (see `measure`).
+    null is what the measure would be, at this n, without what it looks for (see `MEASURES`).
     """
 
     value: float
@@ -120,26 +158,7 @@ def measure(
         resamples  >= 2            halves behind the intervals
         level      in (0, 1)       of the intervals
         seed       of all draws
-    Returns {name: Measure}; null in brackets:
-        gap, gap_squared     debiased distance of the means, pairs left out; the signed square [0]
-        gap_raw              distance of the means [its size from sampling alone]
-        similarity_x, _y, _xy  mean cosines off the diagonal and off pairs [0]
-        separability         held-out accuracy of a linear classifier of modality [.5]
-        neighbour_share      own modality among k nearest of both [modalities exchanged]
-        mmd2                 unbiased MMD^2, RBF at the median distance [modalities exchanged]
-        neighbour_share_centred, mmd2_centred  after each mean is taken off, norms 1 again
-        uniformity_x, _y     [the uniform sphere]
-        participation_x, _y  participation ratio of the centred vectors [the uniform sphere]
-        hub_skew, hub_never  y among k nearest of x: skewness, share never [the uniform sphere]
-        hub_skew_back, hub_never_back  x among k nearest of y
-        frechet              [halves of one modality, N / 2 against N / 2, mean of both]
-      and with pairs:
-        pair_cosine, pair_excess  cosine of pairs, and less similarity_xy [pairing at random]
-        rmg                  [.5: a pair as far apart as any two of one modality]
-        alignment            mean squared distance of pairs [pairing at random]
-        offset_share         share of it that is offset of the means [1 / N]
-        cka                  debiased linear CKA [pairing at random]
-        mutual_knn, mutual_knn_raw  corrected for chance, and not [pairing at random]
+    Returns {name: Measure} for the names of `MEASURES`, those of `PAIRED` only with pairs.
     Raises ValueError on what `check_sides` refuses and on k that is no smaller than a half.
     """
     x, y = check_sides(x, y, paired)
