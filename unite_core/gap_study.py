@@ -14,7 +14,7 @@ from .evaluate import RetrievalTask
 from .gap.vectors import MINIMUM, load_vectors, unit_vectors
 from .records import content_id
 from .runs import from_root
-from .workbook import TINY_STAGE_2, trained_model
+from .workbook import TINY_STAGE_1, TINY_STAGE_2, model_source, train_stage, trained_model
 
 __all__ = [
     "CONTROLS",
@@ -22,6 +22,7 @@ __all__ = [
     "embed_counterparts",
     "given_vectors",
     "named_runs",
+    "stage_models",
     "text_as",
 ]
 
@@ -33,6 +34,35 @@ CONTROLS = {
 modality: what differs from both is the modality's doing and not the number of negatives."""
 
 _PROMPT_WORDS = {"image": "image", "video": "video", "text": "sentence"}
+
+
+def stage_models(
+    root: str | Path, stage_1: str, stage_2: str, controls: str, steps: int, seed: int, folder: Path
+) -> dict[str, str | Path]:
+    """The models along training by name, in order: base, stage 1, stage 2, controls of stage 2.
+
+    Args
+        root              the corpus that short stages are trained on
+        stage_1, stage_2  run folders of notebooks 04 and 05; empty: `steps` steps are trained here,
+                          and with an empty stage_2 those of `CONTROLS` too, from the same stage 1
+        controls          further ones, as `named_runs` takes them
+        folder            where short stages go
+    """
+
+    def short(stage, start, name):
+        stage = replace(stage, max_steps=steps, seed=seed)
+        return train_stage(stage, start, root, folder / name.replace(" ", "_"))
+
+    models: dict[str, str | Path] = {"base": model_source("")}
+    models["stage 1"] = (
+        trained_model(stage_1) if stage_1 else short(TINY_STAGE_1, models["base"], "stage 1")
+    )
+    if stage_2:
+        models["stage 2"] = trained_model(stage_2)
+    else:
+        for name, stage in {"stage 2": TINY_STAGE_2, **CONTROLS}.items():
+            models[name] = short(stage, models["stage 1"], name)
+    return models | named_runs(controls)
 
 
 def counterparts(
@@ -116,7 +146,7 @@ def embed_counterparts(
 def given_vectors(files: str) -> dict[str, np.ndarray]:
     """Vectors named in a parameter: "text: texts.npy, image: store.safetensors::image".
 
-    The part after two colons is a tensor's or a column's name. Row i is the same thing in all files.
+    After two colons stands a tensor's or a column's name. Row i is the same thing in all files.
     ValueError says what is wrong with the list or with a file.
     """
     vectors = {}
