@@ -1,5 +1,6 @@
 """The gap's measures against closed forms, nulls, identities and plain definitions."""
 
+import os
 import subprocess
 import sys
 
@@ -11,6 +12,7 @@ from scipy.stats import ortho_group
 from unite_core import gap
 from unite_core.gap import moments, pairwise, shape
 from unite_core.gap.moments import Moments
+from unite_core.gap_study import given_vectors
 from unite_core.loss import info_nce, mamcl
 
 KEYS = {
@@ -525,3 +527,25 @@ def test_it_is_usable_alone():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"torch", "transformers", "faiss", "matplotlib"} & set(done.stdout.split())
+
+
+# Published embeddings, where they are at hand
+
+CLIP = {  # GAP 2 and 3.1: stored CLIP vectors of Liang et al. 2022, 500 pairs, D = 512
+    "gap": 0.8502, "gap_raw": 0.8506, "rmg": 0.591, "offset_share": 0.525, "alignment": 1.380,
+    "uniformity_x": -1.79, "uniformity_y": -1.84, "neighbour_share": 1.0, "separability": 1.0,
+    "frechet": 1.105, "mmd2": 0.417, "cka": 0.605, "mutual_knn_raw": 0.249, "hub_skew": 1.65,
+    "hub_skew_back": 2.36, "pair_excess": 0.148, "participation_x": 42.7,
+}  # fmt: skip
+
+
+@pytest.mark.skipif(
+    "UNITE_CLIP_VECTORS" not in os.environ,
+    reason='UNITE_CLIP_VECTORS="image: FILE, text: FILE" names the stored vectors',
+)
+def test_stored_clip_vectors_have_their_known_values():
+    vectors = given_vectors(os.environ["UNITE_CLIP_VECTORS"])
+    rows = gap.measure(vectors["image"], vectors["text"], k=10)
+    for name, known in CLIP.items():
+        digits = len(str(known).partition(".")[2])
+        assert rows[name].value == pytest.approx(known, abs=0.75 * 10**-digits), name
