@@ -378,6 +378,9 @@ def test_the_prompt_is_told_from_the_modality():
     assert got["total"] == pytest.approx(0.5, abs=0.02)
     assert got["prompt_share"] == pytest.approx(9 / 25, abs=0.04)
     assert abs(got["cosine"]) < 0.1, "put in at right angles"
+    again = [np.concatenate([side, side[:3]]) for side in drawn.values()]
+    with pytest.warns(UserWarning, match="3 of 403 rows of text_as_other"):
+        assert gap.prompt_offset(*again) == got, "repeats leave all three together"
     alone = gap.prompt_offset(drawn["text"], drawn["as image"], drawn["image"][:300], paired=False)
     assert alone["total"] == pytest.approx(0.5, abs=0.03)
 
@@ -426,7 +429,7 @@ def test_what_cannot_be_measured_is_refused_with_a_reason():
         ((x[:40], y[:40]), "x has 40 different vectors: below 50"),
         ((x, np.tile(y[:1], (80, 1))), "all 80 vectors of y are the same"),
         ((x, unit(y[:, :6])), "x has 8 dimensions and y 6"),
-        ((x, y[:70]), "x has 80 rows and y 70, so they are no pairs"),
+        ((x, y[:70]), "x 80 rows and y 70 rows are no pairs"),
         ((x[0], y), r"x must be \[N, D\], not \[8\]"),
     ):
         with pytest.raises(ValueError, match=reason):

@@ -41,7 +41,7 @@ def test_the_projection_keeps_the_gap_to_scale(ax):
     assert plots_gap.plot_projection(projection, ax, links=20, title="T", reach=1.2) is ax
     assert len(ax.lines) == 21, "links and the line between the means"
     assert len(ax.collections) == 3 and ax.get_xlim() == (-1.2, 1.2)
-    assert ax.get_aspect() == 1 and "n 80; gap 1.03" in texts(ax)[0]
+    assert ax.get_aspect() == 1 and "n 80; gap 1.03" in ax.get_xlabel()
     colour = to_hex(ax.collections[0].get_facecolor()[0])
     assert colour == modality_style("text")["color"].lower()
     plots_gap.one_legend([ax])
@@ -49,7 +49,8 @@ def test_the_projection_keeps_the_gap_to_scale(ax):
 
 
 def test_a_third_modality_is_projected_into_the_same_plane(ax):
-    projection = views.to_scale(DRAWN | {"video": X[:50] * 0.5})
+    projection = views.to_scale(DRAWN | {"video": X[:50] * 0.5}, paired=False)
+    assert projection.null > views.to_scale(DRAWN).null, "pairs vary together"
     assert [len(points) for points in projection.points.values()] == [80, 80, 50]
     plots_gap.plot_projection(projection, ax)
     assert ax.get_adjustable() == "datalim"

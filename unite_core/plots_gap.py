@@ -34,9 +34,8 @@ def plot_projection(
 ) -> Axes:
     """The main picture: both modalities to one scale, axis 1 along the difference of means.
 
-    `links` pairs are joined by grey lines; the black line joins the means, and the
-    note says how far apart means of this n are by chance. `reach` of both axes from the middle, so
-    that several pictures have one scale.
+    `links` pairs are joined by grey lines, the black line joins the means. `reach` of both axes
+    from the middle, so that several pictures have one scale.
     """
     ax = ax or plt.gca()
     names = list(projection.points)
@@ -54,10 +53,12 @@ def plot_projection(
     ax.set_aspect("equal", adjustable="box" if reach else "datalim")
     if reach:
         ax.set(xlim=(-reach, reach), ylim=(-reach, reach))
-    ax.set(xlabel="along the difference of means", ylabel="first axis within modalities")
-    ax.set_title(title)
-    _note(ax, f"n {len(first)}; gap {projection.gap:.3f} ({projection.null:.3f} by chance)\n"
-              f"{100 * projection.kept:.0f} % of variance shown")  # fmt: skip
+    note = (
+        f"n {len(first)}; gap {projection.gap:.3f} ({projection.null:.3f} by chance); "
+        f"{100 * projection.kept:.0f} % of variance"
+    )
+    ax.set_xlabel(f"along the difference of means\n{note}", fontsize=8)
+    ax.set(ylabel="first axis within modalities", title=title)
     return ax
 
 
@@ -155,7 +156,7 @@ def plot_dimensions(offset: Mapping, ax: Axes | None = None, title: str = "") ->
     ax.annotate(f"spread out evenly = {even:.2g}", (len(sizes), even), (-2, 2), ha="right",
                 textcoords="offset points", color="0.4", fontsize=7)  # fmt: skip
     ax.set(xlabel=f"dimension, sorted (D = {len(sizes)})", ylabel="|difference of means|")
-    ax.set_xlim(1, len(sizes))
+    ax.set(xlim=(1, len(sizes)), ylim=(0, None))
     right = ax.twinx()
     right.plot(places, 100 * offset["dimension_share"], color="black", lw=1.2)
     right.set(ylim=(0, 102), ylabel="% of the squared gap so far")
@@ -254,8 +255,3 @@ def _style(name: str, number: int) -> dict[str, str]:
 
 def _left(gap: float | None, raw: float) -> float:
     return np.nan if gap is None or raw == 0 else 100 * gap / raw
-
-
-def _note(ax: Axes, text: str) -> None:
-    ax.annotate(text, (0, 1), (3, -3), xycoords="axes fraction", textcoords="offset points",
-                va="top", fontsize=7, color="0.3")  # fmt: skip

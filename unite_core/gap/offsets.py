@@ -7,7 +7,7 @@ from __future__ import annotations
 import numpy as np
 
 from .moments import Moments, debiased_gap_squared
-from .vectors import check_sides
+from .vectors import check_sides, distinct_rows
 
 __all__ = ["offset_direction", "prompt_offset"]
 
@@ -59,8 +59,10 @@ def prompt_offset(
         cosine   of the prompt's offset with the rest, text_as_other to other; from means that
                  are estimated on the same texts, so near 0 it is uncertain
     """
-    text, text_as_other = check_sides(text, text_as_other, paired=True)
-    other = check_sides(text, other, paired)[1] if len(text) == len(other) else other
+    text, text_as_other, other = distinct_rows(
+        {"text": text, "text_as_other": text_as_other, "other": other},
+        together=("text", "text_as_other", "other") if paired else ("text", "text_as_other"),
+    ).values()
     squares = {
         "total": debiased_gap_squared(Moments.of_vectors(text, other, paired)),
         "prompt": debiased_gap_squared(Moments.of_vectors(text, text_as_other, True)),

@@ -5,12 +5,13 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Collection, Mapping
 from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
 
-__all__ = ["MINIMUM", "check_sides", "load_vectors", "unit_vectors"]
+__all__ = ["MINIMUM", "check_sides", "distinct_rows", "load_vectors", "unit_vectors"]
 
 MINIMUM = 50
 """Items per modality below which nearly every measure is made of its bias (GAP §3.4)."""
@@ -28,25 +29,41 @@ def check_sides(x: np.ndarray, y: np.ndarray, paired: bool) -> tuple[np.ndarray,
     and below 50 items. Norms other than 1 and repeated vectors are mended with a warning: a
     repeated vector leaves with its pair, since it would be its own nearest neighbour.
     """
-    x, y = (unit_vectors(side, name) for side, name in ((x, "x"), (y, "y")))
-    if x.shape[1] != y.shape[1]:
+    together = ("x", "y") if paired else ()
+    x, y = distinct_rows({"x": x, "y": y}, together).values()
+    return x, y
+
+
+def distinct_rows(
+    sides: Mapping[str, np.ndarray], together: Collection[str]
+) -> dict[str, np.ndarray]:
+    """Unit vectors [N, D] of every side, repeats left out, with the checks of `check_sides`.
+
+    `together` names the sides whose row i is the same thing: it leaves all of them if one repeats.
+    """
+    sides = {name: unit_vectors(side, name) for name, side in sides.items()}
+    first, *others = sides
+    for name in others:
+        if sides[first].shape[1] != sides[name].shape[1]:
+            raise ValueError(
+                f"{first} has {sides[first].shape[1]} dimensions and {name} "
+                f"{sides[name].shape[1]}: embed both with one model, or cut both to the same "
+                "Matryoshka size"
+            )
+    lengths = {len(sides[name]) for name in together}
+    if len(lengths) > 1:
+        words = " and ".join(f"{name} {len(sides[name])} rows" for name in together)
         raise ValueError(
-            f"x has {x.shape[1]} dimensions and y {y.shape[1]}: embed both with one model, "
-            "or cut both to the same Matryoshka size"
+            f"{words} are no pairs: give the same items in the same order, or paired=False"
         )
-    if paired and len(x) != len(y):
-        raise ValueError(
-            f"x has {len(x)} rows and y {len(y)}, so they are no pairs: give the same items in "
-            "the same order, or paired=False"
-        )
-    x, y = _without_repeats(x, y, paired)
-    for side, name in ((x, "x"), (y, "y")):
+    sides = _without_repeats(sides, together)
+    for name, side in sides.items():
         if len(side) < MINIMUM:
             raise ValueError(
                 f"{name} has {len(side)} different vectors: below {MINIMUM} the measures show "
                 "their bias and not the gap; embed more items"
             )
-    return x, y
+    return sides
 
 
 def unit_vectors(vectors: np.ndarray, name: str = "vectors") -> np.ndarray:
@@ -98,25 +115,23 @@ def load_vectors(path: str | Path, column: str = "") -> np.ndarray:
     return vectors
 
 
-def _without_repeats(x, y, paired):
-    """Rows that occur once, first occurrences kept; a pair goes where either member repeats."""
-    first = [_first_occurrences(side) for side in (x, y)]
-    for mask, name in zip(first, "xy", strict=True):
-        if mask.sum() == 1:
+def _without_repeats(sides, together):
+    """Rows that occur once, first occurrences kept, of `together` only those distinct in all."""
+    masks = {name: _first_occurrences(side) for name, side in sides.items()}
+    for name, mask in masks.items():
+        if mask.sum() == 1 < len(mask):
             raise ValueError(
                 f"all {len(mask)} vectors of {name} are the same: the model has collapsed, or one "
                 "item was embedded again and again"
             )
-    if all(mask.all() for mask in first):
-        return x, y
-    if paired:
-        first = [first[0] & first[1]] * 2
-    left_out = ", ".join(
-        f"{(~mask).sum()} of {len(mask)} rows of {name}"
-        for mask, name in zip(first, "xy", strict=True)
-    )
-    warnings.warn(f"repeated vectors are left out: {left_out}", stacklevel=4)
-    return x[first[0]], y[first[1]]
+    if all(mask.all() for mask in masks.values()):
+        return sides
+    if together:
+        common = np.logical_and.reduce([masks[name] for name in together])
+        masks |= dict.fromkeys(together, common)
+    left_out = ", ".join(f"{(~m).sum()} of {len(m)} rows of {name}" for name, m in masks.items())
+    warnings.warn(f"repeated vectors are left out: {left_out}", stacklevel=5)
+    return {name: side[masks[name]] for name, side in sides.items()}
 
 
 def _first_occurrences(vectors) -> np.ndarray:

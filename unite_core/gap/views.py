@@ -34,11 +34,12 @@ class Projection:
     kept: float
 
 
-def to_scale(vectors: Mapping[str, np.ndarray]) -> Projection:
+def to_scale(vectors: Mapping[str, np.ndarray], paired: bool = True) -> Projection:
     """Project along the difference of the first two modalities' means.
 
-    vectors {modality: [N, D]}. Unlike UMAP, distances here are never longer than they are, and the
-    first two clouds are as far apart on axis 1 as their means.
+    vectors {modality: [N, D]}; paired: row i of the first two is the same thing, so that their
+    means vary together. Unlike in UMAP, no distance is longer than it is, and the first two clouds
+    are as far apart on axis 1 as their means.
     """
     names = list(vectors)
     rows = [np.asarray(vectors[name], np.float64) for name in names]
@@ -54,8 +55,12 @@ def to_scale(vectors: Mapping[str, np.ndarray]) -> Projection:
     pooled = np.concatenate(rows)
     total = np.square(pooled - pooled.mean(0)).sum()
     shown = np.concatenate(list(points.values()))
-    noise = sum(np.square(part - mean).sum() / len(part) ** 2
-                for part, mean in zip(rows[:2], means[:2], strict=True))  # fmt: skip
+    spread = [(part - mean) / len(part) for part, mean in zip(rows[:2], means[:2], strict=True)]
+    noise = (
+        np.square(spread[0] - spread[1]).sum()
+        if paired
+        else sum(np.square(part).sum() for part in spread)
+    )
     kept = float(np.square(shown - shown.mean(0)).sum() / total)
     return Projection(points, gap, float(noise**0.5), kept)
 
