@@ -48,6 +48,16 @@ def test_the_projection_keeps_the_gap_to_scale(ax):
     assert [t.get_text() for t in ax.get_legend().get_texts()] == ["text", "image"]
 
 
+def test_another_state_can_be_seen_on_the_same_axes():
+    before = views.to_scale(DRAWN)
+    closed = dict(zip(DRAWN, views.blend(X, Y, 1.0), strict=True))
+    after = views.to_scale(closed, like=before)
+    assert (after.axes == before.axes).all() and (after.middle == before.middle).all()
+    away = [points[:, 0].mean() for points in after.points.values()]
+    assert abs(away[0] - away[1]) < 0.1 * before.gap
+    assert before.axes @ before.axes.T == pytest.approx(np.eye(2), abs=1e-9)
+
+
 def test_a_third_modality_is_projected_into_the_same_plane(ax):
     projection = views.to_scale(DRAWN | {"video": X[:50] * 0.5}, paired=False)
     assert projection.null > views.to_scale(DRAWN).null, "pairs vary together"
@@ -100,6 +110,9 @@ def test_replacement_compares_with_a_straight_line(ax):
     assert plots_gap.plot_replacement(rows, ax, "T", "stage 2") is ax
     straight, curve = ax.lines
     assert straight.get_linestyle() == "--" and len(curve.get_xdata()) == 3
+    top = ax.get_ylim()[1]
+    plots_gap.plot_replacement([row | {"high": 3.0} for row in rows], ax, label="higher")
+    assert ax.get_ylim()[1] > max(top, 300) and ax.get_ylim()[0] == 0
     assert curve.get_ydata() == pytest.approx([100 * row["ndcg"] for row in rows])
 
 

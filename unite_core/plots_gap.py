@@ -178,7 +178,7 @@ def plot_replacement(rows: Sequence[Mapping], ax: Axes | None = None, title: str
     ax.fill_between(share, low, high, color=color, alpha=0.15, lw=0)
     ax.plot(share, ndcg, "o-", color=color, ms=3.5, lw=1.4, label=label or None)
     ax.set(xlabel="% of documents replaced by their other modality", ylabel="nDCG@10 (%)")
-    ax.set_ylim(bottom=0)
+    ax.set_ylim(0, max(1.1 * high.max(), ax.get_ylim()[1] if label else 0))
     ax.set_title(title)
     if label:
         ax.legend()
@@ -205,6 +205,7 @@ def plot_before_after(rows: Sequence[Mapping], ax: Axes | None = None, title: st
         ax.scatter(values, heights, color=colour, marker=marker, s=30, label=name, zorder=3)
     ax.set_yticks(range(len(rows)), [row["kind"] for row in rows])
     ax.set(ylim=(len(rows) - 0.5, -0.5), xlabel="% (gap: of the gap without correction)")
+    ax.set_xlim(left=0)
     ax.set_title(title)
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
     return ax

@@ -26,43 +26,54 @@ class Projection:
     gap     distance of the two means, which lies along axis 1
     null    distance that means of this n have by chance
     kept    share of all variance that the two axes show
+    axes    [2, D] orthonormal
+    middle  [D] what is drawn at (0, 0)
     """
 
     points: dict[str, np.ndarray]
     gap: float
     null: float
     kept: float
+    axes: np.ndarray
+    middle: np.ndarray
 
 
-def to_scale(vectors: Mapping[str, np.ndarray], paired: bool = True) -> Projection:
+def to_scale(
+    vectors: Mapping[str, np.ndarray], paired: bool = True, like: Projection | None = None
+) -> Projection:
     """Project along the difference of the first two modalities' means.
 
-    vectors {modality: [N, D]}; paired: row i of the first two is the same thing, so that their
-    means vary together. Unlike in UMAP, no distance is longer than it is, and the first two clouds
-    are as far apart on axis 1 as their means.
+    Args
+        vectors  {modality: [N, D]}
+        paired   row i of the first two is the same thing, so that their means vary together
+        like     a projection whose axes and middle are kept, to see the same space change
+    Unlike in UMAP, no distance is longer than it is, and the first two clouds are as far apart on
+    axis 1 as their means (without `like`).
     """
     names = list(vectors)
     rows = [np.asarray(vectors[name], np.float64) for name in names]
     means = [part.mean(0) for part in rows]
-    difference = means[0] - means[1]
-    gap = float(np.linalg.norm(difference))
-    first = difference / gap if gap > 0 else np.eye(rows[0].shape[1])[0]
-    within = np.concatenate([part - mean for part, mean in zip(rows, means, strict=True)])
-    second = _first_axis(within - np.outer(within @ first, first))
-    middle = (means[0] + means[1]) / 2
-    points = {name: (part - middle) @ np.stack([first, second], 1)
-              for name, part in zip(names, rows, strict=True)}  # fmt: skip
-    pooled = np.concatenate(rows)
-    total = np.square(pooled - pooled.mean(0)).sum()
-    shown = np.concatenate(list(points.values()))
-    spread = [(part - mean) / len(part) for part, mean in zip(rows[:2], means[:2], strict=True)]
+    within = [part - mean for part, mean in zip(rows, means, strict=True)]
+    gap = float(np.linalg.norm(means[0] - means[1]))
+    axes = _axes(means[0] - means[1], np.concatenate(within)) if like is None else like.axes
+    middle = (means[0] + means[1]) / 2 if like is None else like.middle
+    points = {name: (part - middle) @ axes.T for name, part in zip(names, rows, strict=True)}
+    spread = [part / len(part) for part in within[:2]]
     noise = (
         np.square(spread[0] - spread[1]).sum()
         if paired
         else sum(np.square(part).sum() for part in spread)
     )
-    kept = float(np.square(shown - shown.mean(0)).sum() / total)
-    return Projection(points, gap, float(noise**0.5), kept)
+    pooled, shown = np.concatenate(rows), np.concatenate(list(points.values()))
+    kept = np.square(shown - shown.mean(0)).sum() / np.square(pooled - pooled.mean(0)).sum()
+    return Projection(points, gap, float(noise**0.5), float(kept), axes, middle)
+
+
+def _axes(difference: np.ndarray, within: np.ndarray) -> np.ndarray:
+    """[2, D] the unit difference (any axis where there is none) and the first axis across it."""
+    size = np.linalg.norm(difference)
+    first = difference / size if size > 0 else np.eye(len(difference))[0]
+    return np.stack([first, _first_axis(within - np.outer(within @ first, first))])
 
 
 def cosine_samples(x: np.ndarray, y: np.ndarray, most: int = 20000, seed: int = 0) -> dict:
