@@ -72,7 +72,8 @@ def plot_umap(view: Mapping, ax: Axes | None = None, title: str = "") -> Axes:
     ax = ax or plt.gca()
     for number, (name, points) in enumerate(view["points"].items()):
         ax.scatter(*points.T, s=5, alpha=0.6, lw=0, label=name, **_style(name, number))
-    ax.set(xticks=[], yticks=[], aspect="equal")
+    ax.set(xticks=[], yticks=[])
+    ax.set_aspect("equal", adjustable="datalim")
     ax.grid(visible=False)
     ax.spines[:].set_visible(False)
     count = view["components"]
