@@ -24,6 +24,7 @@ rule all:
     input:
         f"{RUN}/tour/results.json",
         f"{RUN}/evaluation/results.json",
+        f"{RUN}/gap/results.json",
 
 
 rule corpus:
@@ -77,3 +78,14 @@ rule evaluation:
     threads: 2
     shell:
         f"{NOTEBOOK} {RUN}/evaluation {COMMON} -p stage_1 {RUN}/stage1 -p stage_2 {RUN}/stage2"
+
+
+rule gap:
+    input:
+        notebook="notebooks/07_modality_gap.ipynb",
+        evaluation=rules.evaluation.output,
+    output:
+        f"{RUN}/gap/results.json",
+    threads: 2
+    shell:
+        f"{NOTEBOOK} {RUN}/gap {COMMON} -p stage_1 {RUN}/stage1 -p stage_2 {RUN}/stage2"

@@ -12,18 +12,20 @@ from unite_core.runs import project_root
 PACKAGE = project_root() / "unite_core"
 LAYERS = (
     {"config", "durable", "jsonfile", "jsonrows", "modality"},
-    {"claim", "contest", "contrast", "fused", "gather", "gradcache", "loss", "media"}
-    | {"packages", "pixels", "prompts", "records", "scenes", "shapes", "shard"},
+    {"claim", "contest", "contrast", "correct", "fused", "gap", "gather", "gradcache"}
+    | {"loss", "media", "packages", "pixels", "prompts", "records", "scenes", "shapes"}
+    | {"shard"},
     {"batches", "checkpoint", "curate", "decoder", "embedder", "emoji", "index", "items"}
-    | {"media_reader", "objective", "pairs", "plan", "positions", "processor", "ranking"}
-    | {"read_ahead", "retrieval", "sampling", "tiny", "vector_files", "vision"},
+    | {"media_reader", "mixed_pool", "objective", "pairs", "plan", "positions", "processor"}
+    | {"ranking", "read_ahead", "retrieval", "sampling", "tiny", "umap_view", "vector_files"}
+    | {"vision"},
     {"baselines", "benchmark_runs", "benchmark_tasks", "confusion", "encode", "evaluate"}
     | {"evaluate_benchmark", "export", "export_text", "inside", "mine", "mteb_adapter"}
     | {"mteb_tasks", "notebook_files", "pretrain", "pretrain_vision", "published", "scores"}
     | {"significance", "st_module", "train"},
-    {"curate.__main__", "emoji.__main__", "explore", "plots", "plots_curation"}
-    | {"plots_evaluation", "plots_inside", "plots_published", "plots_training", "runs"}
-    | {"workbook"},
+    {"curate.__main__", "emoji.__main__", "explore", "gap_study", "plots", "plots_curation"}
+    | {"plots_evaluation", "plots_gap", "plots_inside", "plots_published", "plots_training"}
+    | {"runs", "workbook"},
 )
 LAYER = {module: number for number, modules in enumerate(LAYERS) for module in modules}
 DRAWING = {"IPython", "ipywidgets", "matplotlib"}
@@ -32,6 +34,7 @@ DRAWERS = {
     "plots",
     "plots_curation",
     "plots_evaluation",
+    "plots_gap",
     "plots_inside",
     "plots_published",
     "plots_training",
@@ -54,6 +57,7 @@ LAZY = {
     "sentence_transformers",
     "transformers",
     "triton",
+    "umap",
     "zstandard",
 }
 # loaded by those who want just that
@@ -62,6 +66,7 @@ EAGER_ALLOWED = {
     "plots",
     "plots_curation",
     "plots_evaluation",
+    "plots_gap",
     "plots_inside",
     "plots_published",
     "plots_training",

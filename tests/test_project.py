@@ -121,7 +121,7 @@ def workbook(tmp_path):
     (tmp_path / "Snakefile").write_text((ROOT / "Snakefile").read_text(encoding="utf-8"))
     (tmp_path / "data" / "shapes").mkdir(parents=True)
     (tmp_path / "data" / "shapes" / "manifest.json").write_text("{}")
-    for name in ("00_tour", "04_stage_1", "05_stage_2", "06_evaluation"):
+    for name in ("00_tour", "04_stage_1", "05_stage_2", "06_evaluation", "07_modality_gap"):
         write_stand_in(tmp_path / "notebooks" / f"{name}.ipynb")
     command = [sys.executable, "-m", "snakemake", "--cores", "2", "--rerun-incomplete"]
     environment = os.environ | {"UNITE_RUNS": str(tmp_path / "runs")}
@@ -167,7 +167,7 @@ def test_a_killed_workbook_goes_on_where_it_was(workbook):
     subprocess.run([*command, "--unlock"], check=True, capture_output=True, **where)
     subprocess.run(command, check=True, capture_output=True, **where)
     assert json.loads((runs / "stage1" / "results.json").read_text()) == {"starts": 2}
-    for stage in ("stage2", "evaluation", "tour"):
+    for stage in ("stage2", "evaluation", "gap", "tour"):
         assert json.loads((runs / stage / "results.json").read_text())["starts"] <= 2
     finished = (runs / "stage1" / "run.json").read_text()
     again = subprocess.run(command, check=True, capture_output=True, text=True, **where)

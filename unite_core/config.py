@@ -62,7 +62,7 @@ class StageConfig:
     """One training stage as data (PAPER §3.3)."""
 
     name: str
-    loss: str = "info_nce"  # "info_nce" or "mamcl"
+    loss: str = "info_nce"  # or "mamcl", or "random_mask": the control that masks as many
     symmetric: bool = True  # add the candidate-to-query direction and halve
     temperature: float = 0.03
     learning_rate: float = 1e-4
@@ -79,7 +79,7 @@ class StageConfig:
     seed: int = 0
 
     def __post_init__(self):
-        _one_of("loss", self.loss, ("info_nce", "mamcl"))
+        _one_of("loss", self.loss, ("info_nce", "mamcl", "random_mask"))
         if self.temperature <= 0:
             raise ValueError(f"temperature must be positive, not {self.temperature}")
         if self.batch_size < 2:

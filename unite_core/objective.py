@@ -37,6 +37,8 @@ def stage_loss(stage: StageConfig, vectors: Tensor, labels: Mapping[str, Tensor]
         options |= {"negatives": negatives, "negative_ids": labels["negative_ids"]}
     if stage.loss == "info_nce":
         return info_nce(query, candidate, **options)
+    if stage.loss == "random_mask":  # another mask for each batch, the same in all processes
+        options["random_mask"] = int(labels["candidate_ids"].sum() + stage.seed) % 2**31
     negative_modality = labels.get("negative_modality")
     return mamcl(query, candidate, modality, negative_modality=negative_modality, **options)
 

@@ -1,0 +1,171 @@
+"""Measures that are sums over items: gap, RMG, alignment, CKA, participation ratio.
+
+All of them need only a few sums of inner products. `Moments.of_vectors` takes these from the
+vectors in time linear in N, `Moments.of_gram` from matrices of inner products that are there
+already; both give the same numbers.
+"""
+
+# Shapes: N, M items of the two modalities, D embedding size.
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = [
+    "Moments", "alignment", "centroid_gap_squared", "debiased_cka", "debiased_gap_squared",
+    "mean_cosines", "participation_ratio", "relative_gap",
+]  # fmt: skip
+
+_ROWS = 8192  # of a block, so that float64 sums of float32 vectors need no second copy
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Sums of inner products within and between two modalities."""
+
+    self_x: np.ndarray  # [N] x_i . x_i
+    self_y: np.ndarray  # [M]
+    rows_x: np.ndarray  # [N] sum_j x_i . x_j, j = i included
+    rows_y: np.ndarray  # [M]
+    cross: float  # sum_ij x_i . y_j
+    pairs: np.ndarray | None  # [N] x_i . y_i; None: unpaired
+    square_x: float  # sum_ij (x_i . x_j)^2 = ||X'X||^2
+    square_y: float
+    square_xy: float | None  # sum_ij (x_i . x_j)(y_i . y_j) = ||X'Y||^2; None: unpaired
+
+    @classmethod
+    def of_vectors(cls, x: np.ndarray, y: np.ndarray, paired: bool) -> Moments:
+        """From vectors [N, D] and [M, D], of any norm."""
+        sum_x, sum_y = x.sum(0, dtype=np.float64), y.sum(0, dtype=np.float64)
+        return cls(
+            self_x=_dots(x, x), self_y=_dots(y, y),
+            rows_x=_project(x, sum_x), rows_y=_project(y, sum_y),
+            cross=float(sum_x @ sum_y), pairs=_dots(x, y) if paired else None,
+            square_x=_product_square(x, x), square_y=_product_square(y, y),
+            square_xy=_product_square(x, y) if paired else None,
+        )  # fmt: skip
+
+    @classmethod
+    def of_gram(cls, xx: np.ndarray, yy: np.ndarray, xy: np.ndarray, paired: bool) -> Moments:
+        """From inner products xx [N, N], yy [M, M], xy [N, M]."""
+        return cls(
+            self_x=np.diag(xx), self_y=np.diag(yy), rows_x=xx.sum(1), rows_y=yy.sum(1),
+            cross=float(xy.sum()), pairs=np.diag(xy) if paired else None,
+            square_x=float(np.vdot(xx, xx)), square_y=float(np.vdot(yy, yy)),
+            square_xy=float(np.vdot(xx, yy)) if paired else None,
+        )  # fmt: skip
+
+
+def mean_cosines(m: Moments) -> tuple[float, float, float]:
+    """Mean cosine within x, within y and between them, no item with itself or with its pair.
+
+    These are the entries of the modality heat-map (S_xx, S_yy, S_xy of GAP §1).
+    """
+    within = [
+        float((rows.sum() - own.sum()) / (len(own) * (len(own) - 1)))
+        for rows, own in ((m.rows_x, m.self_x), (m.rows_y, m.self_y))
+    ]
+    n_x, n_y = len(m.self_x), len(m.self_y)
+    if m.pairs is None:
+        return *within, m.cross / (n_x * n_y)
+    return *within, float((m.cross - m.pairs.sum()) / (n_x * (n_x - 1)))
+
+
+def debiased_gap_squared(m: Moments) -> float:
+    """Squared distance of the modalities' means, without sampling bias.
+
+        G^2 = S_xx + S_yy - 2 S_xy,   means over different, unpaired items
+
+    Negative by chance where there is no gap. True pairs are left out of S_xy: they are closer than
+    chance and would shrink the gap of a well aligned model (GAP §2.1).
+    """
+    within_x, within_y, between = mean_cosines(m)
+    return within_x + within_y - 2 * between
+
+
+def centroid_gap_squared(m: Moments) -> float:
+    """||mean x - mean y||^2 as the field reports it (Liang et al. 2022), biased by about 2 / N."""
+    n_x, n_y = len(m.self_x), len(m.self_y)
+    square = m.rows_x.sum() / n_x**2 + m.rows_y.sum() / n_y**2 - 2 * m.cross / (n_x * n_y)
+    return max(float(square), 0.0)  # rounding can make nothing negative
+
+
+def alignment(m: Moments) -> dict[str, float]:
+    """Mean squared distance of true pairs, split exactly into offset and residual.
+
+        mean ||x_i - y_i||^2 = ||mean x - mean y||^2 + mean ||(x_i - mean x) - (y_i - mean y)||^2
+
+    Returns `alignment` in [0, 4] for unit vectors and `offset_share`, the first part's share in
+    [0, 1]; 0 where all pairs coincide. The means are those of the sample: without any offset the
+    share is 1 / N.
+    """
+    total = float(np.mean(m.self_x + m.self_y - 2 * m.pairs))
+    offset = centroid_gap_squared(m)
+    return {"alignment": total, "offset_share": offset / total if total > 1e-12 else 0.0}
+
+
+def relative_gap(m: Moments) -> float:
+    """Relative modality gap (Schrodi et al. 2024): pairs' distance beside that within modalities.
+
+        RMG = P / (P + I),  P = (1 - p) / 2,  I = ((1 - S_xx) / 2 + (1 - S_yy) / 2) / 2
+
+    for unit vectors, p the mean cosine of pairs. 0: pairs coincide; 0.5: a pair is as far apart as
+    two random items of one modality; towards 1 where spread collapses. Copies that halve only P
+    give other numbers.
+    """
+    within_x, within_y, _ = mean_cosines(m)
+    apart = (1 - float(m.pairs.mean())) / 2
+    inside = ((1 - within_x) / 2 + (1 - within_y) / 2) / 2
+    return apart / (apart + inside)
+
+
+def debiased_cka(m: Moments) -> float:
+    """Linear centred kernel alignment from unbiased HSIC (Song et al.); pairs needed.
+
+    1 for structures that are equal up to rotation and scale, 0 in expectation for unrelated ones
+    (negative by chance). The biased form is 0.76 there at N = 500, D = 1 536 (GAP §3.4).
+    """
+    sides = ((m.self_x, m.rows_x), (m.self_y, m.rows_y))
+    xy = _unbiased_hsic(m.square_xy, *sides[0], *sides[1])
+    xx = _unbiased_hsic(m.square_x, *sides[0], *sides[0])
+    yy = _unbiased_hsic(m.square_y, *sides[1], *sides[1])
+    return xy / (xx * yy) ** 0.5 if xx > 0 and yy > 0 else 0.0
+
+
+def participation_ratio(square: float, own: np.ndarray, rows: np.ndarray) -> float:
+    """How many directions the spread around the mean uses: (sum l)^2 / sum l^2, l the spectrum.
+
+    From ||X'X||^2, x_i . x_i [N] and the rows' sums [N]. At most min(D, N - 1), and below D for
+    finite N even when all directions are used alike: D (N - 1) / (N + D) or so.
+    """
+    n, total = len(own), rows.sum()
+    spread = own.sum() - total / n
+    return float(spread**2 / (square - 2 / n * (rows @ rows) + (total / n) ** 2))
+
+
+def _unbiased_hsic(square, own_k, rows_k, own_l, rows_l) -> float:
+    """n (n - 3) times the estimator, from sums; diagonals of both kernels left out."""
+    n = len(own_k)
+    rows_k, rows_l = rows_k - own_k, rows_l - own_l
+    corner = rows_k.sum() * rows_l.sum() / ((n - 1) * (n - 2))
+    return float(square - own_k @ own_l + corner - 2 / (n - 2) * (rows_k @ rows_l))
+
+
+def _dots(x, y) -> np.ndarray:
+    return np.einsum("nd,nd->n", x, y).astype(np.float64)
+
+
+def _project(x, vector) -> np.ndarray:
+    return (x @ vector.astype(x.dtype)).astype(np.float64)
+
+
+def _product_square(x, y) -> float:
+    """||X'Y||^2, the [D, D] product summed over blocks of rows in float64."""
+    if len(x) < x.shape[1]:  # the same number from [N, N] products
+        return float(np.vdot(x @ x.T, y @ y.T) if x is not y else np.square(x @ x.T).sum())
+    product = np.zeros((x.shape[1], y.shape[1]))
+    for start in range(0, len(x), _ROWS):
+        product += x[start : start + _ROWS].T @ y[start : start + _ROWS]
+    return float(np.vdot(product, product))
