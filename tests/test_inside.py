@@ -90,6 +90,8 @@ def test_items_are_grouped_without_repeats():
     assert {name: len(items) for name, items in groups.items()} == {
         "text": 2, "image": 1, "video": 1, "fused": 1,
     }  # fmt: skip
+    texts = [{"text": str(number)} for number in range(9)]
+    assert inside.by_modality(texts, 3)["text"] == [texts[0], texts[3], texts[6]]
     assert inside.by_modality(ITEMS[:1], 1) == {"text": [ITEMS[0]]}
 
 

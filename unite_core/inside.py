@@ -115,14 +115,19 @@ def grid_for(
 
 
 def by_modality(items: Iterable[dict], most: int) -> dict[str, list[dict]]:
-    """The first distinct items of each modality, at most `most`; every mixture is "fused"."""
+    """Distinct items of each modality, evenly spread, at most `most`; every mixture is "fused".
+
+    Spread, since neighbours in a corpus are often variants of one thing.
+    """
     found: dict[str, dict[str, dict]] = {name: {} for name in ("text", "image", "video", "fused")}
     for item in items:
         label = modality_of(item).label
-        group = found[label if label in found else "fused"]
-        if len(group) < most:
-            group.setdefault(content_id(item), item)
-    return {name: list(group.values()) for name, group in found.items() if group}
+        found[label if label in found else "fused"].setdefault(content_id(item), item)
+    groups = {name: list(group.values()) for name, group in found.items() if group}
+    return {
+        name: [group[i * len(group) // most] for i in range(most)] if len(group) > most else group
+        for name, group in groups.items()
+    }
 
 
 def configured(embedder: UniteEmbedder, **changes: Any) -> UniteEmbedder:
