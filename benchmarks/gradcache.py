@@ -121,7 +121,8 @@ def report(found: dict[int, tuple], output: Path) -> None:
     text = f"""## Memory of a training step (`benchmarks/gradcache.py`)
 
 {machine()}. Most memory of one step beyond model and batch, a fresh process per number; unite-tiny,
-groups of {GROUP} images of {SIZE} x {SIZE}; the allocator returns freed memory at once. Gradients apart: largest difference over largest value.
+groups of {GROUP} images of {SIZE} x {SIZE}; the allocator returns
+freed memory at once. Gradients apart: largest difference over largest value.
 
 {table(head, rows)}
 
