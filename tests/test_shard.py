@@ -1,4 +1,4 @@
-"""Frozen weights spread over gloo processes: the same losses and gradients from parts of a model."""
+"""Frozen weights spread over gloo processes: losses and gradients of the whole model."""
 
 import os
 from dataclasses import replace
