@@ -260,8 +260,10 @@ def test_a_common_rotation_changes_nothing_but_the_dimensions(pairs, table):
 def test_mismatched_pairs_change_only_what_knows_of_pairs(pairs, table):
     x, y = pairs
     mixed = gap.measure(x, y[np.random.default_rng(0).permutation(len(y))], resamples=4)
-    for name in ("gap_raw", "uniformity_x", "uniformity_y", "frechet", "mmd2", "neighbour_share"):
+    for name in ("gap_raw", "uniformity_x", "uniformity_y", "frechet", "neighbour_share"):
         assert mixed[name].value == pytest.approx(table[name].value, abs=1e-9), name
+    for name in ("gap", "mmd2"):  # which pairs are left out differs
+        assert mixed[name].value == pytest.approx(table[name].value, abs=0.01), name
     assert mixed["alignment"].value > table["alignment"].value + 0.3
     assert mixed["rmg"].value > table["rmg"].value + 0.1
     for name in ("cka", "mutual_knn"):

@@ -127,7 +127,8 @@ def test_before_and_after_have_a_row_for_each_correction(ax):
 def test_stages_show_intervals_and_nulls():
     tables = {name: gap.measure(X, Y, resamples=3, seed=seed) for seed, name in enumerate("ab")}
     figure, axes = plt.subplots(1, 2)
-    plots_gap.plot_stages(tables, ["gap", "rmg"], axes, {"gap": "the gap"})
+    plots_gap.plot_stages(tables, ["gap", "rmg"], axes, {"gap": "the gap"}, chain=1)
+    assert [len(line.get_xdata()) for line in axes[0].lines if line.get_linestyle() == "-"] == [1]
     assert axes[0].get_title() == "the gap" and axes[1].get_title() == "rmg"
     assert [label.get_text() for label in axes[0].get_xticklabels()] == ["a", "b"]
     ends = axes[0].containers[0].lines[2][0].get_segments()

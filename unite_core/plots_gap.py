@@ -213,17 +213,21 @@ def plot_before_after(rows: Sequence[Mapping], ax: Axes | None = None, title: st
 
 
 def plot_stages(tables: Mapping[str, Mapping], names: Sequence[str], axes: Sequence[Axes],
-                labels: Mapping[str, str] | None = None) -> Sequence[Axes]:  # fmt: skip
+                labels: Mapping[str, str] | None = None,
+    chain: int | None = None,
+) -> Sequence[Axes]:  # fmt: skip
     """Measures (one axes each) of several models, with intervals and nulls.
 
     tables {model: what `gap.measure` gives}, in the order of training; the dashed marks are nulls.
+    A line joins the first `chain` models, each trained from the one before; others stand apart.
     """
     for name, ax in zip(names, axes, strict=True):
         rows = [table[name] for table in tables.values()]
         values = np.array([(row.value, *row.interval) for row in rows])
         places = np.arange(len(rows))
         bars = np.abs(values[:, 1:] - values[:, :1]).T
-        ax.errorbar(places, values[:, 0], yerr=bars, fmt="o-", color="black", lw=1, ms=4)
+        ax.errorbar(places, values[:, 0], yerr=bars, fmt="o", color="black", elinewidth=1, ms=4)
+        ax.plot(places[:chain], values[:chain, 0], "-", color="black", lw=1)
         for place, row in zip(places, rows, strict=True):
             ax.plot([place - 0.3, place + 0.3], [row.null] * 2, "--", color="0.4", lw=1)
         ax.set_xticks(places, list(tables), rotation=30, ha="right")
