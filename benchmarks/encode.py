@@ -33,7 +33,7 @@ from unite_core.export import export_model
 from unite_core.tiny import TINY
 from unite_core.vector_files import read_shard, shard_files
 
-LIMITS = {"image_min_pixels": 56 * 56, "image_max_pixels": 224 * 224,
+LIMITS = {"image_min_pixels": 56 * 56, "image_max_pixels": 448 * 448,
           "video_min_pixels": 56 * 56, "video_max_pixels": 112 * 112}  # fmt: skip
 SIZES = (64, 96, 160, 240, 320, 480, 640)  # of pictures' sides
 WORDS = ("red", "small", "circle", "above", "the", "large", "blue", "square", "next", "to", "green")
