@@ -330,7 +330,9 @@ def test_rules_are_refused_by_name():
 
 
 def test_an_embedder_decides_where_it_is_asked(root):
-    rows = [{"query": {"text": f"text {n}"}, "candidate": {"text": f"other {n}"}} for n in range(40)]
+    rows = [
+        {"query": {"text": f"text {n}"}, "candidate": {"text": f"other {n}"}} for n in range(40)
+    ]
     calls = []
 
     def embed(items):
