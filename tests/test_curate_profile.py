@@ -96,11 +96,14 @@ def test_samples_are_evenly_spaced(count):
     assert count - sample.rows[-1] <= sample.step
 
 
+@pytest.mark.slow
 def test_visual_tokens_are_those_of_the_processor(root):
-    from unite_core.checkpoint import load_processor
+    from transformers import AutoTokenizer
+
+    from unite_core.processor import Processor
     from unite_core.tiny import EMBED_CONFIG, TINY
 
-    processor = load_processor(TINY, TINY, EMBED_CONFIG)
+    processor = Processor(AutoTokenizer.from_pretrained(TINY), EMBED_CONFIG)
     for kind, path in (("image", "a.png"), ("image", "b.jpg"), ("video", "c.webp")):
         header = read_header(kind, path, root, EMBED_CONFIG, processor.layout)
         encoded = processor.encode({kind: path}, root)
