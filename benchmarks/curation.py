@@ -31,10 +31,10 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from unite_core.curate.profile import profile
 
 from unite_core.curate.dedupe import exact_groups, first_of, image_hashes, near_groups
 from unite_core.curate.ingest import Source, ingest, iter_ingested
+from unite_core.curate.profile import profile
 
 FOLDER_SIZE = 1000  # files per folder
 BROKEN = 100  # one record of so many is broken

@@ -12,7 +12,6 @@ from unite_core import UniteEmbedder, benchmark_runs, evaluate_benchmark
 from unite_core.benchmark_runs import (
     BenchmarkRun,
     compare_runs,
-    configured,
     format_comparison,
     format_runs,
     read_runs,
@@ -54,7 +53,7 @@ def finished(root, embedder, tmp_path_factory):
 def test_a_run_is_what_brute_force_gives(root, embedder, finished):
     run = next(run for run in finished[1] if run.task == "webvid-covr")
     task = load_task(TASKS["webvid-covr"], root).task
-    ready = configured(embedder, TASKS["webvid-covr"].settings)
+    ready = embedder.configured(**TASKS["webvid-covr"].settings)
     queries, clips = (
         ready.embed(side, root, progress=False) for side in (task.queries, task.candidates)
     )
@@ -280,10 +279,10 @@ def test_a_damaged_file_is_named(finished, tmp_path):
 
 
 def test_settings_change_what_is_seen_and_nothing_else(embedder):
-    ready = configured(embedder, {"prompt": "raw"})
+    ready = embedder.configured(prompt="raw")
     assert ready.backbone is embedder.backbone and embedder.config.prompt == "unite"
     assert model_key(ready) != model_key(embedder)
-    same = configured(embedder, {})
+    same = embedder.configured()
     item = [{"text": "a red circle"}]
     vectors = [each.embed(item, progress=False) for each in (embedder, same, ready)]
     assert np.array_equal(vectors[0], vectors[1]) and not np.allclose(vectors[0], vectors[2])

@@ -106,7 +106,7 @@ def test_positions_differ_where_there_are_media(embedder):
 
 
 def test_configured_shares_weights_and_leaves_the_first_alone(embedder):
-    other = inside.configured(embedder, positions="mrope")
+    other = embedder.configured(positions="mrope")
     assert other.backbone is embedder.backbone
     assert (embedder.config.positions, other.config.positions) == ("sequential", "mrope")
 

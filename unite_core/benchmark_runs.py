@@ -24,7 +24,7 @@ from .scores import EvaluationResult, Score, result_from
 from .significance import compare_models, holm
 
 __all__ = [
-    "SETTINGS", "BenchmarkRun", "aligned", "compare_runs", "configured", "format_comparison",
+    "SETTINGS", "BenchmarkRun", "aligned", "compare_runs", "format_comparison",
     "format_runs", "read_runs", "run_benchmarks", "write_summary",
 ]  # fmt: skip
 
@@ -54,17 +54,6 @@ class BenchmarkRun:
         return self.result.scores[0]
 
 
-def configured(embedder, settings: Mapping):
-    """The same weights with other fields of their EmbedConfig, such as {"max_frames": 48}."""
-    from .embedder import UniteEmbedder
-    from .processor import Processor
-
-    old = embedder.processor
-    config = replace(old.config, **settings)
-    processor = Processor(old.tokenizer, config, old.layout, old.video_time)
-    return UniteEmbedder(embedder.backbone, processor).eval()
-
-
 def run_benchmarks(
     embedder,
     specs: Sequence[TaskSpec],
@@ -91,7 +80,7 @@ def run_benchmarks(
     runs, failed = [], {}
     for spec in specs:
         chosen = (dict(spec.settings) if settings == "paper" else {}) | dict(embed or {})
-        ready = configured(embedder, chosen)
+        ready = embedder.configured(**chosen)
         work = _run_mteb if spec.mteb else _run_own
         try:
             runs.append(work(ready, spec, Path(data_root), Path(output), model, instruct, progress))

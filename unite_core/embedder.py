@@ -221,6 +221,13 @@ class UniteEmbedder(torch.nn.Module):
                 del kept[key]
             yield rows, vectors
 
+    def configured(self, **changes: Any) -> UniteEmbedder:
+        """The same weights, not copied, under other fields of EmbedConfig: `max_frames=48`, say."""
+        old = self.processor
+        config = replace(old.config, **changes)
+        processor = Processor(old.tokenizer, config, old.layout, old.video_time)
+        return UniteEmbedder(self.backbone, processor).eval()
+
     def save(self, folder: str | Path) -> None:
         """Write weights, tokenizer and configuration, so that `load(folder)` gives the same."""
         if self.has_lora:

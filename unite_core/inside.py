@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from statistics import median
@@ -30,7 +29,7 @@ from .records import content_id
 
 __all__ = [
     "KINDS", "POOLINGS", "VARIANTS", "Variant", "Work", "between_positions", "by_modality",
-    "configured", "embed_variant", "grid_for", "pool_states", "pooled_vectors", "positions_of",
+    "embed_variant", "grid_for", "pool_states", "pooled_vectors", "positions_of",
     "seconds_of", "shape_2b", "sight", "token_kinds", "token_runs", "token_states", "work_of",
 ]  # fmt: skip
 
@@ -130,15 +129,6 @@ def by_modality(items: Iterable[dict], most: int) -> dict[str, list[dict]]:
     }
 
 
-def configured(embedder: UniteEmbedder, **changes: Any) -> UniteEmbedder:
-    """The same weights under another EmbedConfig, without a copy."""
-    old = embedder.processor
-    config = replace(old.config, **changes)
-    return UniteEmbedder(
-        embedder.backbone, Processor(old.tokenizer, config, old.layout, old.video_time)
-    )
-
-
 def positions_of(embedder: UniteEmbedder, item: Any, positions: str,
                  root: str | Path = ".") -> np.ndarray:  # fmt: skip
     """[3, T] time, height and width of each token, under "sequential" or "mrope"."""
@@ -153,7 +143,7 @@ def between_positions(embedder: UniteEmbedder, items: Sequence[Any],
     1 for text alone: its positions are the same. Below 1 is what loading with the wrong kind costs.
     """
     both = [
-        configured(embedder, positions=kind).embed(items, root, progress=False)
+        embedder.configured(positions=kind).embed(items, root, progress=False)
         for kind in ("sequential", "mrope")
     ]
     return (both[0] * both[1]).sum(1)
@@ -270,7 +260,7 @@ def embed_variant(embedder: UniteEmbedder, items: Sequence[dict], variant: Varia
                   root: str | Path = ".") -> np.ndarray:  # fmt: skip
     """[N, D] vectors of the items said in another way."""
     changed = [variant.change(dict(item)) if variant.change else item for item in items]
-    model = configured(embedder, prompt=variant.prompt)
+    model = embedder.configured(prompt=variant.prompt)
     return model.embed(changed, root, progress=False)
 
 
