@@ -34,14 +34,20 @@ def frechet(x: np.ndarray, y: np.ndarray) -> float:
     distance of two halves of one modality.
     """
     offset = x.mean(0, dtype=np.float64) - y.mean(0, dtype=np.float64)
-    a, b = (np.asarray(side - side.mean(0), dtype=side.dtype) for side in (x, y))
-    scale = np.sqrt((len(x) - 1.0) * (len(y) - 1.0))
     if min(len(x), len(y)) <= x.shape[1]:
-        overlap = svdvals(a @ b.T).sum() / scale
-    else:
-        overlap = _root_trace(_covariance(a), _covariance(b))
-    spread = sum(float(np.einsum("nd,nd->", s, s, dtype=np.float64)) / (len(s) - 1) for s in (a, b))
+        a, b = _centred(x), _centred(y)
+        overlap = svdvals(a @ b.T).sum() / np.sqrt((len(x) - 1.0) * (len(y) - 1.0))
+        spread = sum(
+            float(np.einsum("nd,nd->", s, s, dtype=np.float64)) / (len(s) - 1) for s in (a, b)
+        )
+    else:  # one centred copy at a time
+        covariances = [_covariance(_centred(side)) for side in (x, y)]
+        overlap, spread = _root_trace(*covariances), sum(map(np.trace, covariances))
     return float(offset @ offset + spread - 2 * overlap)
+
+
+def _centred(side: np.ndarray) -> np.ndarray:
+    return np.asarray(side - side.mean(0), dtype=side.dtype)
 
 
 def frechet_of_gram(xx: np.ndarray, yy: np.ndarray, xy: np.ndarray) -> float:
