@@ -30,3 +30,14 @@ def _seeds():
 @pytest.fixture(autouse=True)
 def _runs_elsewhere(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("UNITE_RUNS", str(tmp_path_factory.mktemp("runs")))
+
+
+@pytest.fixture
+def ax():
+    """Axes whose figure is drawn when the test is over, so that what cannot be drawn fails."""
+    import matplotlib.pyplot as plt
+
+    figure, ax = plt.subplots()
+    yield ax
+    figure.canvas.draw()
+    plt.close(figure)

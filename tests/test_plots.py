@@ -26,14 +26,6 @@ TEXT = {"text": "a red circle at the top left on white"}
 EDIT = {"text": "<|IMAGE|>\nthe same in green", "image": IMAGE["image"]}
 
 
-@pytest.fixture
-def ax():
-    figure, ax = plt.subplots()
-    yield ax
-    figure.canvas.draw()  # whatever would fail or warn while drawing
-    plt.close(figure)
-
-
 def texts(ax):
     return [text.get_text() for text in ax.texts]
 

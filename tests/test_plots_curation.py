@@ -1,6 +1,5 @@
 """Figures of curation draw what they are given, once per row, and name n."""
 
-import matplotlib.pyplot as plt
 import pytest
 
 from unite_core.curate.masking import mask_consequences
@@ -12,14 +11,6 @@ from unite_core.plots_curation import (
     plot_recovery,
     plot_removed,
 )
-
-
-@pytest.fixture
-def ax():
-    figure, ax = plt.subplots()
-    yield ax
-    figure.canvas.draw()
-    plt.close(figure)
 
 
 def test_pair_types_have_a_bar_each(ax):

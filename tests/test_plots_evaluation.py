@@ -1,6 +1,5 @@
 """Figures of evaluations show the numbers that they are given."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex
@@ -8,15 +7,6 @@ from matplotlib.patches import Rectangle
 
 from unite_core.confusion import Confusion
 from unite_core.plots_evaluation import plot_confusion, plot_gains
-
-
-@pytest.fixture
-def ax():
-    figure, ax = plt.subplots()
-    yield ax
-    figure.canvas.draw()
-    plt.close(figure)
-
 
 CONFUSION = Confusion(
     kinds=[("text", "image"), ("image", "text or text+image")],

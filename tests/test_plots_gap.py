@@ -17,14 +17,6 @@ DRAWN = gap.KnownGap(
 X, Y = DRAWN.values()
 
 
-@pytest.fixture
-def ax():
-    figure, ax = plt.subplots()
-    yield ax
-    figure.canvas.draw()
-    plt.close(figure)
-
-
 def texts(ax):
     return [text.get_text() for text in ax.texts]
 

@@ -1,19 +1,10 @@
 """Figures of training data show what the loss and the records say."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
 from unite_core.loss import surviving_share
 from unite_core.plots_training import plot_mask, plot_pairs
-
-
-@pytest.fixture
-def ax():
-    figure, ax = plt.subplots()
-    yield ax
-    figure.canvas.draw()
-    plt.close(figure)
 
 
 def test_the_mask_leaves_exactly_the_surviving_pairs(ax):

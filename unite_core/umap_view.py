@@ -22,7 +22,9 @@ def umap_views(
     vectors {modality: [N, D]}. Returns rows of `seed`, `points` {modality: [N, 2]}, and of the
     neighbour graph `components` and `cross_edges` (see `gap.views.neighbour_graph`).
     """
-    from umap import UMAP
+    with warnings.catch_warnings():  # that there is no Tensorflow
+        warnings.simplefilter("ignore", ImportWarning)
+        from umap import UMAP
 
     graph = neighbour_graph(vectors, neighbours)
     pooled = np.concatenate(list(vectors.values())).astype(np.float32)
