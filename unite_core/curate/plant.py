@@ -169,7 +169,7 @@ class _Makers:
 
     def exact(self, row: Mapping, number: int) -> dict:
         def again(kind, path):
-            new = f"{self.folder}/exact{number}_{Path(path).name}"
+            new = f"{self.folder}/exact{number}/{path}"
             _copy(self.root / path, self.root / new)
             return new
 
@@ -178,7 +178,7 @@ class _Makers:
     def near(self, row: Mapping, number: int) -> dict:
         def again(kind, path):
             suffix = ".jpg" if kind == "image" else ".webp"
-            new = f"{self.folder}/near{number}_{Path(path).stem}{suffix}"
+            new = f"{self.folder}/near{number}/{path}{suffix}"
             _compress(self.root, kind, path, self.root / new)
             return new
 
@@ -186,7 +186,7 @@ class _Makers:
 
     def static(self, row: Mapping, number: int) -> dict:
         def still(kind, path):
-            new = f"{self.folder}/static{number}_{Path(path).stem}.webp"
+            new = f"{self.folder}/static{number}/{path}.webp"
             if kind == "image":
                 return path
             frames, seconds = read_clip(path, self.root, min_frames=8, max_frames=8)
@@ -197,7 +197,7 @@ class _Makers:
 
     def unreadable(self, row: Mapping, number: int) -> dict:
         def broken(kind, path):
-            new = self.root / f"{self.folder}/broken{number}_{Path(path).name}"
+            new = self.root / f"{self.folder}/broken{number}/{path}"
             content = (self.root / path).read_bytes()
             page = b"<html><body>404 not found</body></html>"
             new.parent.mkdir(parents=True, exist_ok=True)
