@@ -12,8 +12,9 @@ import pytest
 from unite_core.curate.judge import judge
 from unite_core.curate.plant import REASON_OF, PlantConfig, _content_words, measure, plant
 from unite_core.curate.verdicts import Verdicts
+from unite_core.media import clip_header
 from unite_core.records import read_records
-from unite_core.scenes import Scene, draw
+from unite_core.scenes import Scene, draw, draw_clip
 from unite_core.shapes import ShapesConfig, build
 
 SIDES = ("query", "candidate")
@@ -70,6 +71,22 @@ def test_media_of_one_name_in_two_folders_stay_two(tmp_path):
         sides = [planted.root / planted.rows[fault.row][side]["image"] for side in SIDES]
         first, second = (file.read_bytes() for file in sides)
         assert first != second, fault
+
+
+def test_a_still_clip_is_as_long_as_it_was(tmp_path):
+    rows = []
+    for place, background in enumerate(("white", "black")):
+        path = tmp_path / "media" / f"{place}.webp"
+        path.parent.mkdir(exist_ok=True)
+        first, *rest = draw_clip(Scene("star", "blue", background=background, motion="left"), 84)
+        first.save(path, save_all=True, append_images=rest, duration=250, lossless=True)
+        rows.append({"query": {"text": background}, "candidate": {"video": path.name}})
+    config = PlantConfig(0, 0, 0, 0, 0.8, 0)
+    planted = plant(rows, [], tmp_path / "media", tmp_path / "planted", config)
+    assert [fault.kind for fault in planted.faults] == ["static"] * 2
+    for row in planted.rows:
+        frames, _, _, seconds = clip_header(row["candidate"]["video"], planted.root)
+        assert (frames, seconds) == (8, pytest.approx(2.0))
 
 
 def test_the_seed_decides(corpus, tmp_path):

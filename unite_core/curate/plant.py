@@ -190,7 +190,7 @@ class _Makers:
             if kind == "image":
                 return path
             frames, seconds = read_clip(path, self.root, min_frames=8, max_frames=8)
-            _save_clip(self.root / new, [frames[0]] * len(frames), seconds)
+            _save_clip(self.root / new, [frames[0]] * len(frames), seconds, lossless=True)
             return new
 
         return _with_media(row, still)
@@ -321,14 +321,20 @@ def _shrunk(image):
     return image.resize([max(1, round(0.85 * side)) for side in image.size])
 
 
-def _save_clip(target: Path, frames: Sequence, seconds: Sequence[float]) -> None:
-    """Save frames as an animated WebP; repeated frames are kept apart by a pixel's last bit."""
+def _save_clip(target: Path, frames: Sequence, seconds: Sequence[float], lossless=False) -> None:
+    """Save frames as an animated WebP; lossless, a pixel's last bit keeps equal frames apart."""
     target.parent.mkdir(parents=True, exist_ok=True)
     step = max(1, round(1000 * (seconds[-1] - seconds[0]) / max(len(seconds) - 1, 1)))
     frames = [frame.copy() for frame in frames]
     for number, frame in enumerate(frames):
         red, *rest = frame.getpixel((0, 0))
-        frame.putpixel((0, 0), (red - 1 if number % 2 and red else red, *rest))
+        frame.putpixel((0, 0), (red ^ (number % 2), *rest))
     frames[0].save(
-        target, save_all=True, append_images=frames[1:], duration=step, quality=80, method=2
+        target,
+        save_all=True,
+        append_images=frames[1:],
+        duration=step,
+        quality=80,
+        method=2,
+        lossless=lossless,
     )
