@@ -31,6 +31,7 @@ class Material(NamedTuple):
     tests: list[dict]
     root: Path
     rules: RuleConfig
+    model: str = ""  # for alignment by an embedder
 
 
 def material_of(root: str | Path) -> Material:
@@ -42,21 +43,13 @@ def material_of(root: str | Path) -> Material:
 
 
 def recipe_material(path: str | Path) -> Material:
-    """The records and evaluation pairs that a recipe names, with its rules; rejects are left out.
-
-    Raises ValueError for a recipe that aligns by a model: here nothing is embedded.
-    """
+    """The records, evaluation pairs, rules and model that a recipe names; rejects are left out."""
     recipe, base = read_recipe(path), Path(path).parent
-    if recipe.model:
-        raise ValueError(
-            f"{path}: its pairs are aligned by {recipe.model}; make the mix with "
-            'python -m unite_core.curate, or set rules.alignment to "words" and model to "" here'
-        )
     rows = PackedRows()
     for source in recipe.sources:
         load_source(source, base, rows, recipe.max_bad_share, lambda _: None)
     tests = [test for source in recipe.tests for test in load_tests(source, base)]
-    return Material(_positives(rows), tests, base / recipe.media_root, recipe.rules)
+    return Material(_positives(rows), tests, base / recipe.media_root, recipe.rules, recipe.model)
 
 
 def drawn(given: Material, records: int, seed: int) -> Material:
