@@ -12,9 +12,12 @@ import pytest
 from unite_core.curate.judge import judge
 from unite_core.curate.plant import REASON_OF, PlantConfig, _content_words, measure, plant
 from unite_core.curate.verdicts import Verdicts
+from unite_core.media import clip_header
 from unite_core.records import read_records
+from unite_core.scenes import Scene, draw, draw_clip
 from unite_core.shapes import ShapesConfig, build
 
+SIDES = ("query", "candidate")
 EXACT = {"unreadable", "exact duplicate", "leak", "static"}
 
 
@@ -49,6 +52,41 @@ def test_faults_are_what_they_say(corpus, tmp_path):
             assert fault.of < fault.row, "a copy comes after what it repeats"
     untouched = set(range(len(planted.rows))) - {fault.row for fault in planted.faults}
     assert all(json.dumps(planted.rows[row], sort_keys=True) in texts for row in untouched)
+
+
+def test_media_of_one_name_in_two_folders_stay_two(tmp_path):
+    rows = []
+    for number, colour in enumerate(("red", "green", "blue")):
+        for folder in ("a", "b"):
+            path = tmp_path / "media" / folder / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            draw(Scene("star" if folder == "a" else "ring", colour), 84).save(path)
+        rows.append(
+            {"query": {"image": f"a/{number}.png"}, "candidate": {"image": f"b/{number}.png"}}
+        )
+    config = PlantConfig(0, 0.4, 0.4, 0, 0, 0)
+    planted = plant(rows, [], tmp_path / "media", tmp_path / "planted", config)
+    assert {fault.kind for fault in planted.faults} == {"exact duplicate", "near duplicate"}
+    for fault in planted.faults:
+        sides = [planted.root / planted.rows[fault.row][side]["image"] for side in SIDES]
+        first, second = (file.read_bytes() for file in sides)
+        assert first != second, fault
+
+
+def test_a_still_clip_is_as_long_as_it_was(tmp_path):
+    rows = []
+    for place, background in enumerate(("white", "black")):
+        path = tmp_path / "media" / f"{place}.webp"
+        path.parent.mkdir(exist_ok=True)
+        first, *rest = draw_clip(Scene("star", "blue", background=background, motion="left"), 84)
+        first.save(path, save_all=True, append_images=rest, duration=250, lossless=True)
+        rows.append({"query": {"text": background}, "candidate": {"video": path.name}})
+    config = PlantConfig(0, 0, 0, 0, 0.8, 0)
+    planted = plant(rows, [], tmp_path / "media", tmp_path / "planted", config)
+    assert [fault.kind for fault in planted.faults] == ["static"] * 2
+    for row in planted.rows:
+        frames, _, _, seconds = clip_header(row["candidate"]["video"], planted.root)
+        assert (frames, seconds) == (8, pytest.approx(2.0))
 
 
 def test_the_seed_decides(corpus, tmp_path):

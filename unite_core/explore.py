@@ -41,11 +41,11 @@ def rows_of(
 
 def page_of(
     rows: Sequence[Mapping], verdicts: Verdicts, numbers: np.ndarray, page: int, root: str | Path,
-    ax=None,
+    ax=None, title: str = "",
 ):  # fmt: skip
     """Draw the pairs of one page, `_PAGE` of `numbers`; pages past the end start over.
 
-    Media that cannot be read are shown as a text that says so.
+    Media that cannot be read are shown as a text that says so. Without a title the page is named.
     """
     import matplotlib.pyplot as plt
 
@@ -54,13 +54,13 @@ def page_of(
     ax = ax or plt.gca()
     if not len(numbers):
         ax.set_axis_off()
-        ax.set_title("no such pair")
+        ax.set_title(f"{title}: no such pair" if title else "no such pair")
         return ax
     pages = -(-len(numbers) // _PAGE)
     page %= pages
-    shown = numbers[page * _PAGE : (page + 1) * _PAGE].tolist()
+    shown = np.asarray(numbers)[page * _PAGE : (page + 1) * _PAGE].tolist()
     pairs = [tuple(_visible(rows[n][side], root) for side in ("query", "candidate")) for n in shown]
-    plot_pairs(pairs, ax, root, f"page {page + 1} of {pages}")
+    plot_pairs(pairs, ax, root, title or f"page {page + 1} of {pages}")
     for place, number in enumerate(shown):
         why = "\n".join(verdicts.of(number)) or "kept"
         ax.annotate(f"record {number}\n{why}", (1.55, place), va="center", fontsize=6.5,
@@ -78,6 +78,7 @@ def browse(
     """
     import ipywidgets as widgets
     import matplotlib.pyplot as plt
+    from IPython.display import display
 
     met = [row["reason"] for row in verdicts.report()]
     reason = widgets.Dropdown(options=[KEPT, *met], description="verdict")
@@ -88,7 +89,8 @@ def browse(
     def show(reason: str, kind: str, page: int) -> None:
         figure, ax = plt.subplots(figsize=(5, 4.6))
         page_of(rows, verdicts, rows_of(rows, verdicts, reason, kind, order), page - 1, root, ax)
-        plt.show(figure)
+        plt.close(figure)  # else a cell draws it a second time
+        display(figure)
 
     out = widgets.interactive_output(show, {"reason": reason, "kind": kind, "page": page})
     return widgets.VBox([widgets.HBox([reason, kind, page]), out])

@@ -147,8 +147,8 @@ def plot_alignment(report: Mapping, ax: Axes | None = None, title: str = "") -> 
                     textcoords="offset points", fontsize=7, color="0.4")  # fmt: skip
     ax.set(xlabel="similarity (cosine)", ylabel="share of pairs")
     ax.set_title(title or report["pair_type"].replace(" > ", " → "))
-    ax.margins(y=0.18)
-    ax.set_ylim(bottom=0)
+    peak = max(each.max(initial=0) / max(each.sum(), 1) for each in (own, null))
+    ax.set_ylim(0, 1.4 * peak or 1)  # room for the legend
     ax.legend(loc="upper right")
     return ax
 

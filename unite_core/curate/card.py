@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from .judge import pair_type
+import numpy as np
+
+from .judge import Judgement, pair_type
 from .verdicts import REASONS, Verdicts
 
-__all__ = ["card_text", "count_by"]
+__all__ = ["alignment_rows", "card_text", "count_by"]
 
 
 def count_by(rows: Sequence[Mapping], verdicts: Verdicts) -> dict[str, dict[str, int]]:
@@ -18,6 +20,29 @@ def count_by(rows: Sequence[Mapping], verdicts: Verdicts) -> dict[str, dict[str,
         reasons = verdicts.of(number)
         counts.setdefault(pair_type(row), Counter())[reasons[0] if reasons else ""] += 1
     return {name: dict(found) for name, found in sorted(counts.items())}
+
+
+def alignment_rows(judged: Judgement) -> list[dict]:
+    """Per pair type what `align` found, similarities as histograms over common bins.
+
+    Returns rows of `pair_type`, `pairs`, `threshold` (None where none is dropped by similarity),
+    `mismatched_share`, `dropped`, and 40 bins: `edges`, `counts` and `null_counts`.
+    """
+    found = []
+    for each in judged.alignment.types if judged.alignment else ():
+        both = np.concatenate([each.similarity, each.null])
+        edges = np.histogram_bin_edges(both, 40)
+        found.append({
+            "pair_type": each.pair_type,
+            "pairs": each.pairs,
+            "threshold": float(each.threshold) if np.isfinite(each.threshold) else None,
+            "mismatched_share": each.mismatched_share,
+            "dropped": each.dropped,
+            "edges": edges.tolist(),
+            "counts": np.histogram(each.similarity, edges)[0].tolist(),
+            "null_counts": np.histogram(each.null, edges)[0].tolist(),
+        })  # fmt: skip
+    return found
 
 
 def card_text(card: Mapping) -> str:

@@ -21,7 +21,7 @@ import numpy as np
 from ..durable import flush
 from ..jsonfile import read_json, write_json
 from .align import BANDS
-from .card import card_text, count_by
+from .card import alignment_rows, card_text, count_by
 from .judge import Judgement, judge
 from .parquet import write_columns, write_rows
 from .profile import profile
@@ -192,29 +192,10 @@ def _card(recipe, root, rows, source_of, counts, judged: Judgement, chosen, test
         "sources": counts,
         "removed": report,
         "removed_by_pair_type": count_by(rows, judged.verdicts),
-        "alignment": _alignment(judged),
+        "alignment": alignment_rows(judged),
         "before": profile(rows, root, recipe.profile),
         "after": profile((rows[row] for row in chosen.tolist()), root, recipe.profile),
     }
-
-
-def _alignment(judged: Judgement) -> list[dict]:
-    """Per pair type what `align` found, similarities as histograms over common bins."""
-    found = []
-    for each in judged.alignment.types if judged.alignment else ():
-        both = np.concatenate([each.similarity, each.null])
-        edges = np.histogram_bin_edges(both, 40)
-        found.append({
-            "pair_type": each.pair_type,
-            "pairs": each.pairs,
-            "threshold": float(each.threshold) if np.isfinite(each.threshold) else None,
-            "mismatched_share": each.mismatched_share,
-            "dropped": each.dropped,
-            "edges": edges.tolist(),
-            "counts": np.histogram(each.similarity, edges)[0].tolist(),
-            "null_counts": np.histogram(each.null, edges)[0].tolist(),
-        })  # fmt: skip
-    return found
 
 
 def _describe(card: dict, output: Path, draw: Draw | None) -> None:

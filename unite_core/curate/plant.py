@@ -169,7 +169,7 @@ class _Makers:
 
     def exact(self, row: Mapping, number: int) -> dict:
         def again(kind, path):
-            new = f"{self.folder}/exact{number}_{Path(path).name}"
+            new = f"{self.folder}/exact{number}/{path}"
             _copy(self.root / path, self.root / new)
             return new
 
@@ -178,7 +178,7 @@ class _Makers:
     def near(self, row: Mapping, number: int) -> dict:
         def again(kind, path):
             suffix = ".jpg" if kind == "image" else ".webp"
-            new = f"{self.folder}/near{number}_{Path(path).stem}{suffix}"
+            new = f"{self.folder}/near{number}/{path}{suffix}"
             _compress(self.root, kind, path, self.root / new)
             return new
 
@@ -186,18 +186,18 @@ class _Makers:
 
     def static(self, row: Mapping, number: int) -> dict:
         def still(kind, path):
-            new = f"{self.folder}/static{number}_{Path(path).stem}.webp"
+            new = f"{self.folder}/static{number}/{path}.webp"
             if kind == "image":
                 return path
             frames, seconds = read_clip(path, self.root, min_frames=8, max_frames=8)
-            _save_clip(self.root / new, [frames[0]] * len(frames), seconds)
+            _save_clip(self.root / new, [frames[0]] * len(frames), seconds, lossless=True)
             return new
 
         return _with_media(row, still)
 
     def unreadable(self, row: Mapping, number: int) -> dict:
         def broken(kind, path):
-            new = self.root / f"{self.folder}/broken{number}_{Path(path).name}"
+            new = self.root / f"{self.folder}/broken{number}/{path}"
             content = (self.root / path).read_bytes()
             page = b"<html><body>404 not found</body></html>"
             new.parent.mkdir(parents=True, exist_ok=True)
@@ -321,14 +321,20 @@ def _shrunk(image):
     return image.resize([max(1, round(0.85 * side)) for side in image.size])
 
 
-def _save_clip(target: Path, frames: Sequence, seconds: Sequence[float]) -> None:
-    """Save frames as an animated WebP; repeated frames are kept apart by a pixel's last bit."""
+def _save_clip(target: Path, frames: Sequence, seconds: Sequence[float], lossless=False) -> None:
+    """Save frames as an animated WebP; lossless, a pixel's last bit keeps equal frames apart."""
     target.parent.mkdir(parents=True, exist_ok=True)
     step = max(1, round(1000 * (seconds[-1] - seconds[0]) / max(len(seconds) - 1, 1)))
     frames = [frame.copy() for frame in frames]
     for number, frame in enumerate(frames):
         red, *rest = frame.getpixel((0, 0))
-        frame.putpixel((0, 0), (red - 1 if number % 2 and red else red, *rest))
+        frame.putpixel((0, 0), (red ^ (number % 2), *rest))
     frames[0].save(
-        target, save_all=True, append_images=frames[1:], duration=step, quality=80, method=2
+        target,
+        save_all=True,
+        append_images=frames[1:],
+        duration=step,
+        quality=80,
+        method=2,
+        lossless=lossless,
     )
