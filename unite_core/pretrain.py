@@ -1,8 +1,8 @@
 """Pretraining of unite-tiny in three phases: look, describe, summarize.
 
 "look" is contrastive and teaches the vision tower (`pretrain_vision`). The others are generative:
-read an item, write its text. There of the tower only its projector is trained: writing made it worse
-at telling pictures of an unseen style apart (LOG).
+read an item, write its text. There of the tower only its projector is trained: writing made it
+worse at telling pictures of an unseen style apart (LOG).
 
 Any record with a text on one side is an example: the other side is the user's turn, the text is
 the assistant's. So what the backbone saw is exactly a list of training records, and the manifest
