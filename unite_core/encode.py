@@ -1,10 +1,10 @@
 """A corpus to vectors on disk: `encode(EncodeConfig)`, or `python -m unite_core.encode CONFIG`.
 
 A shard holds consecutive items and is whole or absent, so a killed run goes on at the first shard
-that is missing and ends with the same bytes: nothing in a shard depends on another one. Media are
-decoded by other processes ahead of the model, each once per shard. Started by torchrun, every
-process takes its share of the shards. What cannot be read gets no vector, is counted by its cause
-and listed with its id in `report.json`, which is written last.
+that is missing and ends with the same bytes, on the same machine with as many threads: nothing in
+a shard depends on another one. Media are decoded by other processes ahead of the model, each once
+per shard. Started by torchrun, every process takes its share of the shards. What cannot be read
+gets no vector, is counted by its cause and listed with its id in `report.json`, written last.
 """
 
 # Shapes: N items, D embedding size.
