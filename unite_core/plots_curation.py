@@ -139,17 +139,19 @@ def plot_alignment(report: Mapping, ax: Axes | None = None, title: str = "") -> 
     ax.stairs(null / max(null.sum(), 1), edges, fill=True, color="0.85", label="mismatched pairs")
     label = f"pairs (n {report['pairs']})"
     ax.stairs(own / max(own.sum(), 1), edges, color=style["color"], lw=1.8, label=label)
-    if report["threshold"] is not None:
-        ax.axvline(report["threshold"], ls="--", color="0.4", lw=1)
+    cut = report["threshold"]
+    at_right = (edges[own.argmax()] if cut is None else cut) > (edges[0] + edges[-1]) / 2
+    if cut is not None:
+        ax.axvline(cut, ls="--", color="0.4", lw=1)
         where = ("data", "axes fraction")
-        ax.annotate(f"cut {report['threshold']:.2f}\n{report['dropped']} dropped",
-                    (report["threshold"], 0.98), (-3, 0), xycoords=where, va="top", ha="right",
-                    textcoords="offset points", fontsize=7, color="0.4")  # fmt: skip
+        ax.annotate(f"cut {cut:.2f}\n{report['dropped']} dropped",
+                    (cut, 0.98), (3 if at_right else -3, 0), xycoords=where, va="top",
+                    ha="left" if at_right else "right", textcoords="offset points", fontsize=7, color="0.4")  # fmt: skip
     ax.set(xlabel="similarity (cosine)", ylabel="share of pairs")
     ax.set_title(title or report["pair_type"].replace(" > ", " → "))
     peak = max(each.max(initial=0) / max(each.sum(), 1) for each in (own, null))
     ax.set_ylim(0, 1.4 * peak or 1)  # room for the legend
-    ax.legend(loc="upper right")
+    ax.legend(loc="upper left" if at_right else "upper right")
     return ax
 
 
