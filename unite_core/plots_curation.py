@@ -146,7 +146,8 @@ def plot_alignment(report: Mapping, ax: Axes | None = None, title: str = "") -> 
         where = ("data", "axes fraction")
         ax.annotate(f"cut {cut:.2f}\n{report['dropped']} dropped",
                     (cut, 0.98), (3 if at_right else -3, 0), xycoords=where, va="top",
-                    ha="left" if at_right else "right", textcoords="offset points", fontsize=7, color="0.4")  # fmt: skip
+                    ha="left" if at_right else "right", textcoords="offset points",
+                    fontsize=7, color="0.4")  # fmt: skip
     ax.set(xlabel="similarity (cosine)", ylabel="share of pairs")
     ax.set_title(title or report["pair_type"].replace(" > ", " → "))
     peak = max(each.max(initial=0) / max(each.sum(), 1) for each in (own, null))
