@@ -35,14 +35,6 @@ def verdicts(rows):
     return verdicts
 
 
-@pytest.fixture
-def ax():
-    figure, ax = plt.subplots()
-    yield ax
-    figure.canvas.draw()
-    plt.close(figure)
-
-
 def title(ax):
     return ax.get_title() or ax.get_title(loc="left")  # the workbook's style puts it there
 

@@ -16,9 +16,8 @@ import numpy as np
 
 from .jsonfile import read_json
 from .mteb_adapter import MtebEncoder
-from .ranking import chance_value, depth_of, ranking_metrics
-from .retrieval import bootstrap_interval
-from .scores import EvaluationResult, Score
+from .ranking import depth_of, ranking_metrics
+from .scores import EvaluationResult, single_score
 
 __all__ = ["local_task", "run_mteb_task", "score_predictions"]
 
@@ -78,8 +77,10 @@ def score_predictions(
             right = [[documents[d] for d in judged[q]] for q in queries]
             ranked = [_ranked(task, q, found.get(q, {}), documents) for q in queries]
             values = ranking_metrics(ranked, right, metrics)
+            own = [str(row) for row in range(len(queries))]  # mteb names no families
+            pools = [(n, min(len(one), n)) for n, one in zip(sizes, right, strict=True)]
             scores += [
-                _score(task.metadata.name, name, metric, values[metric], right, sizes, seed)
+                single_score(task.metadata.name, name, metric, values[metric], own, pools, seed)
                 for metric in metrics
             ]
             families.setdefault(name, {})[task.metadata.name] = queries
@@ -138,21 +139,3 @@ def _ranked(task, query: str, found: Mapping[str, float], documents: Mapping[str
     if task.ignore_identical_ids:
         order = [document for document in order if document != query]
     return [documents[document] for document in order[task.skip_first_result :]]
-
-
-def _score(name, split, metric, values, right, sizes, seed) -> Score:
-    pairs = zip(sizes, right, strict=True)
-    chance = [chance_value(metric, size, min(len(found), size)) for size, found in pairs]
-    families = [str(row) for row in range(len(values))]
-    return Score(
-        name,
-        split,
-        "single",
-        metric,
-        float(values.mean()),
-        *bootstrap_interval(values, families, seed=seed),
-        chance=float(np.mean(chance)),
-        n=len(values),
-        candidates=max(sizes),
-        per_query=values.tolist(),
-    )

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
+import numpy as np
+
 from .jsonfile import from_row, read_json, write_json
-from .retrieval import paired_interval
+from .ranking import chance_value
+from .retrieval import bootstrap_interval, paired_interval
 
 __all__ = [
     "EvaluationResult", "Score", "comparison", "format_table", "load_results", "paired_gain",
-    "result_from", "save_results",
+    "result_from", "save_results", "single_score",
 ]  # fmt: skip
 
 
@@ -156,3 +159,23 @@ def _percent(score: Score) -> str:
 def _aligned(column: int, cell: str, width: int) -> str:
     """Task and split to the left, numbers to the right."""
     return cell.ljust(width) if column < 2 else cell.rjust(width)
+
+
+def single_score(task: str, split: str, metric: str, values: np.ndarray, families: Sequence[str],
+                 pools: Sequence[tuple[int, int]], seed: int) -> Score:  # fmt: skip
+    """The score of one metric [Q] where every query has a pool of its own.
+
+    pools [Q] pairs: how many candidates a query chooses among, and how many of them are right.
+    """
+    return Score(
+        task,
+        split,
+        "single",
+        metric,
+        float(values.mean()),
+        *bootstrap_interval(values, families, seed=seed),
+        chance=float(np.mean([chance_value(metric, size, right) for size, right in pools])),
+        n=len(values),
+        candidates=max(size for size, _ in pools),
+        per_query=values.tolist(),
+    )

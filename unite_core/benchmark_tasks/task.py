@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..evaluate import RetrievalTask, stack_vectors
-from ..ranking import chance_value, depth_of, ranking_metrics
-from ..retrieval import bootstrap_interval, search
-from ..scores import Score
+from ..ranking import depth_of, ranking_metrics
+from ..retrieval import search
+from ..scores import Score, single_score
 
 __all__ = ["BenchmarkTask", "MissingDataError", "score_task"]
 
@@ -101,7 +101,11 @@ def score_task(
         ranked = _rank_in_pools(queries, candidates, pools, depth)
         sizes = [len(pool) for pool in pools]
     values = ranking_metrics(ranked, positives, benchmark.metrics)
-    return [_score(task, name, values[name], positives, sizes, seed) for name in benchmark.metrics]
+    sides = [(size, len(found)) for size, found in zip(sizes, positives, strict=True)]
+    return [
+        single_score(task.name, task.split, name, values[name], task.families, sides, seed)
+        for name in benchmark.metrics
+    ]
 
 
 def _rank_in_pools(
@@ -114,20 +118,3 @@ def _rank_in_pools(
         order = np.argsort(-scores, kind="stable")[:depth]
         ranked.append([pool[index] for index in order])
     return ranked
-
-
-def _score(task, name, values, positives, sizes, seed) -> Score:
-    pairs = zip(sizes, positives, strict=True)
-    chance = [chance_value(name, size, len(found)) for size, found in pairs]
-    return Score(
-        task.name,
-        task.split,
-        "single",
-        name,
-        float(values.mean()),
-        *bootstrap_interval(values, task.families, seed=seed),
-        chance=float(np.mean(chance)),
-        n=len(values),
-        candidates=max(sizes),
-        per_query=values.tolist(),
-    )
