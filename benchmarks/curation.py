@@ -33,8 +33,9 @@ import numpy as np
 from PIL import Image
 
 from unite_core.curate.dedupe import exact_groups, first_of, image_hashes, near_groups
-from unite_core.curate.ingest import Source, ingest, iter_ingested
+from unite_core.curate.ingest import ingest, iter_ingested
 from unite_core.curate.profile import profile
+from unite_core.curate.source import Source
 
 FOLDER_SIZE = 1000  # files per folder
 BROKEN = 100  # one record of so many is broken
@@ -130,14 +131,16 @@ def image_path(number: int) -> str:
 
 def curate(root: Path, workers: int) -> dict[str, float]:
     """Seconds of each step, and what was found."""
-    source = Source(str(root / "records.jsonl"), media_root=str(root / "media"))
+    source = Source("made", "records.jsonl", "media")
     clock, steps = time.perf_counter(), {}
 
     def lap(name: str) -> None:
         nonlocal clock
         steps[name], clock = time.perf_counter() - clock, time.perf_counter()
 
-    report = ingest(source, root / "ingested", 0.02, workers, PART)
+    report = ingest(
+        source, root / "ingested", root, root, max_bad_share=0.02, workers=workers, part_rows=PART
+    )
     lap("validate")
     found = profile(iter_ingested(root / "ingested"), root / "media")
     lap("profile")

@@ -7,10 +7,12 @@ import pytest
 
 from unite_core.curate.__main__ import main
 from unite_core.curate.adapters import adapter
+from unite_core.curate.check import BadRowsError
 from unite_core.curate.mix import MixError, build, choose
-from unite_core.curate.recipe import Recipe, Source, read_recipe
+from unite_core.curate.readers import iter_rows
+from unite_core.curate.recipe import Recipe, read_recipe
 from unite_core.curate.rows import below
-from unite_core.curate.sources import iter_rows
+from unite_core.curate.source import Source
 from unite_core.records import RecordError, validate_record
 from unite_core.scenes import Scene, draw
 
@@ -125,7 +127,7 @@ def test_a_longer_source_extends_a_mix_instead_of_redrawing_it():
 def test_bad_rows_are_counted_and_too_many_stop_the_run(base):
     with (base / "one/rows.jsonl").open("a") as file:
         file.write('{"query": {}}\nnot json\n')
-    with pytest.raises(RecordError, match="source one: 2 of 15 rows"):
+    with pytest.raises(BadRowsError, match="2 rejects in 15 rows"):
         build(recipe(), base)
     done = build(recipe(max_bad_share=0.5), base)
     rejects = (done.parent / "rejects.jsonl").read_text().splitlines()

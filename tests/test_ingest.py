@@ -25,8 +25,9 @@ from unite_core.curate.check import (
     check_bad_share,
     check_rows,
 )
-from unite_core.curate.ingest import Source, iter_ingested
-from unite_core.curate.sources import Row
+from unite_core.curate.ingest import iter_ingested
+from unite_core.curate.readers import Row
+from unite_core.curate.source import Source
 from unite_core.jsonrows import RecordError
 from unite_core.media import load_image
 
@@ -243,22 +244,27 @@ def test_a_bad_share_stops_and_names_causes():
 
 
 @pytest.fixture
-def source(media, tmp_path):
+def run(media, tmp_path):
+    """`ingest` of a file with three bad rows among 95, in parts of 20."""
     rows = [json.dumps(row(number)) for number in range(95)]
     rows[10] = rows[60] = "{"
     rows[70] = json.dumps(row(70, "gone.png"))
-    path = tmp_path / "rows.jsonl"
-    path.write_text("\n".join(rows))
-    return Source(str(path), media_root=str(media))
+    (tmp_path / "rows.jsonl").write_text("\n".join(rows))
+
+    def run(folder, max_bad_share=0.05, **options):
+        options = {"part_rows": 20, "max_bad_share": max_bad_share} | options
+        return ingest.ingest(Source("rows", "rows.jsonl"), folder, tmp_path, media, **options)
+
+    return run
 
 
 def files(folder):
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
-def test_ingest_keeps_the_good_and_lists_the_bad(source, tmp_path):
+def test_ingest_keeps_the_good_and_lists_the_bad(run, tmp_path):
     folder = tmp_path / "out"
-    report = ingest.ingest(source, folder, max_bad_share=0.05, part_rows=20)
+    report = run(folder)
     assert (report.rows, report.records) == (95, 92)
     assert report.causes == {"not JSON": 2, "no file under the media root": 1}
     kept = list(iter_ingested(folder))
@@ -277,16 +283,16 @@ def test_ingest_keeps_the_good_and_lists_the_bad(source, tmp_path):
     assert not list(folder.glob("*.partial"))
 
 
-def test_more_rejects_than_allowed_are_an_error(source, tmp_path):
+def test_more_rejects_than_allowed_are_an_error(run, tmp_path):
     with pytest.raises(BadRowsError, match="3 rejects in 95 rows"):
-        ingest.ingest(source, tmp_path / "out", max_bad_share=0.03, part_rows=20)
+        run(tmp_path / "out", 0.03)
     with pytest.raises(RecordError, match="no report.json, so it is not complete"):
         list(iter_ingested(tmp_path / "out"))
 
 
-def test_a_stopped_run_goes_on_and_ends_the_same(source, tmp_path, monkeypatch):
+def test_a_stopped_run_goes_on_and_ends_the_same(run, tmp_path, monkeypatch):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    ingest.ingest(source, whole, 0.05, part_rows=20)
+    run(whole)
     real, done = ingest._check_part, []
 
     def stop_in_the_third(source, folder, media, number, rows):
@@ -297,44 +303,53 @@ def test_a_stopped_run_goes_on_and_ends_the_same(source, tmp_path, monkeypatch):
 
     monkeypatch.setattr(ingest, "_check_part", stop_in_the_third)
     with pytest.raises(KeyboardInterrupt):
-        ingest.ingest(source, broken, 0.05, part_rows=20)
-    again = ingest.ingest(source, broken, 0.05, part_rows=20)
+        run(broken)
+    again = run(broken)
     assert done == [0, 1, 2, 2, 3, 4], "parts that are done are not checked again"
     assert files(broken) == files(whole)
-    assert again == ingest.ingest(source, whole, 0.05, part_rows=20)
+    assert again == run(whole)
 
 
 @pytest.mark.slow
-def test_workers_make_the_same_files(source, tmp_path):
-    ingest.ingest(source, tmp_path / "here", 0.05, part_rows=20)
-    ingest.ingest(source, tmp_path / "there", 0.05, workers=2, part_rows=20)
+def test_workers_make_the_same_files(run, tmp_path):
+    run(tmp_path / "here")
+    run(tmp_path / "there", workers=2)
     assert files(tmp_path / "here") == files(tmp_path / "there")
 
 
-def test_a_folder_is_not_mixed_with_another_source(source, tmp_path):
-    ingest.ingest(source, tmp_path / "out", 0.05)
-    other = Source(source.rows, media_root=source.media_root, media="decode")
-    with pytest.raises(RecordError, match="made with other media; remove the folder"):
-        ingest.ingest(other, tmp_path / "out", 0.05)
-    with open(source.rows, "a") as file:
+def test_a_folder_is_not_mixed_with_another_source(run, tmp_path):
+    run(tmp_path / "out")
+    with pytest.raises(RecordError, match="made with other depth; remove the folder"):
+        run(tmp_path / "out", depth="decode")
+    with (tmp_path / "rows.jsonl").open("a") as file:
         file.write("\n")
     with pytest.raises(RecordError, match="made with other files"):
-        ingest.ingest(source, tmp_path / "out", 0.05)
+        run(tmp_path / "out")
 
 
-def test_sources_of_all_layouts(media, tmp_path):
+def test_a_file_that_was_fetched_again_is_looked_at_again(tmp_path):
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row(0)))
+    (tmp_path / "a.png").touch()
+    source = Source("rows", "rows.jsonl")
+    with pytest.raises(BadRowsError, match="1 x empty file"):
+        ingest.ingest(source, tmp_path / "first", tmp_path, tmp_path)
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    assert ingest.ingest(source, tmp_path / "second", tmp_path, tmp_path).records == 1
+
+
+def test_sources_of_all_layouts(tmp_path):
     (tmp_path / "pairs").mkdir()
     Image.new("RGB", (8, 8)).save(tmp_path / "pairs" / "x.png")
     (tmp_path / "pairs" / "x.txt").write_text("one\ntwo")
-    folder = Source(str(tmp_path / "pairs"), "folder", media_root=str(tmp_path / "pairs"))
-    assert ingest.ingest(folder, tmp_path / "a").records == 2
-    path = tmp_path / "nli.csv"
-    path.write_text("sent0,sent1,hard_neg\nq,p,n\n")
-    report = ingest.ingest(Source(str(path), "text-pairs", {"task": "nli"}), tmp_path / "b")
-    assert report.records == 1
+    folder = Source("pairs", "pairs", "pairs", "folder")
+    assert ingest.ingest(folder, tmp_path / "a", tmp_path, tmp_path).records == 2
+    (tmp_path / "nli.csv").write_text("sent0,sent1,hard_neg\nq,p,n\n")
+    texts = Source("nli", "nli.csv", adapter="text-pairs", options={"task": "nli"})
+    assert ingest.ingest(texts, tmp_path / "b", tmp_path).records == 1
     (record,) = iter_ingested(tmp_path / "b")
     assert record["task"] == "nli"
     with pytest.raises(RecordError, match="no adapter 'none'"):
-        Source("x", "none")
-    with pytest.raises(ValueError, match="media must be one of name, file"):
-        Source("x", media="deep")
+        ingest.ingest(Source("x", "nli.csv", adapter="none"), tmp_path / "c", tmp_path)
+    with pytest.raises(ValueError, match="depth must be one of name, file"):
+        ingest.ingest(texts, tmp_path / "c", tmp_path, depth="deep")
+    assert not (tmp_path / "c").exists()

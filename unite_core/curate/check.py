@@ -16,7 +16,7 @@ from ..prompts import images_of, videos_of
 from ..records import validate_record
 from .adapters import Adapter
 from .files import MediaRoot
-from .sources import Row
+from .readers import RawLine, Row, decode_line
 
 __all__ = ["DEPTHS", "BadRowsError", "MediaCheck", "Reject", "Report", "cause_of",
            "check_bad_share", "check_rows"]  # fmt: skip
@@ -145,7 +145,7 @@ class MediaCheck:
 
 
 def check_rows(
-    rows: Iterable[Row], convert: Adapter, media: MediaCheck, report: Report
+    rows: Iterable[Row | RawLine], convert: Adapter, media: MediaCheck, report: Report
 ) -> Iterator[dict | Reject]:
     """The records of rows, validated, and in their places the rejects; `report` counts both.
 
@@ -153,7 +153,8 @@ def check_rows(
     """
     for row in rows:
         report.rows += 1
-        for result in _check_row(row, convert, media):
+        decoded = decode_line(row) if isinstance(row, RawLine) else row
+        for result in _check_row(decoded, convert, media):
             if isinstance(result, Reject):
                 report.reject(result)
             else:

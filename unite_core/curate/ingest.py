@@ -11,69 +11,32 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
-from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import lru_cache, partial
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 
 from ..jsonfile import read_json, write_json
 from ..jsonrows import RecordError
-from .adapters import adapter
-from .check import DEPTHS, MediaCheck, Reject, Report, check_bad_share, check_rows
-from .folders import folder_rows
-from .sources import HUB, RawLine, Row, decode_line, raw_rows, row_files
+from .check import MediaCheck, Reject, Report, check_bad_share, check_rows
+from .source import Source
 
-__all__ = ["Source", "ingest", "iter_ingested"]
+__all__ = ["ingest", "iter_ingested"]
 
 _LEAST = 1000  # rows before a bad share can stop a run that goes on
 _AHEAD = 2  # parts per worker that are read before they are asked for
 
 
-@dataclass(frozen=True)
-class Source:
-    """Where rows come from and how they become records.
-
-    Args
-        rows        file, folder or hub set, see `sources.iter_rows`; with layout "folder" the
-                    folder of media and texts itself
-        layout      name of an adapter, see `adapters.adapter`, or "folder"
-        options     of the adapter
-        media_root  folder that media paths are relative to
-        media       how closely media are looked at, see `check.MediaCheck`
-        split       of a hub or saved set
-    """
-
-    rows: str
-    layout: str = "native"
-    options: Mapping = field(default_factory=dict)
-    media_root: str = "."
-    media: str = "file"
-    split: str = "train"
-
-    def __post_init__(self):
-        if self.media not in DEPTHS:
-            raise ValueError(f"media must be one of {', '.join(DEPTHS)}, not {self.media!r}")
-        self.adapter()
-
-    def adapter(self):
-        """What makes records of this source's rows."""
-        folder = self.layout == "folder"
-        return adapter("captions" if folder else self.layout, **self.options)
-
-    def iter_rows(self) -> Iterator[Row | RawLine]:
-        """All rows in order; lines of JSON Lines are left to be decoded by whoever checks them."""
-        if self.layout == "folder":
-            return folder_rows(self.rows)
-        return raw_rows(self.rows, self.split)
-
-
 def ingest(
     source: Source,
     folder: str | Path,
+    data: str | Path = ".",
+    media_root: str | Path = ".",
+    depth: str = "file",
     max_bad_share: float = 0.01,
     workers: int = 0,
     part_rows: int = 20_000,
@@ -81,6 +44,9 @@ def ingest(
     """Write the valid records of a source and its rejects into `folder`; returns the counts.
 
     Args
+        data           folder that the source's path is relative to
+        media_root     folder that `source.media` lies in
+        depth          how closely media are looked at, see `check.MediaCheck`
         max_bad_share  of rows that may be rejected, else BadRowsError: at the end, and before it
                        as soon as 1 000 rows or more have been read
         workers        processes that check parts; 0 does it here. The files are the same
@@ -89,10 +55,13 @@ def ingest(
     reading its rows. Files that changed since, or other settings, are an error.
     """
     folder = Path(folder)
-    _claim(source, folder, part_rows)
+    media = (os.path.join(media_root, source.media), depth)
+    MediaCheck(*media), source.converter()  # both refuse bad settings before anything is written
+    _media_check.cache_clear()  # of a call before, since when files may have changed
+    about = {"media_root": str(media_root), "depth": depth, "part_rows": part_rows}
+    _claim(dataclasses.asdict(source) | about | {"files": _stamps(source, data)}, folder)
     report = Report()
-    parts = _parts(source.iter_rows(), part_rows)
-    media = None if workers else MediaCheck(source.media_root, source.media)
+    parts = _parts(source.iter_rows(data), part_rows)
     check = partial(_check_part, source, folder, media)
     for part in _done(check, parts, folder, workers):
         report.add(part)
@@ -122,9 +91,8 @@ def _fast_load() -> Callable[[bytes], dict]:
     return orjson.loads
 
 
-def _claim(source: Source, folder: Path, part_rows: int) -> None:
+def _claim(asked: dict, folder: Path) -> None:
     """Note what the folder is made of, or see that it is the same as before."""
-    asked = {**dataclasses.asdict(source), "part_rows": part_rows, "files": _stamps(source)}
     asked = json.loads(json.dumps(asked))
     noted = folder / "source.json"
     if not noted.is_file():
@@ -136,12 +104,9 @@ def _claim(source: Source, folder: Path, part_rows: int) -> None:
         )
 
 
-def _stamps(source: Source) -> list:
-    """Name, size and time of the files of rows; a folder of pairs and the hub have none."""
-    if source.rows.startswith(HUB) or source.layout == "folder":
-        return []
-    files = row_files(source.rows) if Path(source.rows).exists() else []
-    stamps = [(str(file), file.stat()) for file in files]
+def _stamps(source: Source, data: str | Path) -> list:
+    """Name, size and time of the files of rows."""
+    stamps = [(str(file), file.stat()) for file in source.row_files(data) if file.exists()]
     return [[name, status.st_size, status.st_mtime_ns] for name, status in stamps]
 
 
@@ -184,10 +149,8 @@ def _known(folder: Path, number: int) -> Report | None:
 
 
 def _check_part(source: Source, folder: Path, media, number: int, rows: list) -> Report:
-    report, media = Report(), media or _media_check(source.media_root, source.media)
-    decoded = (decode_line(row) if isinstance(row, RawLine) else row for row in rows)
-    good, bad = [], []
-    for result in check_rows(decoded, source.adapter(), media, report):
+    report, good, bad = Report(), [], []
+    for result in check_rows(rows, source.converter(), _media_check(*media), report):
         (bad if isinstance(result, Reject) else good).append(result)
     _write_lines(_name(folder, number, ".jsonl"), map(_record_line, good))
     _write_lines(_name(folder, number, ".rejects.jsonl"), (_dump(r._asdict()) for r in bad))
@@ -195,9 +158,9 @@ def _check_part(source: Source, folder: Path, media, number: int, rows: list) ->
     return report
 
 
-@cache
+@lru_cache(1)
 def _media_check(root: str, depth: str) -> MediaCheck:
-    """One per worker, so that it remembers the files that parts share."""
+    """One per process, so that it remembers the files that parts share."""
     return MediaCheck(root, depth)
 
 

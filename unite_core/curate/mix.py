@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import posixpath
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,9 +25,8 @@ from .card import alignment_rows, card_text, count_by
 from .judge import Judgement, judge
 from .parquet import write_columns, write_rows
 from .profile import profile
-from .recipe import Recipe, Source
+from .recipe import Recipe
 from .rows import PackedRows, load_source, load_tests
-from .sources import row_files
 from .verdicts import REASONS
 
 __all__ = ["MixError", "build", "choose", "content_keys"]
@@ -219,13 +218,9 @@ def _digest(rows: PackedRows, chosen: np.ndarray) -> str:
 
 def _stamp(recipe: Recipe, base: Path) -> str:
     """Recipe, and size and time of every file of rows: what decides whether a mix is up to date."""
-    files = [file for source in (*recipe.sources, *recipe.tests) for file in _files(source, base)]
+    sources = (*recipe.sources, *recipe.tests)
+    files = [file for source in sources for file in source.row_files(base)]
     states = [(os.fspath(f.relative_to(base)), f.stat().st_size, f.stat().st_mtime_ns)
               for f in files]  # fmt: skip
     about = json.dumps([recipe.as_json(), states, list(REASONS)], sort_keys=True, default=str)
     return hashlib.sha256(about.encode()).hexdigest()
-
-
-def _files(source: Source, base: Path) -> Iterator[Path]:
-    if not source.path.startswith("hub:"):
-        yield from row_files(base / source.path)

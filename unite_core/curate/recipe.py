@@ -2,48 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from ..jsonfile import from_row, read_json
 from .judge import RuleConfig
 from .profile import ProfileConfig
+from .source import Source
 
-__all__ = ["Recipe", "Source", "read_recipe"]
-
-
-@dataclass(frozen=True)
-class Source:
-    """Records to take from, and how many of them at most."""
-
-    name: str  # unique in a recipe; records without a `source` get it
-    path: str  # file, folder or hub set, see `sources.iter_rows`; files below the recipe's data
-    media: str = ""  # folder below the media root that its media paths are relative to
-    adapter: str = "native"  # see `adapters.adapter`
-    options: Mapping = field(default_factory=dict)  # of the adapter
-    split: str = "train"  # of a hub or saved set
-    weight: float = 0.0  # share of the mix, in proportion to the others' weights; 0: all it has
-    quota: int = 0  # at most so many records; 0: no limit
-    tasks: tuple[str, ...] = ()  # only records of these tasks
-    pair_types: tuple[str, ...] = ()  # only these, such as "text > image"
-
-    def __post_init__(self):
-        if not self.name or not self.path:
-            raise ValueError("a source needs a name and a path")
-        if self.weight < 0 or self.quota < 0:
-            raise ValueError(
-                f"source {self.name}: weight {self.weight} and quota {self.quota} are at least 0"
-            )
-        folder = PurePosixPath(self.media)
-        if folder.is_absolute() or ".." in folder.parts:
-            raise ValueError(
-                f"source {self.name}: media {self.media!r} must be below the media root"
-            )
-        for name in ("tasks", "pair_types"):
-            if isinstance(getattr(self, name), str):
-                raise ValueError(f"source {self.name}: {name} is a list of strings")
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+__all__ = ["Recipe", "read_recipe"]
 
 
 @dataclass(frozen=True)

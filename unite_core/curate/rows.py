@@ -9,26 +9,16 @@ import posixpath
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from ..jsonfile import read_json
-from ..records import RecordError, validate_record
-from .adapters import adapter
+from ..jsonrows import RecordError
+from .check import MediaCheck, Reject, Report, check_bad_share, check_rows
 from .judge import pair_type
-from .recipe import Source
-from .sources import iter_rows
+from .source import Source
 
-__all__ = ["PackedRows", "Reject", "below", "load_source", "load_tests"]
+__all__ = ["PackedRows", "below", "load_source", "load_tests"]
 
 _compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode
-
-
-class Reject(NamedTuple):
-    """A row that is no valid record."""
-
-    where: str
-    cause: str  # the same words for the same kind of defect
-    message: str
 
 
 class PackedRows(Sequence):
@@ -62,37 +52,28 @@ def load_source(
 
     Args
         data           folder that the source's path is relative to
-        max_bad_share  of its rows that may be rejected; more is a RecordError
-        reject         is called with each `Reject`
+        max_bad_share  of its rows that may be rejected; more is a BadRowsError
+        reject         is called with each `check.Reject`
     Returns
         counts: `rows` read, `records` made, `rejected`, `left_out` by the source's own filters,
         `causes` of rejects.
     """
-    convert = adapter(source.adapter, **source.options)
-    path = source.path if source.path.startswith("hub:") else data / source.path
-    counts = {"rows": 0, "records": 0, "rejected": 0, "left_out": 0, "causes": {}}
-    for row in iter_rows(path, source.split):
-        counts["rows"] += 1
-        try:
-            records = list(_valid(row, convert, source))
-        except RecordError as error:
-            bad = Reject(row.where, _cause(str(error)), str(error))
-            counts["rejected"] += 1
-            counts["causes"][bad.cause] = counts["causes"].get(bad.cause, 0) + 1
-            reject(bad)
-            continue
-        for record in records:
-            wanted = _is_wanted(record, source)
-            counts["records" if wanted else "left_out"] += 1
-            if wanted:
-                rows.append(record)
-    if counts["rejected"] > max_bad_share * counts["rows"]:
-        causes = ", ".join(f"{cause} ({n})" for cause, n in counts["causes"].items())
-        raise RecordError(
-            f"source {source.name}: {counts['rejected']} of {counts['rows']} rows are no records: "
-            f"{causes}; correct them, the adapter {source.adapter!r}, or raise max_bad_share"
-        )
-    return counts
+    report, left_out = Report(), 0
+    for result in _checked(source, data, report):
+        if isinstance(result, Reject):
+            reject(result)
+        elif _is_wanted(result, source):
+            rows.append(result)
+        else:
+            left_out += 1
+    check_bad_share(report, max_bad_share)
+    return {
+        "rows": report.rows,
+        "records": report.records - left_out,
+        "rejected": report.rejects,
+        "left_out": left_out,
+        "causes": dict(report.causes),
+    }
 
 
 def load_tests(source: Source, data: Path) -> Iterator[dict]:
@@ -106,9 +87,10 @@ def load_tests(source: Source, data: Path) -> Iterator[dict]:
                     pair = {"query": query, "candidate": task["candidates"][place]}
                     yield below(pair, source.media)
         return
-    convert = adapter(source.adapter, **source.options)
-    for row in iter_rows(path, source.split):
-        yield from _valid(row, convert, source)
+    for result in _checked(source, data, Report()):
+        if isinstance(result, Reject):
+            raise RecordError(result.message)
+        yield result
 
 
 def below(record: Mapping, folder: str) -> dict:
@@ -126,13 +108,14 @@ def below(record: Mapping, folder: str) -> dict:
     return moved
 
 
-def _valid(row, convert, source: Source) -> Iterator[dict]:
-    if row.error:
-        raise RecordError(row.error)
-    for record in convert(row.value):
-        validate_record(record, row.where, source.media or ".")
-        moved = below(record, source.media)
-        yield moved if moved.get("source") else moved | {"source": source.name}
+def _checked(source: Source, data: Path, report: Report) -> Iterator[dict | Reject]:
+    """Records below the common media root; whether their media can be used is for the rules."""
+    media = MediaCheck(source.media or ".", "name")
+    for result in check_rows(source.iter_rows(data), source.converter(), media, report):
+        if not isinstance(result, Reject):
+            result = below(result, source.media)
+            result = result if result.get("source") else result | {"source": source.name}
+        yield result
 
 
 def _item_below(item: Mapping, folder: str) -> dict:
@@ -151,10 +134,3 @@ def _is_wanted(record: Mapping, source: Source) -> bool:
     return (not source.tasks or record.get("task") in source.tasks) and (
         not source.pair_types or pair_type(record) in source.pair_types
     )
-
-
-def _cause(message: str) -> str:
-    """`"file, line 3, field query: missing; ..."` to `"field query: missing"`."""
-    parts = message.split(";")[0].split(", field ", 1)
-    text = f"field {parts[1]}" if len(parts) > 1 else parts[0].split(": ", 1)[-1]
-    return text.split(" (")[0][:80]

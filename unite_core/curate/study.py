@@ -14,8 +14,9 @@ import numpy as np
 from ..records import read_records
 from .judge import Judgement, RuleConfig
 from .plant import REASON_OF, Planted
-from .recipe import Source, read_recipe
+from .recipe import read_recipe
 from .rows import PackedRows, load_source, load_tests
+from .source import Source
 from .verdicts import Verdicts
 
 __all__ = ["Material", "drawn", "material_of", "mistakes", "outcome", "recipe_material",

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unite_core import jsonrows
-from unite_core.curate import sources
+from unite_core.curate import readers
 from unite_core.curate.adapters import ADAPTERS, adapter
 from unite_core.curate.folders import folder_rows
-from unite_core.curate.sources import Row, iter_rows, row_files
+from unite_core.curate.readers import Row, iter_rows, row_files
 from unite_core.jsonrows import RecordError
 from unite_core.records import validate_record
 
@@ -394,7 +394,7 @@ def test_a_missing_package_is_named(monkeypatch):
     def gone(name):
         raise ImportError(name)
 
-    monkeypatch.setattr(sources.importlib, "import_module", gone)
+    monkeypatch.setattr(readers.importlib, "import_module", gone)
     with pytest.raises(
         RecordError, match=r"needs datasets: pip install 'unite-workbook\[curate\]'"
     ):
