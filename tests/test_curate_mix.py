@@ -13,7 +13,7 @@ from unite_core.curate.readers import iter_rows
 from unite_core.curate.recipe import Recipe, read_recipe
 from unite_core.curate.rows import below
 from unite_core.curate.source import Source
-from unite_core.records import RecordError, validate_record
+from unite_core.records import validate_record
 from unite_core.scenes import Scene, draw
 
 
