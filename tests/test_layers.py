@@ -13,8 +13,8 @@ PACKAGE = project_root() / "unite_core"
 LAYERS = (
     {"config", "durable", "jsonfile", "jsonrows", "modality"},
     {"claim", "contest", "contrast", "correct", "fused", "gap", "gather", "gradcache"}
-    | {"loss", "media", "packages", "pixels", "prompts", "records", "scenes", "shapes"}
-    | {"shard"},
+    | {"lora_product", "loss", "media", "packages", "pixels", "prompts", "records", "scenes"}
+    | {"shapes", "shard"},
     {"batches", "checkpoint", "curate", "decoder", "embedder", "emoji", "index", "items"}
     | {"media_reader", "mixed_pool", "objective", "pairs", "plan", "positions", "processor"}
     | {"ranking", "read_ahead", "retrieval", "sampling", "tiny", "umap_view", "vector_files"}

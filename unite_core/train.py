@@ -19,6 +19,7 @@ import math
 import shutil
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
@@ -55,6 +56,7 @@ from .gather import (
 )
 from .gradcache import embed_groups
 from .jsonfile import read_json, write_json
+from .lora_product import one_product
 from .loss import in_batch_accuracy, surviving_share
 from .modality import Modality
 from .objective import part_sizes, stage_loss
@@ -163,7 +165,9 @@ class UniteTrainer(Trainer):
         return (loss, own) if return_outputs else loss
 
     def training_step(self, model, inputs, num_items_in_batch=None) -> Tensor:
-        loss = super().training_step(model, inputs, num_items_in_batch)
+        exact = not (self.args.bf16 or self.model.sharded)  # small updates of W survive in float32
+        with one_product(self.model) if exact else nullcontext():
+            loss = super().training_step(model, inputs, num_items_in_batch)
         average_gradients(self.model.parameters())
         return loss
 
