@@ -12,7 +12,7 @@ if CORPUS not in ("emoji", "shapes"):
     raise ValueError(f"corpus={CORPUS}: use emoji or shapes")
 SEED = config.get("seed", 0)
 STEPS_1 = config.get("steps_1", 420)
-STEPS_2 = config.get("steps_2", 420)
+STEPS_2 = config.get("steps_2", 700)
 
 DATA = f"data/{CORPUS}"
 RUN = os.environ.get("UNITE_RUNS", "runs") + "/" + ("main" if CORPUS == "emoji" else CORPUS)
