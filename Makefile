@@ -1,5 +1,6 @@
 # Every target creates .venv when it is missing and installs again when the pins have changed.
 #   make run      corpus, two training stages, evaluation, figures; ends with the table
+#   make controls after it: stage 2 again with InfoNCE and with a random mask, beside MAMCL
 #   make test     all tests and all notebooks
 #   make lab      JupyterLab on this machine, opened with its token
 #   make bench    every benchmarks/*.py beside its peers, into benchmarks/RESULTS.md
@@ -18,13 +19,17 @@ comma := ,
 export OMP_NUM_THREADS ?= $(CORES)
 export HF_HUB_DISABLE_TELEMETRY = 1
 
-.PHONY: run test lab notebooks figures bench lint clean
+.PHONY: run controls test lab notebooks figures bench lint clean
 .DEFAULT_GOAL := run
 
 run: $(READY)
 	@$(BIN)/snakemake --unlock --config corpus=$(CORPUS) >/dev/null 2>&1 || true
 	$(BIN)/snakemake --cores $(CORES) --rerun-incomplete --config corpus=$(CORPUS)
 	@cat $(RUNS)/evaluation/table.txt
+
+controls: $(READY)
+	$(BIN)/snakemake --cores $(CORES) --rerun-incomplete --config corpus=$(CORPUS) -- controls
+	@cat $(RUNS)_controls/evaluation/table.txt
 
 test: $(READY)
 	$(BIN)/python -m pytest -m "not network" tests

@@ -12,7 +12,7 @@ if CORPUS not in ("emoji", "shapes"):
     raise ValueError(f"corpus={CORPUS}: use emoji or shapes")
 SEED = config.get("seed", 0)
 STEPS_1 = config.get("steps_1", 420)
-STEPS_2 = config.get("steps_2", 700)
+STEPS_2 = config.get("steps_2", 950)
 
 DATA = f"data/{CORPUS}"
 RUN = os.environ.get("UNITE_RUNS", "runs") + "/" + ("main" if CORPUS == "emoji" else CORPUS)
@@ -89,3 +89,53 @@ rule gap:
     threads: 2
     shell:
         f"{NOTEBOOK} {RUN}/gap {COMMON} -p stage_1 {RUN}/stage1 -p stage_2 {RUN}/stage2"
+
+
+# What the mask does: stage 2 again with other losses, evaluation and gap of all (`make controls`).
+CONTROL = f"{RUN}_controls"
+CONTROLS = {"InfoNCE": "info_nce", "random mask": "random_mask"}
+LISTED = ", ".join(f"{name}: {CONTROL}/{loss}" for name, loss in CONTROLS.items())
+STAGES = f"-p stage_1 {RUN}/stage1 -p stage_2 {RUN}/stage2 -p controls '{LISTED}'"
+
+
+rule controls:
+    input:
+        f"{CONTROL}/evaluation/results.json",
+        f"{CONTROL}/gap/results.json",
+
+
+rule control:
+    wildcard_constraints:
+        loss="|".join(CONTROLS.values()),
+    input:
+        notebook="notebooks/05_stage_2.ipynb",
+        stage_1=rules.stage_1.output,
+    output:
+        f"{CONTROL}/{{loss}}/results.json",
+    threads: 2
+    shell:
+        f"{NOTEBOOK} {CONTROL}/{{wildcards.loss}} {COMMON} -p loss {{wildcards.loss}}"
+        f" -p steps {STEPS_2} -p start {RUN}/stage1"
+
+
+rule evaluation_controls:
+    input:
+        notebook="notebooks/06_evaluation.ipynb",
+        stage_2=rules.stage_2.output,
+        controls=[f"{CONTROL}/{loss}/results.json" for loss in CONTROLS.values()],
+    output:
+        f"{CONTROL}/evaluation/results.json",
+    threads: 2
+    shell:
+        f"{NOTEBOOK} {CONTROL}/evaluation {COMMON} {STAGES}"
+
+
+rule gap_controls:
+    input:
+        notebook="notebooks/07_modality_gap.ipynb",
+        evaluation=rules.evaluation_controls.output,
+    output:
+        f"{CONTROL}/gap/results.json",
+    threads: 2
+    shell:
+        f"{NOTEBOOK} {CONTROL}/gap {COMMON} {STAGES}"

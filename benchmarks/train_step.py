@@ -1,6 +1,6 @@
 """Time of a training step of unite-tiny on mixed batches beside the plain route, in one run.
 
-    python benchmarks/train_step.py [--root data/emoji] [--steps 5] [--repeats 5]
+    python benchmarks/train_step.py [--root data/emoji] [--steps 3] [--repeats 3]
 
 A step is collating, forward, loss and backward of 64 pairs of text, images and clips with LoRA on
 the language model and a frozen tower, for both stages. All routes get the same pairs and adapters
@@ -29,6 +29,7 @@ from unite_core.batches import PairCollator, PairDataset, PairSampler
 from unite_core.config import StageConfig
 from unite_core.emoji.pairs import WEIGHTS
 from unite_core.gradcache import embed_groups
+from unite_core.lora_product import one_product
 from unite_core.tiny import TINY
 from unite_core.train import stage_loss
 from unite_core.workbook import TINY_STAGE_1, TINY_STAGE_2
@@ -108,9 +109,10 @@ def ours(embedder: UniteEmbedder, stage: StageConfig, root: Path, see: bool = Fa
 
     def step(pairs: Batch) -> float:
         batch = collator(pairs)
-        vectors = embed_groups(embedder, batch["groups"], weight, cached)[batch["order"]]
-        loss = stage_loss(stage, vectors, batch)
-        loss.backward()
+        with one_product(embedder):
+            vectors = embed_groups(embedder, batch["groups"], weight, cached)[batch["order"]]
+            loss = stage_loss(stage, vectors, batch)
+            loss.backward()
         return float(loss.detach())
 
     return step
@@ -133,11 +135,7 @@ def peer(embedder: UniteEmbedder, stage: StageConfig, root: Path, output: str,
 
     class Kept(UniteTransformer):
         def preprocess(self, inputs, prompt=None, **_):
-            encoded = encode(inputs)
-            batch = self.processor.collate(encoded)  # and how the cached loss may cut it
-            batch["num_images_per_sample"] = torch.tensor([len(each.images) for each in encoded])
-            batch["num_videos_per_sample"] = torch.tensor([len(each.videos) for each in encoded])
-            return batch
+            return self.collate(encode(inputs))
 
     module = Kept(embedder.backbone, embedder.processor)
     model = SentenceTransformer(modules=[module, Normalize()], device="cpu")
@@ -229,8 +227,8 @@ def timed(routes: dict, batches: list[Batch], repeats: int, embedder) -> dict[st
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--root", type=Path, default=Path("data/emoji"))
-    parser.add_argument("--steps", type=int, default=5)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args()
     if not (options.root / "stage2.jsonl").is_file():

@@ -1,18 +1,20 @@
 """A recipe gives the same mix every time, from what the rules left, and says what it did."""
 
 import json
+import posixpath
 
 import numpy as np
 import pytest
 
+from unite_core.batches import PairDataset
 from unite_core.curate.__main__ import main
 from unite_core.curate.adapters import adapter
 from unite_core.curate.check import BadRowsError
 from unite_core.curate.mix import MixError, build, choose
-from unite_core.curate.readers import iter_rows
 from unite_core.curate.recipe import Recipe, read_recipe
 from unite_core.curate.rows import below
 from unite_core.curate.source import Source
+from unite_core.readers import iter_rows
 from unite_core.records import validate_record
 from unite_core.scenes import Scene, draw
 
@@ -170,3 +172,27 @@ def test_the_command_prints_the_card_or_the_error(base, capsys):
     assert main([str(path), "--no-figures"]) == 0 and "# m" in capsys.readouterr().out
     path.write_text('{"name": "m"}')
     assert main([str(path)]) == 2 and "no field sources" in capsys.readouterr().err
+
+
+def test_training_reads_a_mix_and_takes_twins_for_one_item(base):
+    picture = base / "one/images/small-star.png"
+    (base / "one/images/copy.png").write_bytes(picture.read_bytes())
+    row = {"query": {"text": "a second caption"}, "candidate": {"image": "images/copy.png"}}
+    with (base / "one/rows.jsonl").open("a") as file:
+        file.write(json.dumps(row) + "\n")
+    done = build(recipe(sources=[Source("one", "one/rows.jsonl", "one")]), base)
+    pairs = PairDataset([done.parent / "mix.parquet"], base)
+    assert len(pairs) == 13 and not pairs.bad
+    shown = [posixpath.basename(pair.candidate["image"][0]) for pair in pairs.pairs]
+    copy, original = shown.index("copy.png"), shown.index("small-star.png")
+    queries, candidates = pairs.identities
+    assert candidates[copy] == candidates[original]
+    assert len(set(candidates)) == 12 and len(set(queries)) == 13
+    _, names = pairs.contents
+    assert names[copy] != names[original], "the guard: only the group says it"
+
+
+def test_a_mix_that_keeps_duplicates_names_no_groups(base):
+    rules = {"alignment": "keep", "duplicates": "keep"}
+    _, rows = mixed(base, rules=rules)
+    assert len(rows) >= 13 and not any(row.get("candidate_group") for row in rows)

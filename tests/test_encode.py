@@ -252,6 +252,26 @@ def test_records_give_the_sides_asked_for(tmp_path):
     assert found[1][1:] == ({"text": "b"}, f"{path}, line 1, candidate")
 
 
+def test_any_file_of_rows_will_do(tmp_path, embedder, media):
+    """Parquet fills in nulls for what an item lacks, CSV has texts and names of files only."""
+    import pyarrow as arrow
+    import pyarrow.parquet as parquet
+
+    some = [row for row in rows() if row["id"] in ("p1", "c2", "t3", "v")]
+    flat = [{"id": None, "text": None, "image": None, "video": None} | row for row in some]
+    parquet.write_table(arrow.Table.from_pylist(flat), tmp_path / "corpus.parquet")
+    encode(settings(tmp_path / "json", media, data=str(corpus_file(tmp_path, some))), embedder)
+    encode(settings(tmp_path / "table", media, data=str(tmp_path / "corpus.parquet")), embedder)
+    wanted, found = stored(tmp_path / "json/out"), stored(tmp_path / "table/out")
+    assert found[0] == wanted[0] == [row["id"] for row in some]
+    np.testing.assert_array_equal(found[1], wanted[1])
+    (tmp_path / "corpus.csv").write_text("id,text\na,word\nb,word word\n")
+    assert [(n, item) for n, item, _ in iter_items(tmp_path / "corpus.csv")] == [
+        ("a", {"text": "word"}),
+        ("b", {"text": "word word"}),
+    ]
+
+
 def test_items_without_ids_are_numbered_and_bad_rows_named(tmp_path):
     assert [name for name, *_ in iter_items(corpus_file(tmp_path, [{"text": "a"}] * 2))] == [
         "1",

@@ -304,3 +304,15 @@ def test_text_sides_that_are_a_qwen2_are_exported(family, tmp_path):
         assert not (tmp_path / "out").exists()
     else:
         export_model(tmp_path / "plain", tmp_path / "out", text_only=True)
+
+
+def test_cached_losses_cut_mixed_batches_between_items(model):
+    from sentence_transformers.base.losses.gradcache import _create_minibatch
+
+    whole = model.preprocess(MIXED)
+    wanted = model(dict(whole))["sentence_embedding"]
+    assert {"pixel_values", "pixel_values_videos"} <= whole.keys(), "the guard: media of both kinds"
+    for start in range(0, len(MIXED), 2):
+        part = _create_minibatch(whole, start, start + 2)
+        found = model(part)["sentence_embedding"]
+        torch.testing.assert_close(found, wanted[start : start + 2], rtol=0, atol=1e-5)

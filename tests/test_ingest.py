@@ -26,10 +26,10 @@ from unite_core.curate.check import (
     check_rows,
 )
 from unite_core.curate.ingest import iter_ingested
-from unite_core.curate.readers import Row
 from unite_core.curate.source import Source
 from unite_core.jsonrows import RecordError
 from unite_core.media import load_image
+from unite_core.readers import Row
 
 
 def row(number, image="a.png"):

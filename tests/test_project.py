@@ -22,7 +22,7 @@ CARD = {
     "torch", "transformers", "peft", "jupyterlab", "ipywidgets", "matplotlib", "umap-learn",
     "papermill", "nbval",
 }  # fmt: skip
-TARGETS = {"run", "test", "lab", "notebooks", "figures", "bench", "lint", "clean"}
+TARGETS = {"controls", "run", "test", "lab", "notebooks", "figures", "bench", "lint", "clean"}
 
 
 def canonical(requirement):

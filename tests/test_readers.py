@@ -12,12 +12,11 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unite_core import jsonrows
-from unite_core.curate import readers
+from unite_core import jsonrows, readers
 from unite_core.curate.adapters import ADAPTERS, adapter
 from unite_core.curate.folders import folder_rows
-from unite_core.curate.readers import Row, iter_rows, row_files
 from unite_core.jsonrows import RecordError
+from unite_core.readers import Row, iter_rows, row_files
 from unite_core.records import validate_record
 
 ROWS = [

@@ -71,7 +71,7 @@ class PairDataset(torch.utils.data.Dataset):
     """The pairs of one or more record files, in file order.
 
     Args
-        files       JSON or JSON Lines; every record is validated, the first bad one is an error
+        files       of `readers`; every record is validated, the first bad one is an error
         media_root  folder that media paths are relative to and must not leave
     Records that name a missing or empty file are left out and listed in `bad`; what is inside the
     files shows when they are encoded. A record without a `source` has its file's stem as source.

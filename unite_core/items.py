@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .jsonrows import iter_file
 from .prompts import files_of
+from .readers import iter_values
 from .records import RecordError, content_id, validate_item, validate_record
 
 __all__ = ["Corpus", "item_key", "iter_items"]
@@ -23,7 +23,7 @@ class Corpus:
     """Items of files, or those given, one after the other; nothing of them is held.
 
     Args
-        files       JSON or JSON Lines of items or records, see `iter_items`
+        files       of items or records, see `iter_items`
         given       (id, item) in place of files; iterated as often as needed, so no generator
         take        sides of records that are items
         media_root  folder that paths in files must not leave
@@ -64,12 +64,12 @@ class Corpus:
 def iter_items(path: str | Path, take: Sequence[str] = ("candidate",),
                media_root: str | Path = ".", prefix: str = "",
                ) -> Iterator[tuple[str, dict, str]]:  # fmt: skip
-    """(id, item, place) of a JSON list or JSON Lines file, streamed and validated.
+    """(id, item, place) of a file that `readers` can read, streamed and validated.
 
     A row is an item, with an `id` or with its number as id, or a record, of which the sides in
     `take` are items with ids such as "7:candidate". `prefix` goes before ids that are numbers.
     """
-    for number, (where, row) in enumerate(iter_file(path), 1):
+    for number, (where, row) in enumerate(iter_values(path), 1):
         if isinstance(row, Mapping) and "query" in row:
             validate_record(row, where, media_root)
             for side in take:

@@ -13,7 +13,6 @@ from typing import BinaryIO
 
 __all__ = [
     "RecordError",
-    "iter_file",
     "iter_lines",
     "iter_list",
     "open_file",
@@ -29,16 +28,6 @@ _BOM = b"\xef\xbb\xbf"
 
 class RecordError(ValueError):
     """A record, or a file of records, that cannot be used: where, which field, what to do."""
-
-
-def iter_file(path: str | Path) -> Iterator[tuple[str, object]]:
-    """(place, value) of every row of a file; the first that is no JSON is a RecordError."""
-    with open_file(path) as stream:
-        if starts_list(stream.peek(4096), path):
-            yield from iter_list(stream, path)
-        else:
-            for where, line in iter_lines(stream, path):
-                yield where, parse_line(line, where)
 
 
 def open_file(path: str | Path) -> BinaryIO:

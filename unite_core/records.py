@@ -18,9 +18,10 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from .jsonrows import RecordError, iter_file
+from .jsonrows import RecordError
 from .modality import KEYS, Modality, modality_of, parse_modality
 from .prompts import IMAGE_PLACEHOLDER, VIDEO_PLACEHOLDER, ItemError, images_of, videos_of
+from .readers import iter_values
 
 __all__ = [
     "GROUPS", "RecordError", "content_id", "iter_records", "read_records", "target_modality",
@@ -35,17 +36,17 @@ _DRIVE = re.compile(r"[a-z]:[\\/]", re.IGNORECASE)
 
 
 def read_records(path: str | Path, **checks) -> list[dict]:
-    """All records of a JSON list or JSON Lines file, validated; arguments as `iter_records`."""
+    """All records of a file or folder, validated; arguments as `iter_records`."""
     return list(iter_records(path, **checks))
 
 
 def iter_records(path, media_root=None, check_media=False) -> Iterator[dict]:
     """Records of a file one by one, in order, each validated; the file is never read whole.
 
-    `[` as the first character means a JSON list, anything else JSON Lines. Errors name the row
-    (1-based; the line for JSON Lines). `media_root` and `check_media` as in `validate_record`.
+    Any file of `readers`: JSON, JSON Lines, Parquet, and so on. Errors name the row (1-based; the
+    line for JSON Lines). `media_root` and `check_media` as in `validate_record`.
     """
-    for where, record in iter_file(path):
+    for where, record in iter_values(path):
         validate_record(record, where, media_root, check_media)
         yield record
 

@@ -271,8 +271,8 @@ def _store(paths: list[Path]) -> None:
 
 
 def _publish(folder: Path) -> None:
-    """Copy the figures of all runs below a folder to `figures/`."""
-    for figure in sorted(folder.glob("*/figures/*.*")):
+    """Copy the figures of a run, or of all runs in a folder, to `figures/`."""
+    for figure in sorted([*folder.glob("figures/*.*"), *folder.glob("*/figures/*.*")]):
         shutil.copyfile(figure, project_root() / "figures" / figure.name)
         print(f"figures/{figure.name}")
 

@@ -26,7 +26,7 @@ from .checkpoint import load_processor, save_processor
 from .config import EmbedConfig, read_config
 from .modality import KEYS
 from .positions import token_positions
-from .processor import Processor
+from .processor import Encoded, Processor
 from .prompts import (
     IMAGE_PLACEHOLDER,
     VIDEO_PLACEHOLDER,
@@ -112,7 +112,15 @@ class UniteTransformer(InputModule):
         encoded = [
             self.processor.encode(item, anchor, f"input {i}") for i, item in enumerate(items)
         ]
-        return self.processor.collate(encoded)
+        return self.collate(encoded)
+
+    def collate(self, encoded: Sequence[Encoded]) -> dict[str, torch.Tensor]:
+        """The batch of encoded items, with the counts by which cached losses cut it."""
+        counts = {
+            f"num_{kind}_per_sample": torch.tensor([len(getattr(item, kind)) for item in encoded])
+            for kind in ("images", "videos")
+        }
+        return self.processor.collate(encoded) | counts
 
     def forward(self, features: dict[str, torch.Tensor], **_: Any) -> dict[str, torch.Tensor]:
         """Adds `token_embeddings` [B, T, D] and `sentence_embedding` [B, D] float32."""

@@ -49,7 +49,7 @@ def open_corpus(corpus: str, data_root: str = "") -> Path:
         if corpus == "emoji":
             raise FileNotFoundError(
                 f"{root} holds no finished emoji corpus: run `python -m unite_core.emoji --root "
-                f'{root}` (a download of about 415 MB), or set corpus = "shapes"'
+                f'{root}` (a download of about 230 MB), or set corpus = "shapes"'
             )
         build(os.path.relpath(root))
     return root

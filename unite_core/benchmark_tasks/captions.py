@@ -6,7 +6,7 @@ from itertools import islice
 from pathlib import Path
 
 from ..evaluate import RetrievalTask
-from ..jsonrows import iter_file
+from ..readers import iter_values
 from .task import BenchmarkTask, MissingDataError
 
 __all__ = ["docci", "sharegpt4v", "urban1k"]
@@ -36,7 +36,7 @@ def docci(root: Path, name: str, to_image: bool) -> BenchmarkTask:
     if not path.is_file():
         raise MissingDataError(f"no {path}: fetch it from the DOCCI page of Google, and images/")
     pairs = []
-    for where, row in iter_file(path):
+    for where, row in iter_values(path):
         split, image, text = _fields(row, where, "split", "image_file", "description")
         if split == "test":
             pairs.append((f"docci/images/{image}", text.strip()))
@@ -50,7 +50,7 @@ def sharegpt4v(root: Path, name: str, to_image: bool) -> BenchmarkTask:
     if not path.is_file():
         raise MissingDataError(f"no {path}: fetch it from the hub's data set Lin-Chen/ShareGPT4V")
     pairs = []
-    for where, row in islice(iter_file(path), _SHAREGPT4V_TEST):
+    for where, row in islice(iter_values(path), _SHAREGPT4V_TEST):
         image, turns = _fields(row, where, "image", "conversations")
         if len(turns) < 2 or "value" not in turns[1]:
             raise ValueError(f"{where}, field conversations: no answer with a value; fetch it anew")

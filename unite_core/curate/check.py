@@ -13,10 +13,10 @@ from typing import NamedTuple
 from ..jsonrows import RecordError
 from ..media import MediaError, image_shape, load_image, read_clip, video_shape
 from ..prompts import images_of, videos_of
+from ..readers import RawLine, Row, decode_line
 from ..records import validate_record
 from .adapters import Adapter
 from .files import MediaRoot
-from .readers import RawLine, Row, decode_line
 
 __all__ = ["DEPTHS", "BadRowsError", "MediaCheck", "Reject", "Report", "cause_of",
            "check_bad_share", "check_rows"]  # fmt: skip

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..jsonrows import RecordError
-from .readers import Row
+from ..readers import Row
 
 __all__ = ["folder_rows"]
 

@@ -15,7 +15,7 @@ import numpy as np
 from ..modality import modality_of
 from .align import AlignConfig, Alignment, align
 from .clean import CleanConfig, clean
-from .dedupe import Likeness, exact_twins, leaks, near_twins
+from .dedupe import Likeness, Twins, exact_twins, leaks, near_twins
 from .facts import MediaFacts, distinct_media, look_at
 from .features import fit_words
 from .verdicts import Verdicts
@@ -57,7 +57,7 @@ class Judgement(NamedTuple):
 
     verdicts: Verdicts
     facts: MediaFacts
-    groups: np.ndarray  # [N] int64, equal for records alike on both sides (or just equal)
+    twins: Twins  # of the records and their items: near ones, or exact ones where asked for
     aligned: np.ndarray  # [n] the rows that alignment was judged on
     alignment: Alignment | None  # of these rows
 
@@ -90,13 +90,15 @@ def judge(
     clean(verdicts, rows, facts, config.clean)
     groups = _groups(rows, tests, root, config, workers)
     _mark_leaks(verdicts, rows, root, tests, config, groups, workers)
-    groups = {name: each[: len(rows)] for name, each in groups.items()}
+    exact, near = (
+        Twins(*(part[: len(rows)] for part in groups[name])) for name in ("exact", "near")
+    )
     if config.duplicates != "keep":
-        repeats = _repeats(groups["exact"], verdicts.kept)
-        verdicts.mark("near duplicate", _repeats(groups["near"], verdicts.kept & ~repeats))
+        repeats = _repeats(exact.rows, verdicts.kept)
+        verdicts.mark("near duplicate", _repeats(near.rows, verdicts.kept & ~repeats))
         verdicts.mark("exact duplicate", repeats)
     aligned, alignment = _mark_misaligned(verdicts, rows, root, config, embed)
-    return Judgement(verdicts, facts, groups["near"], aligned, alignment)
+    return Judgement(verdicts, facts, near, aligned, alignment)
 
 
 def pair_type(row: Mapping) -> str:
@@ -104,19 +106,19 @@ def pair_type(row: Mapping) -> str:
     return " > ".join(modality_of(row[side]).label for side in ("query", "candidate"))
 
 
-def _groups(rows, tests, root, config: RuleConfig, workers) -> dict[str, np.ndarray]:
-    """Groups of exact and of near twins; both exact where near ones are not asked for."""
-    exact = exact_twins(chain(rows, tests), root).rows
+def _groups(rows, tests, root, config: RuleConfig, workers) -> dict[str, Twins]:
+    """Exact and near twins of rows and tests; both exact where near ones are not asked for."""
+    exact = exact_twins(chain(rows, tests), root)
     if config.duplicates != "near" and config.leaks == "keep":
         return {"exact": exact, "near": exact}
-    near = near_twins(chain(rows, tests), root, config.likeness, workers).rows
+    near = near_twins(chain(rows, tests), root, config.likeness, workers)
     return {"exact": exact, "near": near if config.duplicates == "near" else exact, "alike": near}
 
 
 def _mark_leaks(verdicts, rows, root, tests, config: RuleConfig, groups, workers) -> None:
     if config.leaks == "keep" or not tests:
         return
-    for each in (groups["exact"], groups["alike"]):
+    for each in (groups["exact"].rows, groups["alike"].rows):
         verdicts.mark("leak", np.isin(each[: len(rows)], each[len(rows) :]))
     if config.leaks == "media":
         found = leaks(rows, tests, root, config.likeness, workers)

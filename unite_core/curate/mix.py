@@ -1,8 +1,9 @@
 """From a recipe to a mix on disk: read, judge, choose, write, describe.
 
-The output folder holds `mix.parquet` (the records, shuffled), `verdicts.parquet` (a row for every
-record read: kept or why not), `rejects.jsonl`, `card.md` with `card.json` and figures, and last of
-all `mix.json`, which says that the rest is whole. Running a finished recipe again does nothing.
+The output folder holds `mix.parquet` (the records, shuffled, twins named as groups: training reads
+it), `verdicts.parquet` (a row for every record read: kept or why not), `rejects.jsonl`, `card.md`
+with `card.json` and figures, and last of all `mix.json`, which says that the rest is whole. Running
+a finished recipe again does nothing.
 """
 
 # Shapes: N records of all sources.
@@ -13,7 +14,7 @@ import hashlib
 import json
 import os
 import posixpath
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from ..durable import flush
 from ..jsonfile import read_json, write_json
 from .align import BANDS
 from .card import alignment_rows, card_text, count_by
+from .dedupe import Twins, with_groups
 from .judge import Judgement, judge
 from .parquet import write_columns, write_rows
 from .profile import profile
@@ -74,7 +76,7 @@ def build(
     judged.verdicts.mark("unquoted", left)
     digest = _digest(rows, chosen)
     about = {"recipe": recipe.name, "records_sha256": digest}
-    write_rows(output / "mix.parquet", (rows[row] for row in chosen.tolist()), about)
+    write_rows(output / "mix.parquet", _grouped(recipe, rows, chosen, judged), about)
     write_columns(output / "verdicts.parquet", _columns(recipe, rows, source_of, judged))
     card = _card(recipe, root, rows, source_of, counts, judged, chosen, len(tests))
     card |= {"records_sha256": digest, "stamp": stamp}
@@ -166,11 +168,19 @@ def _columns(recipe: Recipe, rows, source_of, judged: Judgement) -> dict:
         "record": [rows.packed(row).decode() for row in range(count)],
         "kept": judged.verdicts.kept,
         "reasons": [judged.verdicts.of(row) for row in range(count)],
-        "group": judged.groups,
+        "group": judged.twins.rows,
         "similarity": similarity,
         "rank": rank,
         "band": band.tolist(),
     }
+
+
+def _grouped(recipe: Recipe, rows, chosen: np.ndarray, judged: Judgement) -> Iterator[dict]:
+    """The mix's records; items that have a twin among them name its group, unless twins may be."""
+    records = (rows[row] for row in chosen.tolist())
+    if recipe.rules.duplicates == "keep":
+        return records
+    return with_groups(records, Twins(*(part[chosen] for part in judged.twins)), recipe.name)
 
 
 def _card(recipe, root, rows, source_of, counts, judged: Judgement, chosen, tests: int) -> dict:

@@ -7,25 +7,27 @@ from itertools import islice
 from pathlib import Path
 
 from ..durable import flush
-from ..records import RecordError
+from ..records import GROUPS, RecordError
 
 __all__ = ["write_columns", "write_rows"]
 
 _BATCH = 8192  # records per row group
+_LABELS = ("target_modal", "task", "source", *GROUPS)
 
 
 def write_rows(path: str | Path, records: Iterable[Mapping], about: Mapping[str, str]) -> int:
     """Write records as Parquet, `about` as the file's metadata; returns how many.
 
     Columns are query, candidate {text, image, video}, negative (a list of these), target_modal,
-    task, source. An image or video column is a list of paths, so `"a.png"` comes back as
-    `["a.png"]`, which means the same. Videos of several frame lists do not fit: RecordError.
+    task, source, query_group, candidate_group. An image or video column is a list of paths, so
+    `"a.png"` comes back as `["a.png"]`, which means the same. Videos of several frame lists do not
+    fit: RecordError.
     """
     arrow, parquet = _arrow()
     paths = arrow.list_(arrow.string())
     item = arrow.struct([("text", arrow.string()), ("image", paths), ("video", paths)])
     columns = {"query": item, "candidate": item, "negative": arrow.list_(item)}
-    columns |= dict.fromkeys(("target_modal", "task", "source"), arrow.string())
+    columns |= dict.fromkeys(_LABELS, arrow.string())
     schema = arrow.schema(list(columns.items()), metadata=dict(about))
     count = 0
     partial = _partial(path)
@@ -50,7 +52,7 @@ def _flat(record: Mapping) -> dict:
     negatives = [negative] if isinstance(negative, Mapping) else negative
     row = {side: _item(record[side]) for side in ("query", "candidate")}
     row["negative"] = [_item(each) for each in negatives] or None
-    return row | {key: record.get(key) for key in ("target_modal", "task", "source")}
+    return row | {key: record.get(key) for key in _LABELS}
 
 
 def _item(item: Mapping) -> dict:

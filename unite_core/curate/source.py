@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from ..readers import HUB, RawLine, Row, raw_rows, row_files
 from .adapters import Adapter, adapter
 from .folders import folder_rows
-from .readers import HUB, RawLine, Row, raw_rows, row_files
 
 __all__ = ["FOLDER", "Source"]
 

@@ -8,7 +8,7 @@ parser = argparse.ArgumentParser(prog="python -m unite_core.emoji", description=
 parser.add_argument("--root", default="data/emoji", help="folder of the corpus")
 parser.add_argument("--cache", default="data/packages", help="folder of the unpacked packages")
 parser.add_argument(
-    "--clips", type=int, nargs="*", default=[3, 4], choices=[1, 2, 3, 4],
+    "--clips", type=int, nargs="*", default=[3], choices=[1, 2, 3, 4],
     help="animation packages to take (160 to 200 MB each; default: %(default)s)",
 )  # fmt: skip
 parser.add_argument("--seed", type=int, default=0)

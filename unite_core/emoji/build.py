@@ -20,7 +20,7 @@ from .tasks import retrieval_tasks
 __all__ = ["build", "render_media"]
 
 
-def build(root, cache="data/packages", clips: tuple[int, ...] = (3, 4), seed: int = 0) -> Path:
+def build(root, cache="data/packages", clips: tuple[int, ...] = (3,), seed: int = 0) -> Path:
     """Build the corpus below `root` and return the path of its manifest.
 
     `clips` names the animation packages (1 to 4). The same arguments give the same files.

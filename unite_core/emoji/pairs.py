@@ -25,7 +25,7 @@ STYLE_NAMES = {
     "fluent": "glossy 3-D", "noto": "soft shaded", "openmoji": "black outlined",
     "fluent-flat": "plain flat", "noto-v1": "early soft", "emojione": "bright flat",
 }  # fmt: skip
-WEIGHTS = {"stage1": {"video-text": 2.0}, "stage2": {"T-V": 2.0}}
+WEIGHTS = {"stage1": {"video-text": 3.0}, "stage2": {"I+T-V": 2.0, "T-V": 2.0}}
 """How often records of a task come up in an epoch: clips are few, the paper's are 39 % and 16 %."""
 SENTENCES = {
     "tone": "<|{medium}|>\nthe same with {tone} skin tone",

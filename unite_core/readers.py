@@ -1,6 +1,6 @@
 """Rows of any file that data come in, one by one: JSON, JSON Lines, CSV, Parquet, datasets.
 
-    path                    .json .jsonl .ndjson .csv .tsv (also .gz, .zst)  .parquet
+    path                    .json .jsonl .jsonlines .ndjson .csv .tsv (also .gz, .zst)  .parquet
                             a folder of such files, or one that `datasets` has saved
     hub:OWNER/NAME[:SUBSET] a set on the Hugging Face hub, streamed
 
@@ -20,12 +20,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from ..jsonrows import RecordError, iter_lines, iter_list, open_file, parse_line, starts_list
+from .jsonrows import RecordError, iter_lines, iter_list, open_file, parse_line, starts_list
 
-__all__ = ["RawLine", "Row", "decode_line", "iter_rows", "raw_rows", "row_files"]
+__all__ = ["HUB", "RawLine", "Row", "decode_line", "iter_rows", "iter_values", "raw_rows",
+           "row_files"]  # fmt: skip
 
 HUB = "hub:"
-_JSON = (".json", ".jsonl", ".ndjson")
+_JSON = (".json", ".jsonl", ".jsonlines", ".ndjson")
 _TABLES = {".csv": ",", ".tsv": "\t"}
 _PACKED = (".gz", ".zst")
 _SAVED = ("state.json", "dataset_dict.json")  # what `save_to_disk` of `datasets` leaves
@@ -50,6 +51,14 @@ def iter_rows(source: str | Path, split: str = "train") -> Iterator[Row]:
     """
     for row in raw_rows(source, split):
         yield decode_line(row) if isinstance(row, RawLine) else row
+
+
+def iter_values(source: str | Path, split: str = "train") -> Iterator[tuple[str, object]]:
+    """(place, value) of all rows; the first that cannot be decoded is a RecordError."""
+    for row in iter_rows(source, split):
+        if row.error:
+            raise RecordError(row.error)
+        yield row.where, row.value
 
 
 class RawLine(NamedTuple):
