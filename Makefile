@@ -36,7 +36,7 @@ test: $(READY)
 	$(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout 300 notebooks
 
 lab: $(READY)
-	$(BIN)/jupyter lab --ip 127.0.0.1 notebooks
+	$(BIN)/jupyter lab --ip 127.0.0.1 $(if $(filter 0,$(shell id -u)),--allow-root) notebooks
 
 notebooks: $(READY)
 	$(BIN)/python -m unite_core.runs notebooks
