@@ -33,7 +33,6 @@ __all__ = ["Found", "IndexConfig", "VectorIndex", "build_index", "load_index"]
 
 _POINTS_PER_CELL = 64  # that place the cells of "ivf"
 _BLOCK = 16384  # vectors whose moments are taken together
-_CACHED = 1024  # vectors copied at a time, so few that faiss finds the copy in the cache
 
 
 @dataclass(frozen=True)
@@ -213,14 +212,12 @@ def build_index(shards: Iterable[Shard], config: IndexConfig | None = None) -> V
     for shard in shards:
         for code in np.unique(shard.modality).tolist():
             here = np.flatnonzero(shard.modality == code)
+            vectors = shard.vectors if len(here) == len(shard.vectors) else shard.vectors[here]
+            if not np.isfinite(np.vdot(vectors, vectors)):  # quicker than a look at each number
+                checked_vectors("shard", vectors)
             if code not in parts:
-                parts[code] = _empty(shard.vectors.shape[1], config, None)
-            step = _CACHED if config.kind == "flat" else len(here)
-            for start in range(0, len(here), step):
-                vectors = shard.vectors[here[start : start + step]]
-                if not np.isfinite(np.vdot(vectors, vectors)):  # quicker than a look at each number
-                    checked_vectors("shard", vectors)
-                parts[code].add(vectors)
+                parts[code] = _empty(vectors.shape[1], config, None)
+            parts[code].add(vectors)
             rows.setdefault(code, []).append(here + len(ids))
         ids += shard.ids
     if not ids:

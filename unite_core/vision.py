@@ -19,6 +19,9 @@ from torch import Tensor, nn
 __all__ = ["is_plain_tower", "visual_tokens"]
 
 
+_STEEP = 1.702  # of QuickGELU
+
+
 def is_plain_tower(visual: nn.Module) -> bool:
     """Whether `visual_tokens` knows this tower: Qwen2-VL's, not sharded, with SDPA."""
     from transformers.models.qwen2_vl import modeling_qwen2_vl as qwen2_vl
@@ -68,7 +71,7 @@ def _frames_of_one_size(visual: nn.Module, hidden: Tensor, size: tuple[int, int]
     cos, sin = (part.to(hidden.dtype) for part in visual.rotary_pos_emb(hidden, positions))
     for block in visual.blocks:
         hidden = hidden + _attend(block.attn, block.norm1(hidden), cos, sin)
-        hidden = hidden + block.mlp(block.norm2(hidden))
+        hidden = hidden + _expand(block.mlp, block.norm2(hidden))
     return hidden
 
 
@@ -76,11 +79,26 @@ def _attend(attention: nn.Module, hidden: Tensor, cos: Tensor, sin: Tensor) -> T
     """Full attention inside each frame, with the positions of its rows and columns."""
     parts = attention.qkv(hidden).unflatten(-1, (3, attention.num_heads, -1))  # [F, P, 3, H, .]
     query, key, value = parts.permute(2, 0, 3, 1, 4)  # each [F, H, P, .]
-    query, key = (part * cos + _rotated(part) * sin for part in (query, key))
+    query, key = (_turned(part, cos, sin) for part in (query, key))
     found = F.scaled_dot_product_attention(query, key, value, scale=attention.scaling)
     return attention.proj(found.transpose(1, 2).flatten(2))
 
 
-def _rotated(part: Tensor) -> Tensor:
+def _turned(part: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary positions; angles of the second half of the channels repeat those of the first."""
     first, second = part.chunk(2, dim=-1)
-    return torch.cat([-second, first], dim=-1)
+    cos, sin = cos.chunk(2, dim=-1)[0], sin.chunk(2, dim=-1)[0]
+    turned = torch.addcmul(first * cos, second, sin, value=-1)
+    return torch.cat([turned, torch.addcmul(second * cos, first, sin)], dim=-1)
+
+
+def _expand(mlp: nn.Module, hidden: Tensor) -> Tensor:
+    """The block's MLP. x sigmoid(1.702 x) is silu(1.702 x) / 1.702, and products scale for free."""
+    from transformers.activations import QuickGELUActivation
+
+    if type(mlp.act) is not QuickGELUActivation:
+        return mlp(hidden)
+    rows = hidden.flatten(0, -2)
+    wide = torch.addmm(mlp.fc1.bias, rows, mlp.fc1.weight.T, beta=_STEEP, alpha=_STEEP)
+    narrow = torch.addmm(mlp.fc2.bias, F.silu(wide), mlp.fc2.weight.T, alpha=1 / _STEEP)
+    return narrow.view_as(hidden)
