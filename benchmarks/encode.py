@@ -1,18 +1,21 @@
 """Encoding a mixed corpus to vectors beside sentence-transformers and a plain loop, in one run.
 
-    python benchmarks/encode.py [--texts 2000 --images 2000 --clips 300] [--repeats 3]
-                                [--workers 2] [--memory 1000 20000] [--model FOLDER]
+    python benchmarks/encode.py [--texts 2000 --images 2000 --clips 300] [--repeats 2]
+                                [--processes 2] [--memory 1000 20000] [--model FOLDER]
 
 Texts of many lengths, pictures of many sizes and clips are written to files once; every route reads
 the same files with the same weights, and its vectors must equal ours to 1e-4. Only ours also writes
-its vectors to disk. Repeats are interleaved: one of each route, then again. The memory part encodes
-a smaller and a larger corpus in processes of their own and compares their peaks.
+its vectors to disk. Repeats are interleaved: one of each route, then again. No route's time holds
+imports and loading: that of torchrun, the command as users start it, is less the time that the same
+command takes for two items. The memory part encodes a smaller and a larger corpus in processes of
+their own and compares their peaks.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -38,6 +41,7 @@ LIMITS = {"image_min_pixels": 56 * 56, "image_max_pixels": 448 * 448,
 SIZES = (64, 96, 160, 240, 320, 480, 640)  # of pictures' sides
 WORDS = ("red", "small", "circle", "above", "the", "large", "blue", "square", "next", "to", "green")
 BATCH = 32  # of the routes with a fixed size; sentence-transformers' default
+PLAIN = "plain loop, fixed batches"
 
 
 def make_corpus(folder: Path, texts: int, images: int, clips: int) -> list[dict]:
@@ -74,12 +78,27 @@ def write_clip(path: Path, rng, frames: int) -> None:
         container.mux(stream.encode())
 
 
-def ours(embedder: UniteEmbedder, items: list[dict], folder: Path, workers: int) -> np.ndarray:
+def ours(embedder: UniteEmbedder, items: list[dict], folder: Path) -> np.ndarray:
     """`encode` to shards on disk."""
     shutil.rmtree(folder, ignore_errors=True)
-    config = EncodeConfig("", str(folder), media_root="/", workers=workers)
+    config = EncodeConfig("", str(folder), media_root="/")
     named = [(str(n), item) for n, item in enumerate(items)]
     encode(config, embedder, named, progress=False)
+    return np.concatenate([read_shard(path).vectors for path in shard_files(folder)])
+
+
+def by_torchrun(model: Path, items: list[dict], folder: Path, processes: int) -> np.ndarray:
+    """`torchrun -m unite_core.encode` with processes of one thread each."""
+    shutil.rmtree(folder, ignore_errors=True)
+    path = lines_of(items, len(items), folder.with_suffix(".jsonl"))
+    size = max(1, min(256, len(items) // processes))
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes),
+               "-m", "unite_core.encode", "--model", str(model), "--output", str(folder),
+               "--data", str(path), "--media-root", "/", "--shard-items", str(size)]  # fmt: skip
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"torchrun failed:\n{done.stderr[-2000:]}")
     return np.concatenate([read_shard(path).vectors for path in shard_files(folder)])
 
 
@@ -97,14 +116,19 @@ def plain(embedder: UniteEmbedder, items: list[dict]) -> np.ndarray:
     return torch.cat(found).numpy()
 
 
-def measure(routes: dict, repeats: int, count: int) -> dict[str, list[float]]:
-    """Items per second of each route; all vectors must equal the first route's to 1e-4."""
+def measure(routes: dict, starts: dict, repeats: int, count: int) -> dict[str, list[float]]:
+    """Items per second of each route, without what its like in `starts` takes; all vectors must
+    equal the first route's to 1e-4."""
     rates, expected = {name: [] for name in routes}, None
     for _ in range(repeats):
         for name, route in routes.items():
             start = time.perf_counter()
+            if name in starts:
+                starts[name]()
+            loaded = time.perf_counter()
             vectors = route()
-            rates[name].append(count / (time.perf_counter() - start))
+            seconds = time.perf_counter() - loaded - (loaded - start)
+            rates[name].append(count / seconds)
             print(f"{name}: {rates[name][-1]:.1f} items/s", file=sys.stderr)
             expected = vectors if expected is None else expected
             worst = np.abs(vectors - expected).max()
@@ -113,30 +137,33 @@ def measure(routes: dict, repeats: int, count: int) -> dict[str, list[float]]:
     return rates
 
 
-def peak_of(items: list[dict], count: int, model: Path, folder: Path, workers: int) -> int:
+def peak_of(items: list[dict], count: int, model: Path, folder: Path) -> int:
     """Bytes at most in memory while a process of its own encodes `count` items."""
-    path = folder / f"memory-{count}.jsonl"
+    path = lines_of(items, count, folder / f"memory-{count}.jsonl")
+    command = [sys.executable, __file__, "--peak", str(path), "--model", str(model)]
+    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def lines_of(items: list[dict], count: int, path: Path) -> Path:
+    """`count` items, these over and over, as JSON Lines with paths below /."""
     with path.open("w") as lines:
         for n in range(count):
             item = items[n % len(items)]
             below_root = {kind: value.removeprefix("/") for kind, value in item.items()}
             lines.write(json.dumps({"id": str(n), **below_root}) + "\n")
-    command = [sys.executable, __file__, "--peak", str(path), "--model", str(model),
-               "--workers", str(workers)]  # fmt: skip
-    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return path
 
 
-def encode_for_peak(path: Path, model: Path, workers: int) -> None:
+def encode_for_peak(path: Path, model: Path) -> None:
     """Encode a file and print this process's peak."""
-    config = EncodeConfig(str(model), f"{path}.out", str(path), media_root="/", workers=workers,
-                          shard_items=512)  # fmt: skip
+    config = EncodeConfig(str(model), f"{path}.out", str(path), media_root="/", shard_items=512)
     encode(config, progress=False)
     print(resident()[1])
 
 
 def report(options, rates, peaks) -> str:
-    base = np.median(rates["sentence-transformers encode"])
-    rows = [[name, spread(values), f"{np.median(values) / base:.2f}"]
+    bases = [np.median(rates[name]) for name in ("sentence-transformers encode", PLAIN)]
+    rows = [[name, spread(values), *(f"{np.median(values) / base:.2f}" for base in bases)]
             for name, values in rates.items()]  # fmt: skip
     memory = ", ".join(f"{count} items: {peak / 2**20:.0f} MiB" for count, peak in peaks.items())
     return f"""## Encoding a mixed corpus (`benchmarks/encode.py`)
@@ -146,7 +173,7 @@ def report(options, rates, peaks) -> str:
 from files; unite-tiny, vectors of all routes equal to 1e-4; {options.repeats} interleaved repeats.
 Median [lowest, highest].
 
-{table(["route", "items a second", "times sentence-transformers"], rows)}
+{table(["route", "items a second", "× sentence-transformers", "× plain loop"], rows)}
 
 Peak memory of `encode` by size of the corpus (512 items a shard): {memory}.
 """
@@ -154,8 +181,8 @@ Peak memory of `encode` by size of the corpus (512 items a shard): {memory}.
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    for name, default in (("texts", 2000), ("images", 2000), ("clips", 300), ("repeats", 3),
-                          ("workers", 2)):  # fmt: skip
+    for name, default in (("texts", 2000), ("images", 2000), ("clips", 300), ("repeats", 2),
+                          ("processes", 2)):  # fmt: skip
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--memory", type=int, nargs="*", default=[1000, 20000])
     parser.add_argument("--model", default=str(TINY))
@@ -163,7 +190,7 @@ def main() -> None:
     parser.add_argument("--dry", action="store_true", help="print, do not write RESULTS.md")
     options = parser.parse_args()
     if options.peak:
-        return encode_for_peak(Path(options.peak), Path(options.model), options.workers)
+        return encode_for_peak(Path(options.peak), Path(options.model))
     with tempfile.TemporaryDirectory() as scratch:
         text = run(options, Path(scratch))
     print(text)
@@ -179,19 +206,22 @@ def run(options, folder: Path) -> str:
     export_model(folder / "model", folder / "exported")
     embedder = UniteEmbedder.load(folder / "model")
     peer = SentenceTransformer(str(folder / "exported"), trust_remote_code=True)
+    several = f"ours, {options.processes} processes by torchrun"
+
+    def spread_out(some: list[dict]) -> np.ndarray:
+        return by_torchrun(folder / "model", some, folder / "spread", options.processes)
+
     routes = {
-        "ours, decoding in between": lambda: ours(embedder, items, folder / "out", 0),
-        f"ours, {options.workers} processes decode": lambda: ours(
-            embedder, items, folder / "out", options.workers
-        ),
+        "ours": lambda: ours(embedder, items, folder / "out"),
+        several: lambda: spread_out(items),
         "sentence-transformers encode": lambda: peer.encode(
             items, batch_size=BATCH, show_progress_bar=False
         ),
-        "plain loop, fixed batches": lambda: plain(embedder, items),
+        PLAIN: lambda: plain(embedder, items),
     }
-    rates = measure(routes, options.repeats, len(items))
-    peaks = {count: peak_of(items, count, folder / "model", folder, 0)
-             for count in options.memory}  # fmt: skip
+    starts = {several: lambda: spread_out(items[: options.processes])}
+    rates = measure(routes, starts, options.repeats, len(items))
+    peaks = {count: peak_of(items, count, folder / "model", folder) for count in options.memory}
     return report(options, rates, peaks)
 
 
