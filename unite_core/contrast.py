@@ -25,7 +25,7 @@ from .contest import Contest, Pairs, drawn_at_random, groups, matches, sort
 
 __all__ = ["chunk_rows", "contrast"]
 
-CPU_ROWS, GPU_ROWS = 768, 4096
+CPU_ROWS, GPU_ROWS = 512, 4096
 SMALL = 1 << 20  # logits that may always be kept
 
 
