@@ -91,7 +91,7 @@ def by_torchrun(model: Path, items: list[dict], folder: Path, processes: int) ->
     """`torchrun -m unite_core.encode` with processes of one thread each."""
     shutil.rmtree(folder, ignore_errors=True)
     path = lines_of(items, len(items), folder.with_suffix(".jsonl"))
-    size = max(1, min(256, len(items) // processes))
+    size = -(-len(items) // processes)  # one shard each
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes),
                "-m", "unite_core.encode", "--model", str(model), "--output", str(folder),
                "--data", str(path), "--media-root", "/", "--shard-items", str(size)]  # fmt: skip
