@@ -11,14 +11,14 @@ from unite_core.runs import project_root
 
 PACKAGE = project_root() / "unite_core"
 LAYERS = (
-    {"config", "durable", "jsonfile", "jsonrows", "modality", "readers"},
+    {"config", "durable", "jsonfile", "jsonrows", "modality", "readers", "threads"},
     {"claim", "contest", "contrast", "correct", "fused", "gap", "gather", "gradcache"}
     | {"lora_product", "loss", "media", "packages", "pixels", "prompts", "records", "scenes"}
     | {"shapes", "shard"},
-    {"batches", "checkpoint", "curate", "decoder", "embedder", "emoji", "index", "items"}
-    | {"media_reader", "mixed_pool", "objective", "pairs", "plan", "positions", "processor"}
-    | {"ranking", "read_ahead", "retrieval", "sampling", "tiny", "umap_view", "vector_files"}
-    | {"vision"},
+    {"batches", "checkpoint", "curate", "decoder", "embedder", "embedding", "emoji", "index"}
+    | {"items", "media_reader", "mixed_pool", "objective", "pairs", "plan", "positions"}
+    | {"processor", "ranking", "read_ahead", "retrieval", "sampling", "tiny", "umap_view"}
+    | {"vector_files", "vision"},
     {"baselines", "benchmark_runs", "benchmark_tasks", "confusion", "encode", "evaluate"}
     | {"evaluate_benchmark", "export", "export_text", "inside", "mine", "mteb_adapter"}
     | {"mteb_tasks", "notebook_files", "pretrain", "pretrain_vision", "published", "scores"}

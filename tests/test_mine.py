@@ -50,7 +50,7 @@ class Planted(torch.nn.Module):
         return self.all.shape[1]
 
     def plan(self, items, where, media_root):
-        return Plan(list(items), [Batch(list(range(len(items))), [], [])], {})
+        return Plan(list(items), [Batch(list(range(len(items))), [], [])], {}, {})
 
     def embed_plan(self, plan, reads, where):
         if len(self.calls) == self.dies_at:

@@ -1,17 +1,18 @@
 """Each medium is read and seen once, what is kept stays under its limit, vectors stay the same."""
 
-import sys
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from unite_core import UniteEmbedder
 from unite_core.media import MediaError
-from unite_core.media_reader import MediaReader, Source
+from unite_core.media_reader import MediaReader, Source, reads_here
 from unite_core.plan import _batches, make_plan
 
 FOLDER = Path(__file__).parent / "data" / "unite_qwen2vl_tiny"
@@ -77,7 +78,7 @@ def test_over_the_limit_media_are_read_again_and_vectors_stay(embedder, root, mo
     plan = make_plan(embedder.processor, items(), names, root, 60, kept_bytes=0)
     asked = reads(monkeypatch)
     vectors = np.empty((len(items()), embedder.dim), np.float32)
-    media = (embedder.processor.reader.try_read(source, root) for source in plan.reads)
+    media = reads_here(embedder.processor.reader, plan.reads, root)
     for rows, some in embedder.embed_plan(plan, media):
         vectors[rows] = some
     assert len(asked) > len(PICTURES) + 1
@@ -86,8 +87,8 @@ def test_over_the_limit_media_are_read_again_and_vectors_stay(embedder, root, mo
 
 def test_towers_that_give_more_than_tokens_get_pixels(embedder, root, monkeypatch):
     expected = one_by_one(embedder, root)
-    module = sys.modules["unite_core.embedder"]
-    monkeypatch.setattr(module, "takes_visual_tokens", lambda model: False)
+    for module in ("unite_core.embedder", "unite_core.embedding"):
+        monkeypatch.setattr(f"{module}.takes_visual_tokens", lambda model: False)
     asked = reads(monkeypatch)
     np.testing.assert_allclose(embedder.embed(items(), root, 3, False), expected, atol=1e-5)
     assert len(asked) == len(PICTURES) + 1
@@ -117,12 +118,62 @@ def test_bad_items_are_named_and_the_others_embedded(embedder, root, tmp_path):
     names = [f"row {n}" for n in range(len(things))]
     plan = embedder.plan(things, names, tmp_path)
     assert sorted(plan.bad) == [2, 3], "headers tell of these"
-    media = (embedder.processor.reader.try_read(source, tmp_path) for source in plan.reads)
+    media = reads_here(embedder.processor.reader, plan.reads, tmp_path)
     good = [row for rows, _ in embedder.embed_plan(plan, media, names) for row in rows]
     assert sorted(good) == [1, 4] and sorted(plan.bad) == [0, 2, 3, 5]
     for row, error in plan.bad.items():
         assert str(error).startswith(f"row {row}: ")
         assert isinstance(error, MediaError) == (row != 2)
+
+
+def threads_used(monkeypatch) -> set[int]:
+    """The threads that media are read in, from now on."""
+    used, read = set(), MediaReader.read
+
+    def noted(self, source, media_root="."):
+        used.add(threading.get_ident())
+        return read(self, source, media_root)
+
+    monkeypatch.setattr(MediaReader, "read", noted)
+    return used
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 8])
+def test_batches_side_by_side_give_the_same_vectors(embedder, root, monkeypatch, count):
+    expected, before = one_by_one(embedder, root), torch.get_num_threads()
+    monkeypatch.setattr("unite_core.embedding._PATCHES_AT_ONCE", {"cpu": 1})  # a medium a portion
+    used = threads_used(monkeypatch)
+    torch.set_num_threads(count)
+    try:
+        once, again = (embedder.embed(items(), root, 2, False) for _ in range(2))
+        assert torch.get_num_threads() == count
+    finally:
+        torch.set_num_threads(before)
+    np.testing.assert_allclose(once, expected, atol=1e-6)
+    np.testing.assert_array_equal(once, again)
+    assert (used == {threading.get_ident()}) == (count == 1)
+
+
+def test_an_error_of_the_model_ends_all_and_leaves_it_as_it_was(embedder, root, monkeypatch):
+    before, forward = torch.get_num_threads(), embedder.forward
+    calls = []
+
+    def failing(**batch):
+        calls.append(1)
+        if len(calls) == 2:
+            raise RuntimeError("no memory left")
+        return forward(**batch)
+
+    monkeypatch.setattr(embedder, "forward", failing)
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(RuntimeError, match="no memory left"):
+            embedder.train().embed(items(), root, 1, False)
+        assert embedder.training and torch.get_num_threads() == 2
+        assert len(calls) < len(items()), "later batches are dropped"
+    finally:
+        torch.set_num_threads(before)
+        embedder.eval()
 
 
 @settings(deadline=None)

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,20 +35,16 @@ from .decoder import (
     shared_tokens,
     takes_visual_tokens,
 )
-from .media import MediaError
-from .media_reader import Pixels
-from .pixels import Layout, grid_of, patches_of
-from .plan import Batch, Plan, make_plan
+from .embedding import embed_batches, look
+from .media_reader import Read, reads_here
+from .plan import Plan, make_plan
 from .positions import token_positions
-from .processor import Encoded, Medium, Processor, naming
-from .prompts import ItemError
-from .vision import visual_tokens
+from .processor import Encoded, Processor
 
 __all__ = ["UniteEmbedder"]
 
 _LORA_TARGETS = r".*language_model\.layers\.\d+\.(self_attn\.[qkvo]_proj|mlp\.(gate|up|down)_proj)"
-_PATCHES_AT_ONCE = {"cpu": 2048, "cuda": 16384}  # a CPU is fastest with what its caches hold
-_TOKENS_PER_BATCH = {"cpu": 4096, "cuda": 32768}
+_TOKENS_PER_BATCH = {"cpu": 2048, "cuda": 32768}
 
 
 class UniteEmbedder(torch.nn.Module):
@@ -153,7 +148,7 @@ class UniteEmbedder(torch.nn.Module):
                 "cannot be kept: set cache_vision to false"
             )
         media = [medium for item in items for medium in (*item.images, *item.videos)]
-        left = iter([tokens.cpu() for tokens in self._look(media)])
+        left = iter([tokens.cpu() for tokens in look(self, media)])
         return [
             item._replace(
                 images=[(next(left), grid) for _, grid in item.images],
@@ -184,7 +179,7 @@ class UniteEmbedder(torch.nn.Module):
         vectors = np.empty((len(items), self.dim), dtype=np.float32)
         plan = self.plan(items, [f"item {i}" for i in range(len(items))], media_root, batch_size)
         _raise_first(plan.bad)
-        reads = (self.processor.reader.try_read(source, media_root) for source in plan.reads)
+        reads = reads_here(self.processor.reader, plan.reads, media_root)
         with tqdm(total=len(items), disable=not progress, unit="item") as bar:
             for rows, some in self.embed_plan(plan, reads):
                 _raise_first(plan.bad)
@@ -202,24 +197,22 @@ class UniteEmbedder(torch.nn.Module):
         return make_plan(self.processor, items, where, media_root, budget, batch_size, size)
 
     def embed_plan(
-        self, plan: Plan, reads: Iterable[Pixels | ValueError], where: Sequence[str] | None = None
+        self, plan: Plan, reads: Iterable[Read], where: Sequence[str] | None = None
     ) -> Iterator[tuple[list[int], np.ndarray]]:
         """Rows of `plan` and their vectors [rows, D] float32, batch by batch.
 
         Args
-            reads  `MediaReader.try_read` of `plan.reads`, in that order; taken a little ahead
+            reads  for each of `plan.reads` what gives its pixels, see `reads_here`
             where  how errors name the items; default: "item" and the row
         Items that turn out to be bad get no vector and are put into `plan.bad`.
         """
         where = where or [f"item {row}" for row in range(len(plan.outlines))]
-        media, kept = self._looked(reads), {}
-        for batch in plan.batches:
-            with self._inference():
-                kept |= {source.key: next(media) for source in batch.fresh}
-                rows, vectors = self._embed_batch(plan, batch, kept, where)
-            for key in batch.done:
-                del kept[key]
-            yield rows, vectors
+        training = self.training
+        self.eval()
+        try:
+            yield from embed_batches(self, plan, reads, where)
+        finally:
+            self.train(training)
 
     def configured(self, **changes: Any) -> UniteEmbedder:
         """The same weights, not copied, under other fields of EmbedConfig: `max_frames=48`, say."""
@@ -275,78 +268,6 @@ class UniteEmbedder(torch.nn.Module):
         self._require_lora()
         self.backbone = self.backbone.merge_and_unload()
 
-    def _look(self, media: Sequence[Medium]) -> list[torch.Tensor]:
-        """The visual tokens of each medium, on the model's device; several media at a time."""
-        merged, seen = self.processor.layout.merge**2, []
-        for some in self._portions(media, lambda medium: len(medium[0])):
-            patches, grids = zip(*some, strict=True)
-            pixels, sizes = torch.cat(patches).to(self.device), torch.tensor(grids)
-            tokens = visual_tokens(self.base.visual, pixels, sizes.to(self.device))
-            seen += [one.clone() for one in tokens.split((sizes.prod(1) // merged).tolist())]
-        return seen
-
-    def _looked(self, reads: Iterable[Pixels | ValueError]) -> Iterator[_Looked | ValueError]:
-        """Each medium as the language model takes it, or what was wrong with it."""
-        layout = self.processor.layout
-        sees = takes_visual_tokens(self.base)
-        for some in self._portions(reads, lambda one: _patches(one, layout)):
-            good = [one for one in some if isinstance(one, Pixels)]
-            media = [patches_of(torch.from_numpy(one.frames).to(self.device), layout)
-                     for one in good]  # fmt: skip
-            values = self._look(media) if sees else [patches for patches, _ in media]
-            triples = zip(values, media, good, strict=True)
-            looked = iter([_Looked((value, m[1]), one.seconds) for value, m, one in triples])
-            del media, triples
-            for one in some:
-                yield next(looked) if isinstance(one, Pixels) else one
-
-    def _portions(self, media: Iterable, patches: Callable[[Any], int]) -> Iterator[list]:
-        """Consecutive media that are looked at together."""
-        most = _PATCHES_AT_ONCE.get(self.device.type, _PATCHES_AT_ONCE["cpu"])
-        some, count = [], 0
-        for medium in media:
-            some.append(medium)
-            count += patches(medium)
-            if count >= most:
-                yield some
-                some, count = [], 0
-        if some:
-            yield some
-
-    def _embed_batch(self, plan: Plan, batch: Batch, kept: Mapping[tuple, _Looked | ValueError],
-                     where: Sequence[str]) -> tuple[list[int], np.ndarray]:  # fmt: skip
-        """Rows and vectors of a batch's good items; the others join `plan.bad`."""
-        rows, encoded, sees = [], [], takes_visual_tokens(self.base)
-        for row in batch.rows:
-            outline = plan.outlines[row]
-            looked = [kept[source.key] for source in outline.media]
-            try:
-                with naming(where[row]):
-                    for error in (one for one in looked if not isinstance(one, _Looked)):
-                        raise error
-                media, seconds = [one.medium for one in looked], [one.seconds for one in looked]
-                encoded.append(self.processor.complete(outline, media, seconds, where[row], sees))
-                rows.append(row)
-            except (ItemError, MediaError) as error:
-                plan.bad[row] = error
-        if not rows:
-            return [], np.empty((0, self.dim), dtype=np.float32)
-        return rows, self._embed_encoded(encoded)
-
-    def _embed_encoded(self, encoded: Sequence[Encoded]) -> np.ndarray:
-        batch = self.processor.collate(encoded)
-        return self(**{key: value.to(self.device) for key, value in batch.items()}).cpu().numpy()
-
-    @contextmanager
-    def _inference(self) -> Iterator[None]:
-        training = self.training
-        self.eval()
-        try:
-            with torch.inference_mode():
-                yield
-        finally:
-            self.train(training)
-
     def _wrap(self, settings) -> None:
         from peft import get_peft_model
 
@@ -368,22 +289,9 @@ def _last(hidden: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
     return hidden[torch.arange(len(last), device=last.device), last]
 
 
-class _Looked(NamedTuple):
-    medium: Medium  # visual tokens, or patches where the tower's output is more than tokens
-    seconds: list[float]
-
-
 def _raise_first(bad: Mapping[int, ValueError]) -> None:
     for row in sorted(bad)[:1]:
         raise bad[row]
-
-
-def _patches(medium: Pixels | ValueError, layout: Layout) -> int:
-    if not isinstance(medium, Pixels):
-        return 0
-    frames, height, width, _ = medium.frames.shape
-    t, h, w = grid_of(frames, (height, width), layout)
-    return t * h * w
 
 
 def _base_of(folder: Path, name: str) -> tuple[Path, str]:

@@ -5,8 +5,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ from .media import image_shape, load_image, read_clip, video_shape
 from .pixels import Grid, Layout, frame_sizes, grid_of, image_sizes, resized
 from .prompts import images_of, videos_of
 
-__all__ = ["MediaReader", "Pixels", "Source", "media_of"]
+__all__ = ["MediaReader", "Pixels", "Read", "Source", "media_of", "reads_here"]
 
 
 class Source(NamedTuple):
@@ -78,6 +79,17 @@ class MediaReader:
             frames = most if frames is None else min(frames, most)
         size = frame_sizes(*shape, self.config, self.layout, _is_file(source.medium))[-1]
         return frames, grid_of(frames, size, self.layout)
+
+
+Read = Callable[[], Pixels | ValueError]
+"""Gives a medium, or what was wrong with it."""
+
+
+def reads_here(
+    reader: MediaReader, sources: Iterable[Source], media_root: str | Path = "."
+) -> Iterator[Read]:
+    """What reads each source when it is called, in the thread that calls it."""
+    return (partial(reader.try_read, source, media_root) for source in sources)
 
 
 def media_of(item: Mapping) -> list[Source]:

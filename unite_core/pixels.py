@@ -122,7 +122,7 @@ def patches_of(frames: torch.Tensor, layout: Layout) -> tuple[torch.Tensor, Grid
     mean, std = (
         torch.tensor(values, device=frames.device)[:, None] for values in (layout.mean, layout.std)
     )
-    return ((channels / 255 - mean) / std).flatten(1), grid
+    return channels.div_(255).sub_(mean).div_(std).flatten(1), grid  # in place: no copies
 
 
 def patchify(frames: torch.Tensor, layout: Layout) -> tuple[torch.Tensor, Grid]:

@@ -8,6 +8,7 @@ once and kept until its last use, as long as what is kept stays under a limit of
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ class Plan:
     outlines: list[Outline | None]  # [N]; None for a bad item
     batches: list[Batch]
     bad: dict[int, ValueError]  # items that cannot be embedded: an ItemError or MediaError
+    patches: dict[tuple, int]  # of each medium; of a video file perhaps more than it has
 
     @property
     def reads(self) -> Iterator[Source]:
@@ -69,7 +71,8 @@ def make_plan(processor: Processor, items: Sequence[Any], where: Sequence[str],
              for key, shape in shapes.items()}  # fmt: skip
     media = {row: {source.key: source for source in outlines[row].media} for row in lengths}
     groups = list(_groups(lengths, tokens, batch_size))
-    return Plan(outlines, list(_batches(groups, media, sizes, kept_bytes)), bad)
+    patches = {key: math.prod(grid) for key, (_, grid) in shapes.items()}
+    return Plan(outlines, list(_batches(groups, media, sizes, kept_bytes)), bad, patches)
 
 
 def _length(processor, outline: Outline | ItemError, root, shapes: dict, where: str) -> int:

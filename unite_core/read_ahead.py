@@ -9,12 +9,13 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from itertools import islice
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
 
-from .media_reader import MediaReader, Pixels, Source
+from .media_reader import MediaReader, Pixels, Read, Source, reads_here
 from .plan import Plan
 
 __all__ = ["read_ahead"]
@@ -32,12 +33,12 @@ def read_ahead(plans: Iterable[tuple[Any, Plan]], reader: MediaReader, media_roo
     Args
         plans    (label, plan); asked for the next one while the last is being used
         workers  processes that read; 0: this one reads, when a medium is asked for
-    Yields (label, plan, iterator of Pixels or of what was wrong): take all before the next plan.
+    Yields (label, plan, iterator of what gives each medium): take all before the next plan.
     In memory are at most two plans and 16 media per process. RuntimeError where a process dies.
     """
     if not workers:
         for label, plan in plans:
-            yield label, plan, (reader.try_read(source, media_root) for source in plan.reads)
+            yield label, plan, reads_here(reader, plan.reads, media_root)
         return
     with ProcessPoolExecutor(
         workers, get_context("spawn"), initializer=_start, initargs=(reader, media_root)
@@ -82,10 +83,11 @@ class _Window:
             self.left = iter(entry[1].reads)
         return entry is not None
 
-    def results(self, count: int) -> Iterator[Pixels | ValueError]:
+    def results(self, count: int) -> Iterator[Read]:
         for _ in range(0, count, _CHUNK):
             self.fill()
-            yield from self.running.popleft().result()
+            for pixels in self.running.popleft().result():
+                yield partial(_same, pixels)
 
 
 def _start(reader: MediaReader, media_root: str | Path) -> None:
@@ -99,6 +101,10 @@ def _start(reader: MediaReader, media_root: str | Path) -> None:
 def _end_with_parent() -> None:
     parent_process().join()
     os._exit(1)
+
+
+def _same(pixels: Pixels | ValueError) -> Pixels | ValueError:
+    return pixels
 
 
 def _read(sources: list[Source]) -> list[Pixels | ValueError]:

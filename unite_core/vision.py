@@ -68,7 +68,11 @@ def _frames_of_one_size(visual: nn.Module, hidden: Tensor, size: tuple[int, int]
 
     grid = torch.tensor([[1, *size]], device=hidden.device)
     positions = get_vision_position_ids(grid, visual.spatial_merge_size)
-    cos, sin = (part.to(hidden.dtype) for part in visual.rotary_pos_emb(hidden, positions))
+    cos, sin = (
+        part.to(hidden.dtype).unflatten(-1, (2, -1))
+        for part in visual.rotary_pos_emb(hidden, positions)
+    )  # each [P, 2, .]
+    sin = torch.stack([-sin[:, 0], sin[:, 1]], dim=1)
     for block in visual.blocks:
         hidden = hidden + _attend(block.attn, block.norm1(hidden), cos, sin)
         hidden = hidden + _expand(block.mlp, block.norm2(hidden))
@@ -78,18 +82,16 @@ def _frames_of_one_size(visual: nn.Module, hidden: Tensor, size: tuple[int, int]
 def _attend(attention: nn.Module, hidden: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Full attention inside each frame, with the positions of its rows and columns."""
     parts = attention.qkv(hidden).unflatten(-1, (3, attention.num_heads, -1))  # [F, P, 3, H, .]
-    query, key, value = parts.permute(2, 0, 3, 1, 4)  # each [F, H, P, .]
-    query, key = (_turned(part, cos, sin) for part in (query, key))
-    found = F.scaled_dot_product_attention(query, key, value, scale=attention.scaling)
+    parts = parts.permute(2, 0, 3, 1, 4)  # [3, F, H, P, .]
+    query, key = _turned(parts[:2], cos, sin)
+    found = F.scaled_dot_product_attention(query, key, parts[2], scale=attention.scaling)
     return attention.proj(found.transpose(1, 2).flatten(2))
 
 
-def _turned(part: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary positions; angles of the second half of the channels repeat those of the first."""
-    first, second = part.chunk(2, dim=-1)
-    cos, sin = cos.chunk(2, dim=-1)[0], sin.chunk(2, dim=-1)[0]
-    turned = torch.addcmul(first * cos, second, sin, value=-1)
-    return torch.cat([turned, torch.addcmul(second * cos, first, sin)], dim=-1)
+def _turned(parts: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary positions: (a, b) -> (a cos - b sin, b cos + a sin), halves of the channels."""
+    halves = parts.unflatten(-1, (2, -1))
+    return (halves * cos).addcmul_(halves.flip(-2), sin).flatten(-2)
 
 
 def _expand(mlp: nn.Module, hidden: Tensor) -> Tensor:
