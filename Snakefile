@@ -23,6 +23,8 @@ COMMON = f"-p corpus {CORPUS} -p data_root {DATA} -p seed {SEED}"
 rule all:
     input:
         f"{RUN}/tour/results.json",
+        f"{RUN}/data/results.json",
+        f"{RUN}/inside/results.json",
         f"{RUN}/evaluation/results.json",
         f"{RUN}/gap/results.json",
 
@@ -46,6 +48,17 @@ rule tour:
         f"{NOTEBOOK} {RUN}/tour {COMMON}"
 
 
+rule data:
+    input:
+        notebook="notebooks/01_what_is_in_the_data.ipynb",
+        corpus=rules.corpus.output,
+    output:
+        f"{RUN}/data/results.json",
+    threads: 2
+    shell:
+        f"{NOTEBOOK} {RUN}/data {COMMON}"
+
+
 rule stage_1:
     input:
         notebook="notebooks/04_stage_1.ipynb",
@@ -66,6 +79,17 @@ rule stage_2:
     threads: 2
     shell:
         f"{NOTEBOOK} {RUN}/stage2 {COMMON} -p steps {STEPS_2} -p start {RUN}/stage1"
+
+
+rule inside:
+    input:
+        notebook="notebooks/02_inside.ipynb",
+        stage_2=rules.stage_2.output,
+    output:
+        f"{RUN}/inside/results.json",
+    threads: 2
+    shell:
+        f"{NOTEBOOK} {RUN}/inside {COMMON} -p model {RUN}/stage2/train/model"
 
 
 rule evaluation:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from unite_core.curate import study
+from unite_core.curate.judge import Judgement
 from unite_core.curate.plant import Fault
 from unite_core.curate.verdicts import Verdicts
 from unite_core.shapes import ShapesConfig, build
@@ -82,11 +83,8 @@ def test_outcomes_count_every_record_once(planted, verdicts):
 
 
 def test_similarities_are_unknown_where_nothing_was_judged(verdicts):
-    judged = SimpleNamespace(
-        verdicts=verdicts, aligned=np.array([0, 3]),
-        alignment=SimpleNamespace(similarity=np.array([0.5, 0.25])),
-    )  # fmt: skip
-    found = study.similarities(judged)
+    alignment = SimpleNamespace(similarity=np.array([0.5, 0.25]))
+    judged = Judgement(verdicts, None, None, np.array([0, 3]), alignment)
+    found = judged.of_all("similarity")
     assert found[[0, 3]].tolist() == [0.5, 0.25] and np.isnan(found).sum() == 4
-    judged.alignment = None
-    assert np.isnan(study.similarities(judged)).all()
+    assert np.isnan(judged._replace(alignment=None).of_all("similarity")).all()

@@ -306,13 +306,20 @@ def test_text_sides_that_are_a_qwen2_are_exported(family, tmp_path):
         export_model(tmp_path / "plain", tmp_path / "out", text_only=True)
 
 
-def test_cached_losses_cut_mixed_batches_between_items(model):
+@pytest.mark.parametrize("family", ["Qwen2VL", "Qwen2_5_VL"])
+def test_cached_losses_cut_mixed_batches_between_items(family, tmp_path):
     from sentence_transformers.base.losses.gradcache import _create_minibatch
 
-    whole = model.preprocess(MIXED)
+    plain_checkpoint(family, tmp_path / "plain")
+    UniteEmbedder.load(tmp_path / "plain", **LIMITS).save(tmp_path / "model")
+    export_model(tmp_path / "model", tmp_path / "out", items=FEW)
+    model = SentenceTransformer(str(tmp_path / "out"), device="cpu", trust_remote_code=True)
+    items = [*MIXED, {"video": [MIXED[2]["video"]] * 2}, *MIXED[::-1]]
+    whole = model.preprocess(items)
     wanted = model(dict(whole))["sentence_embedding"]
     assert {"pixel_values", "pixel_values_videos"} <= whole.keys(), "the guard: media of both kinds"
-    for start in range(0, len(MIXED), 2):
+    assert ("video_steps" in whole) == (family == "Qwen2_5_VL"), "the guard: seconds matter there"
+    for start in range(0, len(items), 2):
         part = _create_minibatch(whole, start, start + 2)
         found = model(part)["sentence_embedding"]
         torch.testing.assert_close(found, wanted[start : start + 2], rtol=0, atol=1e-5)

@@ -337,6 +337,34 @@ def test_a_file_that_was_fetched_again_is_looked_at_again(tmp_path):
     assert ingest.ingest(source, tmp_path / "second", tmp_path, tmp_path).records == 1
 
 
+@pytest.mark.parametrize("adapter", ["native", "folder"])
+def test_a_source_knows_its_files_again_until_they_change(adapter, tmp_path):
+    (tmp_path / "set").mkdir()
+    source = Source("set", "set", adapter=adapter)
+    for name in ("x.png", "x.txt", "rows.jsonl"):
+        (tmp_path / "set" / name).write_text("one")
+    before = source.stamp(tmp_path)
+    assert source.stamp(tmp_path) == before
+    (tmp_path / "set" / "x.txt").write_text("one\ntwo")
+    caption = source.stamp(tmp_path)
+    assert (caption != before) == (adapter == "folder")
+    (tmp_path / "set" / "rows.jsonl").unlink()
+    (tmp_path / "set" / "more.jsonl").write_text("one")
+    assert source.stamp(tmp_path) != caption
+
+
+def test_a_folder_with_another_picture_is_not_what_was_ingested(tmp_path):
+    (tmp_path / "pairs").mkdir()
+    source = Source("pairs", "pairs", "pairs", "folder")
+    for name in ("x", "y"):
+        Image.new("RGB", (8, 8)).save(tmp_path / "pairs" / f"{name}.png")
+        (tmp_path / "pairs" / f"{name}.txt").write_text(name)
+        if name == "x":
+            ingest.ingest(source, tmp_path / "out", tmp_path, tmp_path)
+    with pytest.raises(RecordError, match="made with other files"):
+        ingest.ingest(source, tmp_path / "out", tmp_path, tmp_path)
+
+
 def test_sources_of_all_layouts(tmp_path):
     (tmp_path / "pairs").mkdir()
     Image.new("RGB", (8, 8)).save(tmp_path / "pairs" / "x.png")

@@ -21,6 +21,7 @@ import torch
 from sentence_transformers.base.modality import infer_modality
 from sentence_transformers.base.modules.input_module import InputModule
 from sentence_transformers.util import load_dir_path
+from torch.nn.utils.rnn import pad_sequence
 
 from .checkpoint import load_processor, save_processor
 from .config import EmbedConfig, read_config
@@ -39,7 +40,7 @@ from .prompts import (
 __all__ = ["UniteTransformer"]
 
 _PLACEHOLDERS = {"image": IMAGE_PLACEHOLDER, "video": VIDEO_PLACEHOLDER}
-_POSITIONS_ONLY = "second_per_grid_ts"  # of the collated batch, no input of the model itself
+_VIDEO_STEPS = "video_steps"  # [B, most videos] seconds between temporal patches, else NaN
 
 
 class UniteTransformer(InputModule):
@@ -115,21 +116,26 @@ class UniteTransformer(InputModule):
         return self.collate(encoded)
 
     def collate(self, encoded: Sequence[Encoded]) -> dict[str, torch.Tensor]:
-        """The batch of encoded items, with the counts by which cached losses cut it."""
+        """The batch of encoded items as cached losses cut it: counts of media, and a row for each
+        item of everything else."""
         counts = {
             f"num_{kind}_per_sample": torch.tensor([len(getattr(item, kind)) for item in encoded])
             for kind in ("images", "videos")
         }
-        return self.processor.collate(encoded) | counts
+        batch = self.processor.collate(encoded) | counts
+        if batch.pop("second_per_grid_ts", None) is not None:
+            steps = [torch.tensor(item.video_step) for item in encoded]
+            batch[_VIDEO_STEPS] = pad_sequence(steps, batch_first=True, padding_value=torch.nan)
+        return batch
 
     def forward(self, features: dict[str, torch.Tensor], **_: Any) -> dict[str, torch.Tensor]:
         """Adds `token_embeddings` [B, T, D] and `sentence_embedding` [B, D] float32."""
         ids, mask = features["input_ids"], features["attention_mask"]
         grids = {name: features.get(name) for name in ("image_grid_thw", "video_grid_thw")}
         kind = self.processor.config.positions
-        positions = token_positions(
-            self.model, kind, ids, mask, features.get(_POSITIONS_ONLY), **grids
-        )
+        steps = features.get(_VIDEO_STEPS)
+        steps = None if steps is None else steps[~steps.isnan()]
+        positions = token_positions(self.model, kind, ids, mask, steps, **grids)
         known = {name: value for name, value in features.items() if name in _MODEL_INPUTS}
         hidden = self.model(**known, position_ids=positions, use_cache=False).last_hidden_state
         features["token_embeddings"] = hidden

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..jsonrows import RecordError
 from ..readers import Row
 
-__all__ = ["folder_rows"]
+__all__ = ["folder_files", "folder_rows"]
 
 IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
 VIDEOS = {".mp4", ".webm", ".mkv", ".avi", ".mov", ".gif", ".m4v"}
@@ -26,11 +26,20 @@ def folder_rows(root: str | Path) -> Iterator[Row]:
     root = Path(root)
     if not root.is_dir():
         raise RecordError(f"{root}: no folder; name the folder of the media and their texts")
+    for folder, names in _folders(root):
+        for stem in sorted({Path(name).stem for name in names}):
+            yield from _pairs(root, folder, stem, names)
+
+
+def folder_files(root: str | Path) -> Iterator[Path]:
+    """All files that `folder_rows` looks at, in the order of the names."""
+    return (folder / name for folder, names in _folders(Path(root)) for name in sorted(names))
+
+
+def _folders(root: Path) -> Iterator[tuple[Path, set[str]]]:
     for folder, subfolders, names in os.walk(root):
         subfolders.sort()
-        files = {name for name in names if Path(folder, name).is_file()}
-        for stem in sorted({Path(name).stem for name in files}):
-            yield from _pairs(root, Path(folder), stem, files)
+        yield Path(folder), {name for name in names if Path(folder, name).is_file()}
 
 
 def _pairs(root: Path, folder: Path, stem: str, files: set[str]) -> Iterator[Row]:

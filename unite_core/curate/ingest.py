@@ -59,7 +59,7 @@ def ingest(
     MediaCheck(*media), source.converter()  # both refuse bad settings before anything is written
     _media_check.cache_clear()  # of a call before, since when files may have changed
     about = {"media_root": str(media_root), "depth": depth, "part_rows": part_rows}
-    _claim(dataclasses.asdict(source) | about | {"files": _stamps(source, data)}, folder)
+    _claim(dataclasses.asdict(source) | about | {"files": source.stamp(data)}, folder)
     report = Report()
     parts = _parts(source.iter_rows(data), part_rows)
     check = partial(_check_part, source, folder, media)
@@ -102,12 +102,6 @@ def _claim(asked: dict, folder: Path) -> None:
         raise RecordError(
             f"{folder}: was made with other {changed}; remove the folder or name another"
         )
-
-
-def _stamps(source: Source, data: str | Path) -> list:
-    """Name, size and time of the files of rows."""
-    stamps = [(str(file), file.stat()) for file in source.row_files(data) if file.exists()]
-    return [[name, status.st_size, status.st_mtime_ns] for name, status in stamps]
 
 
 def _parts(rows: Iterable, size: int) -> Iterator[tuple[int, list]]:

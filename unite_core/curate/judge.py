@@ -61,6 +61,13 @@ class Judgement(NamedTuple):
     aligned: np.ndarray  # [n] the rows that alignment was judged on
     alignment: Alignment | None  # of these rows
 
+    def of_all(self, name: str) -> np.ndarray:
+        """[N] "similarity" or "rank" of `alignment` for each record, NaN where it judged none."""
+        values = np.full(len(self.verdicts), np.nan)
+        if self.alignment is not None:
+            values[self.aligned] = getattr(self.alignment, name)
+        return values
+
 
 def judge(
     rows: Sequence[Mapping],

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import posixpath
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -156,11 +155,8 @@ def _read(recipe: Recipe, base: Path, output: Path):
 
 def _columns(recipe: Recipe, rows, source_of, judged: Judgement) -> dict:
     count = len(rows)
-    similarity, rank = np.full(count, np.nan), np.full(count, np.nan)
     band = np.full(count, "", object)
     if judged.alignment is not None:
-        similarity[judged.aligned] = judged.alignment.similarity
-        rank[judged.aligned] = judged.alignment.rank
         band[judged.aligned] = np.array(BANDS, object)[judged.alignment.band]
     names = [source.name for source in recipe.sources]
     return {
@@ -169,8 +165,8 @@ def _columns(recipe: Recipe, rows, source_of, judged: Judgement) -> dict:
         "kept": judged.verdicts.kept,
         "reasons": [judged.verdicts.of(row) for row in range(count)],
         "group": judged.twins.rows,
-        "similarity": similarity,
-        "rank": rank,
+        "similarity": judged.of_all("similarity"),
+        "rank": judged.of_all("rank"),
         "band": band.tolist(),
     }
 
@@ -227,10 +223,7 @@ def _digest(rows: PackedRows, chosen: np.ndarray) -> str:
 
 
 def _stamp(recipe: Recipe, base: Path) -> str:
-    """Recipe, and size and time of every file of rows: what decides whether a mix is up to date."""
-    sources = (*recipe.sources, *recipe.tests)
-    files = [file for source in sources for file in source.row_files(base)]
-    states = [(os.fspath(f.relative_to(base)), f.stat().st_size, f.stat().st_mtime_ns)
-              for f in files]  # fmt: skip
+    """The recipe and the state of its sources' files: what decides if a mix is up to date."""
+    states = [source.stamp(base) for source in (*recipe.sources, *recipe.tests)]
     about = json.dumps([recipe.as_json(), states, list(REASONS)], sort_keys=True, default=str)
     return hashlib.sha256(about.encode()).hexdigest()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import hashlib
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from ..readers import HUB, RawLine, Row, raw_rows, row_files
 from .adapters import Adapter, adapter
-from .folders import folder_rows
+from .folders import folder_files, folder_rows
 
 __all__ = ["FOLDER", "Source"]
 
@@ -57,11 +59,22 @@ class Source:
             return folder_rows(self._below(data))
         return raw_rows(self._below(data), self.split)
 
-    def row_files(self, data: str | Path = ".") -> list[Path]:
-        """The files of rows; none for the hub and for a folder of media and texts."""
-        if self.path.startswith(HUB) or self.adapter == FOLDER:
+    def stamp(self, data: str | Path = ".") -> str:
+        """32 hex digits of names, sizes and times of all files that rows come from.
+
+        Those of a hub set are not looked at; a path without files is refused when rows are read.
+        """
+        digest = hashlib.sha256()
+        for file in self._files(data):
+            state = file.stat()
+            name = os.path.relpath(file, data)
+            digest.update(f"{name}\0{state.st_size}\0{state.st_mtime_ns}\0".encode())
+        return digest.hexdigest()[:32]
+
+    def _files(self, data: str | Path) -> Iterable[Path]:
+        if self.path.startswith(HUB) or not os.path.exists(self._below(data)):
             return []
-        return row_files(self._below(data))
+        return (folder_files if self.adapter == FOLDER else row_files)(self._below(data))
 
     def _below(self, data: str | Path) -> str | Path:
         return self.path if self.path.startswith(HUB) else Path(data) / self.path

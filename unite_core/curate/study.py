@@ -12,15 +12,14 @@ from typing import NamedTuple
 import numpy as np
 
 from ..records import read_records
-from .judge import Judgement, RuleConfig
+from .judge import RuleConfig
 from .plant import REASON_OF, Planted
 from .recipe import read_recipe
 from .rows import PackedRows, load_source, load_tests
 from .source import Source
 from .verdicts import Verdicts
 
-__all__ = ["Material", "drawn", "material_of", "mistakes", "outcome", "recipe_material",
-           "similarities"]  # fmt: skip
+__all__ = ["Material", "drawn", "material_of", "mistakes", "outcome", "recipe_material"]
 
 _STAGES = ("stage1.jsonl", "stage2.jsonl")
 
@@ -96,14 +95,6 @@ def outcome(planted: Planted, verdicts: Verdicts) -> dict[str, int]:
         "sound": int((~faulty).sum()),
         "sound dropped": int((~faulty & ~verdicts.kept).sum()),
     }
-
-
-def similarities(judged: Judgement) -> np.ndarray:
-    """[N] the cosine by which alignment judged each record, NaN where it judged none."""
-    similarity = np.full(len(judged.verdicts), np.nan)
-    if judged.alignment is not None:
-        similarity[judged.aligned] = judged.alignment.similarity
-    return similarity
 
 
 def _positives(rows: Iterable[Mapping]) -> list[dict]:
