@@ -153,11 +153,12 @@ def test_a_folder_of_shards_is_read_only_when_it_is_finished(tmp_path):
         write_shard(tmp_path / f"vectors-{number:06d}.safetensors", shard)
     with pytest.raises(ValueError, match="no finished corpus"):
         ShardFolder(tmp_path)
-    (tmp_path / "report.json").write_text("{}")
+    (tmp_path / "report.json").write_text('{"inputs": {"model": "abc"}}')
     queries = units(np.random.default_rng(1), 5)
     one, two = build_index(ShardFolder(tmp_path)), build_index(shards)
     np.testing.assert_array_equal(one.search(queries, 5).rows, two.search(queries, 5).rows)
     assert one.ids == two.ids
+    assert (one.model, two.model) == ("abc", "")
 
 
 def test_what_makes_no_sense_is_refused():

@@ -22,7 +22,7 @@ LAYERS = (
     {"baselines", "benchmark_runs", "benchmark_tasks", "confusion", "encode", "evaluate"}
     | {"evaluate_benchmark", "export", "export_text", "inside", "mine", "mteb_adapter"}
     | {"mteb_tasks", "notebook_files", "pretrain", "pretrain_vision", "published", "scores"}
-    | {"significance", "st_module", "train"},
+    | {"search", "significance", "st_module", "train"},
     {"curate.__main__", "emoji.__main__", "explore", "gap_study", "plots", "plots_curation"}
     | {"plots_evaluation", "plots_gap", "plots_inside", "plots_published", "plots_training"}
     | {"runs", "workbook"},

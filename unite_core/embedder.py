@@ -159,7 +159,8 @@ class UniteEmbedder(torch.nn.Module):
         ]
 
     def embed(self, items: Sequence[Any], media_root: str | Path = ".",
-              batch_size: int | None = None, progress: bool = True) -> np.ndarray:  # fmt: skip
+              batch_size: int | None = None, progress: bool = True,
+              where: Sequence[str] | None = None) -> np.ndarray:  # fmt: skip
         """Embed items in any mixture of modalities.
 
         Args
@@ -167,21 +168,24 @@ class UniteEmbedder(torch.nn.Module):
             media_root  folder that paths in items are relative to and must not leave
             batch_size  items per batch; None: as many as a token budget allows
             progress    show a progress bar
+            where       how errors name the items; default: "item" and its index
         Returns
             [N, D] float32 unit vectors in the order of `items`.
-        Errors name the item by its index. A medium in several items, by its path or as one object
-        in memory, is read and seen once, up to 256 MiB of visual tokens kept for later batches.
+        An item that cannot be embedded is an error. A medium in several items, by its path or as
+        one object in memory, is read and seen once, up to 256 MiB of visual tokens kept for later
+        batches.
         """
         from tqdm import tqdm
 
         if isinstance(items, (Mapping, str)) or not hasattr(items, "__len__"):
             raise TypeError(f"items must be a list of items, not {type(items).__name__}")
         vectors = np.empty((len(items), self.dim), dtype=np.float32)
-        plan = self.plan(items, [f"item {i}" for i in range(len(items))], media_root, batch_size)
+        where = where or [f"item {i}" for i in range(len(items))]
+        plan = self.plan(items, where, media_root, batch_size)
         _raise_first(plan.bad)
         reads = reads_here(self.processor.reader, plan.reads, media_root)
         with tqdm(total=len(items), disable=not progress, unit="item") as bar:
-            for rows, some in self.embed_plan(plan, reads):
+            for rows, some in self.embed_plan(plan, reads, where):
                 _raise_first(plan.bad)
                 vectors[rows] = some
                 bar.update(len(rows))

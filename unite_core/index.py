@@ -91,12 +91,14 @@ class _Part:
 class VectorIndex:
     """Candidates to search; `build_index` and `load_index` make one.
 
-    ids  of all candidates, in the order in which they were added
+    ids    of all candidates, in the order in which they were added
+    model  `encode.model_key` of what embedded them, "" where it is not known
     """
 
     config: IndexConfig
     ids: list[str]
     parts: dict[int, _Part] = field(repr=False)
+    model: str = ""
 
     def __post_init__(self):
         self._modality = np.zeros(len(self.ids), dtype=np.uint8)
@@ -166,7 +168,7 @@ class VectorIndex:
         rows = {str(code): part.rows for code, part in self.parts.items()}
         save_file(rows, folder / "rows.safetensors")
         (folder / "ids.json").write_text(json.dumps(self.ids, ensure_ascii=False), "utf-8")
-        noted = {"config": asdict(self.config), "counts": self.counts}
+        noted = {"config": asdict(self.config), "model": self.model, "counts": self.counts}
         write_json(folder / "index.json", noted, indent=1)
 
     def _asked(self, modalities: Sequence[str | Modality] | None) -> list[int]:
@@ -223,7 +225,7 @@ def build_index(shards: Iterable[Shard], config: IndexConfig | None = None) -> V
     if not ids:
         raise ValueError("the shards hold no vectors: there is nothing to search")
     found = {code: _Part(parts[code], np.concatenate(rows[code])) for code in sorted(parts)}
-    return VectorIndex(config, ids, found)
+    return VectorIndex(config, ids, found, getattr(shards, "model", ""))
 
 
 def load_index(folder: str | Path) -> VectorIndex:
@@ -244,7 +246,7 @@ def load_index(folder: str | Path) -> VectorIndex:
             raise ValueError(f"{folder}: {index.ntotal} instead of {count} vectors of {label}")
         parts[code] = _Part(index, rows[str(code)])
     config = from_row(IndexConfig, noted["config"], str(folder / "index.json"))
-    return VectorIndex(config, read_json(folder / "ids.json"), parts)
+    return VectorIndex(config, read_json(folder / "ids.json"), parts, noted["model"])
 
 
 def _empty(dim: int, config: IndexConfig, cells: int | None):

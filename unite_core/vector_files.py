@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from .durable import flush
+from .jsonfile import read_json
 
 __all__ = [
     "FORMATS",
@@ -51,7 +52,10 @@ class Shard:
 
 
 class ShardFolder:
-    """What `encode` wrote, shard by shard, as often as asked for; ValueError if it did not end."""
+    """What `encode` wrote, shard by shard, as often as asked for; ValueError if it did not end.
+
+    model  `encode.model_key` of what embedded it
+    """
 
     def __init__(self, folder: str | Path):
         self.files = shard_files(folder)
@@ -60,6 +64,7 @@ class ShardFolder:
                 f"{folder}: no finished corpus of vectors (no shards or no report.json); run "
                 "unite_core.encode to its end"
             )
+        self.model: str = read_json(Path(folder, "report.json"))["inputs"]["model"]
 
     def __len__(self) -> int:
         return len(self.files)
