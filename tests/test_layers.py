@@ -11,7 +11,7 @@ from unite_core.runs import project_root
 
 PACKAGE = project_root() / "unite_core"
 LAYERS = (
-    {"config", "durable", "jsonfile", "jsonrows", "modality", "readers", "threads"},
+    {"atomic", "config", "durable", "jsonfile", "jsonrows", "modality", "readers", "threads"},
     {"claim", "contest", "contrast", "correct", "fused", "gap", "gather", "gradcache"}
     | {"lora_product", "loss", "media", "packages", "pixels", "prompts", "records", "scenes"}
     | {"shapes", "shard"},

@@ -1,32 +1,15 @@
-"""Folders that survive a kill and a power cut: written through to the disk, checked when read."""
+"""Folders that are known to be whole: every file noted when written, checked when read."""
 
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 
 from .jsonfile import read_json, write_json
 
-__all__ = ["check_manifest", "flush", "write_manifest"]
+__all__ = ["check_manifest", "write_manifest"]
 
 _MANIFEST = "manifest.json"
-
-
-def flush(path: str | Path) -> None:
-    """Write a file, or a folder with all that it holds, through to the disk.
-
-    A rename can reach the disk before the contents do, so flush before renaming.
-    """
-    path = Path(path)
-    for each in (*(path.rglob("*") if path.is_dir() else ()), path):
-        if os.name == "nt" and each.is_dir():
-            continue  # Windows opens no folders and orders renames itself
-        handle = os.open(each, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def write_manifest(folder: str | Path) -> None:

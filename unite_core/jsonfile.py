@@ -7,6 +7,8 @@ import os
 from dataclasses import MISSING, fields
 from pathlib import Path
 
+from .atomic import replacing
+
 __all__ = ["from_row", "read_json", "write_json"]
 
 
@@ -20,15 +22,9 @@ def read_json(path: str | Path):
 
 def write_json(path: str | Path, value, indent: int | None = None) -> None:
     """Write a value as JSON, atomically; paths become strings, NaN is a ValueError."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, default=os.fspath, indent=indent)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as stream:
-        stream.write(text + "\n")
-        stream.flush()
-        os.fsync(stream.fileno())  # a rename can reach the disk before the text does
-    partial.replace(path)
+    with replacing(path) as partial:
+        partial.write_text(text + "\n", encoding="utf-8")
 
 
 def from_row(kind, row, where: str):

@@ -10,6 +10,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from .atomic import replacing
+
 __all__ = [
     "NotebookError", "ParameterError", "check_parameters", "clean_notebook", "code_of",
     "parameter_names", "read_parameters", "write_text",
@@ -121,11 +123,8 @@ def literal(path: str | Path) -> str:
 
 def write_text(path: str | Path, text: str) -> None:
     """Write a text file with one newline at its end, atomically."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text.rstrip("\n") + "\n", encoding="utf-8")
-    partial.replace(path)
+    with replacing(path) as partial:
+        partial.write_text(text.rstrip("\n") + "\n", encoding="utf-8")
 
 
 def _listed(known: Mapping[str, Mapping]) -> str:

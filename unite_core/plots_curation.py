@@ -12,6 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
+from .atomic import replacing
 from .plots import modality_style, use_style
 
 __all__ = [
@@ -185,10 +186,9 @@ def draw_card(card: Mapping, folder: str | Path) -> list[str]:
         figure, ax = plt.subplots(figsize=(6.4, 3.2))
         draw(ax)
         figure.set_figheight(max(2.4, 0.25 * len(ax.get_yticks()) + 1))
-        partial = folder / f"partial_{name}.png"
-        figure.savefig(partial, metadata={"Software": None}, bbox_inches="tight")
+        with replacing(folder / f"{name}.png", durable=False) as partial:
+            figure.savefig(partial, format="png", metadata={"Software": None}, bbox_inches="tight")
         plt.close(figure)
-        partial.replace(folder / f"{name}.png")
         names.append(f"{name}.png")
     return names
 

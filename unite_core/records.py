@@ -18,6 +18,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+from .atomic import replacing
 from .jsonrows import RecordError
 from .modality import KEYS, Modality, modality_of, parse_modality
 from .prompts import IMAGE_PLACEHOLDER, VIDEO_PLACEHOLDER, ItemError, images_of, videos_of
@@ -53,19 +54,12 @@ def iter_records(path, media_root=None, check_media=False) -> Iterator[dict]:
 
 def write_records(path: str | Path, records: Iterable[Mapping]) -> int:
     """Write records as JSON Lines, atomically; returns how many. Media must be paths."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
     count = 0
-    try:
-        with partial.open("w", encoding="utf-8") as lines:
-            for count, record in enumerate(records, 1):
-                where = f"{path}, line {count}"
-                validate_record(record, where)
-                lines.write(_as_json(record, where) + "\n")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(path) as partial, partial.open("w", encoding="utf-8") as lines:
+        for count, record in enumerate(records, 1):
+            where = f"{path}, line {count}"
+            validate_record(record, where)
+            lines.write(_as_json(record, where) + "\n")
     return count
 
 

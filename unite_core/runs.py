@@ -25,6 +25,7 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
+from .atomic import replacing
 from .jsonfile import read_json, write_json
 from .notebook_files import (
     NotebookError,
@@ -100,12 +101,10 @@ class Run:
             raise ValueError(f"slug {slug!r}: use small letters, digits and _")
         figure = getattr(figure, "figure", figure)
         folder = self.folder / "figures"
-        folder.mkdir(parents=True, exist_ok=True)
         with matplotlib.rc_context({"svg.hashsalt": "unite"}):
             for suffix, about in ((".svg", {"Date": None}), (".png", {"Software": None})):
-                partial = folder / f"partial{suffix}"
-                figure.savefig(partial, metadata=about, bbox_inches="tight")
-                partial.replace(folder / f"{self.name}_{slug}{suffix}")
+                with replacing(folder / f"{self.name}_{slug}{suffix}", durable=False) as partial:
+                    figure.savefig(partial, format=suffix[1:], metadata=about, bbox_inches="tight")
 
 
 def open_run(name: str, namespace: Mapping) -> Run:
@@ -251,12 +250,10 @@ def _slug(point: Mapping) -> str:
 
 def _write_csv(path: Path, rows: list[dict]) -> None:
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", newline="", encoding="utf-8") as file:
+    with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows(rows)
-    partial.replace(path)
 
 
 def _store(paths: list[Path]) -> None:
@@ -266,8 +263,8 @@ def _store(paths: list[Path]) -> None:
         print(f"{path.name}: executing with its defaults")
         run_notebook(path, {}, out)
         clean_notebook(out / path.name)
-        shutil.copyfile(out / path.name, path.with_name(path.name + ".partial"))
-        path.with_name(path.name + ".partial").replace(path)
+        with replacing(path) as partial:
+            shutil.copyfile(out / path.name, partial)
 
 
 def _publish(folder: Path) -> None:

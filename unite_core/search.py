@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
-from .durable import flush
+from .atomic import replacing
 from .embedder import UniteEmbedder
 from .encode import model_key
 from .index import Found, VectorIndex, load_index
@@ -79,12 +79,9 @@ def _write_run(path: Path, lines: Iterable[list[str]], total: int) -> None:
     """Atomically, with a bar."""
     from tqdm import tqdm
 
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as file:
+    with replacing(path) as partial, partial.open("w", encoding="utf-8") as file:
         for some in tqdm(lines, "search", total, unit="query"):
             file.writelines(line + "\n" for line in some)
-    flush(partial)
-    partial.replace(path)
 
 
 def _table(index: VectorIndex, found: Found) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
+from .atomic import replacing
 from .jsonfile import read_json, write_json
 from .modality import modality_of
 from .records import write_records
@@ -266,17 +267,15 @@ def _question(scene: Scene) -> tuple[str, str]:
 
 
 def _save(path: Path, scene: Scene, size: int) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"partial_{path.name}")
-    if scene.motion:
-        first, *rest = draw_clip(scene, size)
-        first.save(
-            partial, save_all=True, append_images=rest, duration=FRAME_MILLISECONDS,
-            loop=0, lossless=True, method=0, minimize_size=False,
-        )  # fmt: skip
-    else:
-        draw(scene, size).save(partial)
-    partial.replace(path)
+    with replacing(path, durable=False) as partial:
+        if scene.motion:
+            first, *rest = draw_clip(scene, size)
+            first.save(
+                partial, "WEBP", save_all=True, append_images=rest, duration=FRAME_MILLISECONDS,
+                loop=0, lossless=True, method=0, minimize_size=False,
+            )  # fmt: skip
+        else:
+            draw(scene, size).save(partial, "PNG")
 
 
 def _main() -> None:

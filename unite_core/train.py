@@ -31,6 +31,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from transformers.integrations import TensorBoardCallback
 from transformers.trainer_utils import get_last_checkpoint, rotate_checkpoints
 
+from .atomic import flush
 from .batches import (
     BadMediaError,
     BadMedium,
@@ -41,7 +42,7 @@ from .batches import (
 )
 from .claim import check_global_batch, check_start, claim
 from .config import StageConfig, TrainConfig, read_config
-from .durable import check_manifest, flush, write_manifest
+from .durable import check_manifest, write_manifest
 from .embedder import UniteEmbedder
 from .gather import (
     average_gradients,

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .durable import flush
+from .atomic import replacing
 from .jsonfile import read_json
 
 __all__ = [
@@ -97,11 +97,8 @@ def write_shard(path: str | Path, shard: Shard, number_format: str = "float32") 
     else:
         raise ValueError(f"number format {number_format!r} is none of {', '.join(FORMATS)}")
     header = {"ids": list(shard.ids), "bad": dict(shard.bad), **shard.noted}
-    path = Path(path)
-    partial = path.with_name(path.name + ".partial")
-    save_file(tensors, partial, {_HEADER: json.dumps(header, ensure_ascii=False)})
-    flush(partial)
-    partial.replace(path)
+    with replacing(path) as partial:
+        save_file(tensors, partial, {_HEADER: json.dumps(header, ensure_ascii=False)})
 
 
 def read_shard(path: str | Path) -> Shard:

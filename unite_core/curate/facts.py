@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..atomic import replacing
 from ..media import MediaError, load_image, read_clip
 from .headers import media_of
 from .verdicts import Verdicts
@@ -169,12 +170,9 @@ def _shard_key(shard: Sequence[tuple[str, str]], root: str | Path) -> str:
 
 
 def _write(path: Path, facts: MediaFacts) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial_path = path.with_suffix(".partial")
-    with partial_path.open("wb") as file:
-        values = {name: getattr(facts, name) for name in _COLUMNS}
+    values = {name: getattr(facts, name) for name in _COLUMNS}
+    with replacing(path) as partial_path, partial_path.open("wb") as file:
         np.savez(file, cause=np.array(facts.cause, str), **values)
-    partial_path.replace(path)
 
 
 def _read(path: Path, shard: Sequence[tuple[str, str]]) -> MediaFacts | None:

@@ -20,6 +20,7 @@ from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 
+from ..atomic import replacing
 from ..jsonfile import read_json, write_json
 from ..jsonrows import RecordError
 from .check import MediaCheck, Reject, Report, check_bad_share, check_rows
@@ -172,10 +173,8 @@ def _dump(value) -> str:
 
 
 def _write_lines(path: Path, lines: Iterable[str]) -> None:
-    partial_file = path.with_name(path.name + ".partial")
-    with partial_file.open("w", encoding="utf-8") as file:
+    with replacing(path) as partial_file, partial_file.open("w", encoding="utf-8") as file:
         file.writelines(line + "\n" for line in lines)
-    partial_file.replace(path)
 
 
 def _name(folder: Path, number: int, suffix: str) -> Path:

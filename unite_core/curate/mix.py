@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..durable import flush
+from ..atomic import replacing
 from ..jsonfile import read_json, write_json
 from .align import BANDS
 from .card import alignment_rows, card_text, count_by
@@ -136,8 +136,10 @@ def _wanted(recipe: Recipe, limits: Sequence[int]) -> list[int]:
 def _read(recipe: Recipe, base: Path, output: Path):
     """Records of all sources, the source of each, and counts; rejects go to a file."""
     rows, source_of, counts = PackedRows(), [], {}
-    partial = output / "rejects.jsonl.partial"
-    with partial.open("w", encoding="utf-8") as rejects:
+    with (
+        replacing(output / "rejects.jsonl") as partial,
+        partial.open("w", encoding="utf-8") as rejects,
+    ):
         for place, source in enumerate(recipe.sources):
 
             def reject(bad, name=source.name):
@@ -147,7 +149,6 @@ def _read(recipe: Recipe, base: Path, output: Path):
             found = load_source(source, base, rows, recipe.max_bad_share, reject)
             counts[source.name] = found
             source_of.append(np.full(len(rows) - before, place))
-    partial.replace(output / "rejects.jsonl")
     if not len(rows):
         raise MixError("no source has a record: check paths, tasks and pair_types")
     return rows, np.concatenate(source_of), counts
@@ -209,10 +210,8 @@ def _describe(card: dict, output: Path, draw: Draw | None) -> None:
     figures = list(draw(card, folder)) if draw else []
     card["figures"] = [posixpath.join("figures", name) for name in figures]
     write_json(output / "card.json", card)
-    partial = output / "card.md.partial"
-    partial.write_text(card_text(card), encoding="utf-8")
-    flush(partial)
-    partial.replace(output / "card.md")
+    with replacing(output / "card.md") as partial:
+        partial.write_text(card_text(card), encoding="utf-8")
 
 
 def _digest(rows: PackedRows, chosen: np.ndarray) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 
-from ..durable import flush
+from ..atomic import replacing
 from ..records import GROUPS, RecordError
 
 __all__ = ["write_columns", "write_rows"]
@@ -30,21 +30,21 @@ def write_rows(path: str | Path, records: Iterable[Mapping], about: Mapping[str,
     columns |= dict.fromkeys(_LABELS, arrow.string())
     schema = arrow.schema(list(columns.items()), metadata=dict(about))
     count = 0
-    partial = _partial(path)
-    with parquet.ParquetWriter(partial, schema, compression="zstd") as file:
+    with (
+        replacing(path) as partial,
+        parquet.ParquetWriter(partial, schema, compression="zstd") as file,
+    ):
         for rows in _batches(map(_flat, records)):
             file.write_table(arrow.Table.from_pylist(rows, schema))
             count += len(rows)
-    _publish(partial, path)
     return count
 
 
 def write_columns(path: str | Path, columns: Mapping) -> None:
     """Write columns of equal length (arrays or lists) as a Parquet table."""
     arrow, parquet = _arrow()
-    partial = _partial(path)
-    parquet.write_table(arrow.table(dict(columns)), partial, compression="zstd")
-    _publish(partial, path)
+    with replacing(path) as partial:
+        parquet.write_table(arrow.table(dict(columns)), partial, compression="zstd")
 
 
 def _flat(record: Mapping) -> dict:
@@ -75,17 +75,6 @@ def _batches(rows: Iterable) -> Iterator[list]:
     rows = iter(rows)
     while batch := list(islice(rows, _BATCH)):
         yield batch
-
-
-def _partial(path: str | Path) -> Path:
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path.with_name(path.name + ".partial")
-
-
-def _publish(partial: Path, path: str | Path) -> None:
-    flush(partial)
-    partial.replace(path)
 
 
 def _arrow():

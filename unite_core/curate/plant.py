@@ -15,6 +15,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import NamedTuple
 
+from ..atomic import replacing
 from ..media import load_image, read_clip
 from ..modality import Modality, modality_of
 from .headers import media_of
@@ -302,10 +303,8 @@ def _with_media(row: Mapping, change) -> dict:
 
 def _copy(source: Path, target: Path) -> None:
     if not target.is_file():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(target.name + ".partial")
-        shutil.copyfile(source, partial)
-        partial.replace(target)
+        with replacing(target, durable=False) as partial:
+            shutil.copyfile(source, partial)
 
 
 def _compress(root: Path, kind: str, path: str, target: Path) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from ..atomic import replacing
 from .catalogue import normalize
 
 __all__ = ["CLIP_FRAMES", "SIZE", "clip_sources", "icon_names", "render_clip", "still_renderers"]
@@ -100,6 +101,5 @@ def _on_white(image: Image.Image) -> Image.Image:
 
 
 def _save(target: Path, image: Image.Image, **options) -> None:
-    unfinished = target.with_name(target.name + ".partial")
-    image.save(unfinished, **options)
-    unfinished.replace(target)
+    with replacing(target, durable=False) as partial:
+        image.save(partial, **options)
