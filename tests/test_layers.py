@@ -23,16 +23,9 @@ LAYERS = (
     | {"evaluate", "evaluate_benchmark", "export", "export_text", "inside", "mine", "mteb_adapter"}
     | {"mteb_tasks", "notebook_files", "pretrain", "pretrain_vision", "published", "scores"}
     | {"search", "significance", "st_module", "train"},
-    {
-        "composition",
-        "curate.__main__",
-        "emoji.__main__",
-        "explore",
-        "gap_study",
-        "plots",
-        "plots_curation",
-    }
-    | {"plots_evaluation", "plots_gap", "plots_inside", "plots_published", "plots_training"}
+    {"curate.__main__", "emoji.__main__", "explore", "explore_search", "gap_study", "plots"}
+    | {"plots_curation", "plots_evaluation", "plots_gap", "plots_inside", "plots_published"}
+    | {"plots_training"}
     | {"runs", "workbook"},
 )
 LAYER = {module: number for number, modules in enumerate(LAYERS) for module in modules}
