@@ -32,6 +32,7 @@ LAYER = {module: number for number, modules in enumerate(LAYERS) for module in m
 DRAWING = {"IPython", "ipywidgets", "matplotlib"}
 DRAWERS = {
     "explore",
+    "explore_search",
     "plots",
     "plots_curation",
     "plots_evaluation",

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from .embedder import UniteEmbedder
 from .index import VectorIndex
-from .modality import modality_of
 from .prompts import IMAGE_PLACEHOLDER, VIDEO_PLACEHOLDER
 from .search import search_items
 
@@ -44,20 +43,14 @@ def results_of(
     Args
         items     {id: item} of the index's candidates
         modality  that candidates have, or "any modality": a mixed pool
-    Candidates with the query's own modality are framed: in a mixed pool they crowd out the others.
     """
     from .plots import plot_retrieved
 
     wanted = None if modality == ANY else [modality]
     found = search_items(index, embedder, queries, k, wanted, standardise, root)
-    names = index.names(found.rows)
-    own = [int(modality_of(query)) for query in queries]
-    same = [
-        (codes[: len(ids)] == mine).tolist()
-        for ids, codes, mine in zip(names, found.modality, own, strict=True)
-    ]
-    retrieved = [[items[name] for name in ids] for ids in names]
-    return plot_retrieved(queries, retrieved, same, ax, root, title)
+    retrieved = [[items[name] for name in ids] for ids in index.names(found.rows)]
+    unmarked = [[False] * len(row) for row in retrieved]  # nobody says what is right
+    return plot_retrieved(queries, retrieved, unmarked, ax, root, title)
 
 
 def search_box(
