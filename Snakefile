@@ -29,6 +29,7 @@ rule all:
         f"{RUN}/tour/results.json",
         f"{RUN}/data/results.json",
         f"{RUN}/inside/results.json",
+        f"{RUN}/search/results.json",
         f"{RUN}/evaluation/results.json",
         f"{RUN}/gap/results.json",
 
@@ -91,9 +92,21 @@ rule inside:
         stage_2=rules.stage_2.output,
     output:
         f"{RUN}/inside/results.json",
+        f"{RUN}/search/results.json",
     threads: 2
     shell:
         f"{NOTEBOOK} {RUN}/inside {COMMON} -p model {RUN}/stage2/train/model"
+
+
+rule search:
+    input:
+        notebook="notebooks/10_search.ipynb",
+        stage_2=rules.stage_2.output,
+    output:
+        f"{RUN}/search/results.json",
+    threads: 2
+    shell:
+        f"{NOTEBOOK} {RUN}/search {COMMON} -p model {RUN}/stage2/train/model"
 
 
 rule evaluation:

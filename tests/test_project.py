@@ -132,7 +132,7 @@ def workbook(tmp_path):
     (tmp_path / "Snakefile").write_text((ROOT / "Snakefile").read_text(encoding="utf-8"))
     (tmp_path / "data" / "shapes").mkdir(parents=True)
     (tmp_path / "data" / "shapes" / "manifest.json").write_text("{}")
-    for notebook in (ROOT / "notebooks").glob("0*.ipynb"):
+    for notebook in (ROOT / "notebooks").glob("[01]*.ipynb"):
         write_stand_in(tmp_path / "notebooks" / notebook.name)
     command = [sys.executable, "-m", "snakemake", "--cores", "2", "--rerun-incomplete"]
     environment = os.environ | {"UNITE_RUNS": str(tmp_path / "runs")}
@@ -178,7 +178,7 @@ def test_a_killed_workbook_goes_on_where_it_was(workbook):
     subprocess.run([*command, "--unlock"], check=True, capture_output=True, **where)
     subprocess.run(command, check=True, capture_output=True, **where)
     assert json.loads((runs / "stage1" / "results.json").read_text()) == {"starts": 2}
-    for stage in ("stage2", "evaluation", "gap", "tour", "data", "inside"):
+    for stage in ("stage2", "evaluation", "gap", "tour", "data", "inside", "search"):
         assert json.loads((runs / stage / "results.json").read_text())["starts"] <= 2
     finished = (runs / "stage1" / "run.json").read_text()
     again = subprocess.run(command, check=True, capture_output=True, text=True, **where)
@@ -201,7 +201,7 @@ def test_the_workbook_passes_parameters_that_its_notebooks_have(workbook):
         plan = [*command, "--dry-run", "--printshellcmds", "--", target]
         planned = subprocess.run(plan, capture_output=True, text=True, check=True, **where).stdout
         commands += re.findall(r"unite_core\.runs run (notebooks/\S+) (.*)", planned)
-    stored = {f"notebooks/{path.name}" for path in (ROOT / "notebooks").glob("0*.ipynb")}
+    stored = {f"notebooks/{path.name}" for path in (ROOT / "notebooks").glob("[01]*.ipynb")}
     assert {notebook for notebook, _ in commands} == stored
     for notebook, given in commands:
         assert set(re.findall(r"-p (\w+)", given)) <= set(parameter_names(ROOT / notebook))
