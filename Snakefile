@@ -25,6 +25,7 @@ rule all:
         f"{RUN}/tour/results.json",
         f"{RUN}/data/results.json",
         f"{RUN}/inside/results.json",
+        f"{RUN}/loss/results.json",
         f"{RUN}/evaluation/results.json",
         f"{RUN}/gap/results.json",
 
@@ -90,6 +91,17 @@ rule inside:
     threads: 2
     shell:
         f"{NOTEBOOK} {RUN}/inside {COMMON} -p model {RUN}/stage2/train/model"
+
+
+rule loss:
+    input:
+        notebook="notebooks/03_loss_by_hand.ipynb",
+        stage_2=rules.stage_2.output,
+    output:
+        f"{RUN}/loss/results.json",
+    threads: 2
+    shell:
+        f"{NOTEBOOK} {RUN}/loss {COMMON} -p model {RUN}/stage2/train/model"
 
 
 rule evaluation:

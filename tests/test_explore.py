@@ -122,7 +122,7 @@ def test_turning_mask_and_temperature_draws_again(batch, monkeypatch):
     weight.value = 0.5
     temperature.value = 1.0
     titles = [[title(ax) for ax in figure.axes[:2]] for figure in drawn]
-    assert [each[0].split(",")[0] for each in titles] == ["MAMCL", "soft", "soft", "soft"]
+    assert [each[0].split(",")[0] for each in titles] == ["MAMCL", "Soft", "Soft", "Soft"]
     assert [each[1] for each in titles] == ["Temperature 0.0316"] * 3 + ["Temperature 1"]
     assert len({each[0] for each in titles}) == 4, "each draw has a loss of its own"
     assert plt.get_fignums() == before

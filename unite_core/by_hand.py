@@ -26,8 +26,8 @@ FIGURE_2B = (1, 2, 4, 3, 1, 1, 2, 4)
 MASKS = {
     "none": "InfoNCE, no mask",
     "modality": "MAMCL, other modalities masked",
-    "soft": "soft, other modalities count less",
-    "random": "random, as many negatives as MAMCL",
+    "soft": "Soft, other modalities count less",
+    "random": "Random, as many negatives as MAMCL",
 }
 """Kinds of mask that `weights_of` knows, and what a reader is told about them."""
 

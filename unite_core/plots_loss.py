@@ -20,6 +20,7 @@ _LOOKS = {
     "probability": {"cmap": "viridis", "vmin": 0, "vmax": 1},
     "gradient": {"cmap": "RdBu_r", "vmin": -1, "vmax": 1},
 }
+_TICKS = (0.003, 0.01, 0.03, 0.1, 0.3, 1, 3)
 _NUMBERED = 12  # pairs up to which cells hold their numbers
 
 
@@ -96,10 +97,10 @@ def plot_shares(
     ax.annotate(f"1 / {size}", (1, 1 / size), (-2, 2), xycoords=("axes fraction", "data"),
                 textcoords="offset points", ha="right", color="0.4", fontsize=7)  # fmt: skip
     ax.set_yscale("log")
-    ax.set_ylim(1e-6, 1.5)
+    ax.set_ylim(1e-6, 40)  # room for the legend above the curves
     ax.set(xlabel="candidate, the most probable first", ylabel="probability")
     ax.set_title(title)
-    ax.legend(title="temperature")
+    ax.legend(title="temperature", loc="upper right", ncols=len(probabilities))
     return ax
 
 
@@ -128,6 +129,9 @@ def plot_by_temperature(
     if now is not None:
         ax.axvline(now, color="0.4", lw=1)
     ax.set_xscale("log")
+    ticks = [tick for tick in _TICKS if min(temperatures) <= tick <= max(temperatures)]
+    ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    ax.set_xticks([], minor=True)
     ax.set(xlabel="temperature", ylabel=ylabel)
     ax.set_title(title)
     ax.legend()
