@@ -98,6 +98,8 @@ def plot_shares(
                 textcoords="offset points", ha="right", color="0.4", fontsize=7)  # fmt: skip
     ax.set_yscale("log")
     ax.set_ylim(1e-6, 40)  # room for the legend above the curves
+    ax.set_yticks([1e-6, 1e-4, 1e-2, 1], ["0.000001", "0.0001", "0.01", "1"])
+    ax.set_yticks([], minor=True)
     ax.set(xlabel="candidate, the most probable first", ylabel="probability")
     ax.set_title(title)
     ax.legend(title="temperature", loc="upper right", ncols=len(probabilities))
