@@ -1,6 +1,7 @@
 # Every target creates .venv when it is missing and installs again when the pins have changed.
 #   make run      corpus, two training stages, evaluation, figures; ends with the table
 #   make controls after it: stage 2 again with InfoNCE and with a random mask, beside MAMCL
+#   make study    which pair types help which search: five mixes of equal size, two seeds each
 #   make test     all tests and all notebooks
 #   make lab      JupyterLab on this machine, opened with its token
 #   make bench    every benchmarks/*.py beside its peers, into benchmarks/RESULTS.md
@@ -19,7 +20,7 @@ comma := ,
 export OMP_NUM_THREADS ?= $(CORES)
 export HF_HUB_DISABLE_TELEMETRY = 1
 
-.PHONY: run controls test lab notebooks figures bench lint clean
+.PHONY: run controls study test lab notebooks figures bench lint clean
 .DEFAULT_GOAL := run
 
 run: $(READY)
@@ -30,6 +31,9 @@ run: $(READY)
 controls: $(READY)
 	$(BIN)/snakemake --cores $(CORES) --rerun-incomplete --config corpus=$(CORPUS) -- controls
 	@cat $(RUNS)_controls/evaluation/table.txt
+
+study: $(READY)
+	$(BIN)/snakemake --cores $(CORES) --rerun-incomplete --config corpus=$(CORPUS) -- study
 
 test: $(READY)
 	$(BIN)/python -m pytest -m "not network" tests

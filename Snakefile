@@ -13,6 +13,10 @@ if CORPUS not in ("emoji", "shapes"):
 SEED = config.get("seed", 0)
 STEPS_1 = config.get("steps_1", 420)
 STEPS_2 = config.get("steps_2", 950)
+STUDY = " ".join(
+    f"-p {name} {config.get('study_' + name, value)}"
+    for name, value in {"pairs": 2000, "steps": 200, "seeds": 2}.items()
+)
 
 DATA = f"data/{CORPUS}"
 RUN = os.environ.get("UNITE_RUNS", "runs") + "/" + ("main" if CORPUS == "emoji" else CORPUS)
@@ -175,3 +179,15 @@ rule gap_controls:
     threads: 2
     shell:
         f"{NOTEBOOK} {CONTROL}/gap {COMMON} {STAGES}"
+
+
+# Which pair types help which search: mixes of equal size, trained alike (`make study`).
+rule study:
+    input:
+        notebook="notebooks/08_which_data.ipynb",
+        corpus=rules.corpus.output,
+    output:
+        f"{RUN}_study/results.json",
+    threads: 2
+    shell:
+        f"{NOTEBOOK} {RUN}_study {COMMON} {STUDY}"

@@ -19,18 +19,19 @@ LAYERS = (
     | {"index", "items", "media_reader", "mixed_pool", "objective", "pairs", "plan", "positions"}
     | {"processor", "ranking", "read_ahead", "retrieval", "sampling", "tiny", "umap_view"}
     | {"vector_files", "vision"},
-    {"baselines", "benchmark_runs", "benchmark_tasks", "confusion", "encode", "evaluate"}
-    | {"evaluate_benchmark", "export", "export_text", "inside", "mine", "mteb_adapter"}
+    {"baselines", "benchmark_runs", "benchmark_tasks", "composition", "confusion", "encode"}
+    | {"evaluate", "evaluate_benchmark", "export", "export_text", "inside", "mine", "mteb_adapter"}
     | {"mteb_tasks", "notebook_files", "pretrain", "pretrain_vision", "published", "scores"}
     | {"search", "significance", "st_module", "train"},
-    {"curate.__main__", "emoji.__main__", "explore", "gap_study", "plots", "plots_curation"}
-    | {"plots_evaluation", "plots_gap", "plots_inside", "plots_loss", "plots_published"}
-    | {"plots_training", "runs", "workbook"},
+    {"curate.__main__", "emoji.__main__", "explore", "explore_search", "gap_study", "plots"}
+    | {"plots_curation", "plots_evaluation", "plots_gap", "plots_inside", "plots_loss"}
+    | {"plots_published", "plots_training", "runs", "workbook"},
 )
 LAYER = {module: number for number, modules in enumerate(LAYERS) for module in modules}
 DRAWING = {"IPython", "ipywidgets", "matplotlib"}
 DRAWERS = {
     "explore",
+    "explore_search",
     "plots",
     "plots_curation",
     "plots_evaluation",

@@ -65,6 +65,9 @@ class StageConfig:
     loss: str = "info_nce"  # or "mamcl", or "random_mask": the control that masks as many
     symmetric: bool = True  # add the candidate-to-query direction and halve
     temperature: float = 0.03
+    cross_modal_weight: float = 0.0  # of "mamcl": how much negatives of other modalities count
+    false_negative_margin: float | None = None  # drop negatives this far above the positive
+    dims: tuple[int, ...] = ()  # Matryoshka: also train the first so many numbers of a vector
     learning_rate: float = 1e-4
     lora_rank: int = 8
     lora_alpha: int = 16
@@ -80,8 +83,20 @@ class StageConfig:
 
     def __post_init__(self):
         _one_of("loss", self.loss, ("info_nce", "mamcl", "random_mask"))
+        object.__setattr__(self, "dims", tuple(self.dims))  # a list in JSON
         if self.temperature <= 0:
             raise ValueError(f"temperature must be positive, not {self.temperature}")
+        if (
+            not 0 <= self.cross_modal_weight <= 1
+            or self.cross_modal_weight
+            and self.loss != "mamcl"
+        ):
+            raise ValueError(
+                f"cross_modal_weight {self.cross_modal_weight} must be in [0, 1], and 0 for the "
+                f"loss {self.loss}"
+            )
+        if any(size < 1 for size in self.dims):
+            raise ValueError(f"dims {list(self.dims)} must be at least 1")
         if self.batch_size < 2:
             raise ValueError(
                 f"batch_size {self.batch_size} leaves no in-batch negative: use 2 or more"

@@ -31,6 +31,8 @@ def stage_loss(stage: StageConfig, vectors: Tensor, labels: Mapping[str, Tensor]
         "temperature": stage.temperature,
         "symmetric": stage.symmetric,
         "candidate_ids": labels["candidate_ids"],
+        "false_negative_margin": stage.false_negative_margin,
+        "dims": stage.dims or None,
         "rows": rows,
     }
     if len(negatives):
@@ -39,8 +41,10 @@ def stage_loss(stage: StageConfig, vectors: Tensor, labels: Mapping[str, Tensor]
         return info_nce(query, candidate, **options)
     if stage.loss == "random_mask":  # another mask for each batch, the same in all processes
         options["random_mask"] = int(labels["candidate_ids"].sum() + stage.seed) % 2**31
-    negative_modality = labels.get("negative_modality")
-    return mamcl(query, candidate, modality, negative_modality=negative_modality, **options)
+    return mamcl(
+        query, candidate, modality, negative_modality=labels.get("negative_modality"),
+        cross_modal_weight=stage.cross_modal_weight, **options,
+    )  # fmt: skip
 
 
 def part_sizes(vectors: Tensor, target_modality: Tensor) -> list[int]:

@@ -89,22 +89,27 @@ def stage_weights(stage: StageConfig, root: str | Path) -> dict[str, float]:
 
 
 def train_stage(
-    stage: StageConfig, model: str | Path, root: str | Path, output: str | Path
+    stage: StageConfig,
+    model: str | Path,
+    root: str | Path,
+    output: str | Path,
+    data: str | Path | None = None,
 ) -> Path:
-    """Train a stage on the corpus's records for it; returns the merged model's folder.
+    """Train a stage on the corpus's records for it, or on the file `data` of others, unweighted.
 
-    A run in `output` that was cut short goes on from its last checkpoint (see `train.train`).
+    Returns the merged model's folder. A run in `output` that was cut short goes on from its last
+    checkpoint (see `train.train`).
     """
     from .train import train
 
     return train(
         TrainConfig(
             model=str(model),
-            data=(str(Path(root) / f"{stage.name}.jsonl"),),
+            data=(str(data or Path(root) / f"{stage.name}.jsonl"),),
             output=str(output),
             stage=stage,
             media_root=str(root),
-            weights=stage_weights(stage, root),
+            weights={} if data else stage_weights(stage, root),
             logging_steps=max(1, stage.max_steps // 40),
             cache_vision=True,
         )
