@@ -28,8 +28,7 @@ rule all:
     input:
         f"{RUN}/tour/results.json",
         f"{RUN}/data/results.json",
-        f"{RUN}/inside/results.json",
-        f"{RUN}/search/results.json",
+        expand(f"{RUN}/{{what}}/results.json", what=["inside", "loss", "search"]),
         f"{RUN}/evaluation/results.json",
         f"{RUN}/gap/results.json",
 
@@ -86,27 +85,21 @@ rule stage_2:
         f"{NOTEBOOK} {RUN}/stage2 {COMMON} -p steps {STEPS_2} -p start {RUN}/stage1"
 
 
-rule inside:
-    input:
-        notebook="notebooks/02_inside.ipynb",
-        stage_2=rules.stage_2.output,
-    output:
-        f"{RUN}/inside/results.json",
-        f"{RUN}/search/results.json",
-    threads: 2
-    shell:
-        f"{NOTEBOOK} {RUN}/inside {COMMON} -p model {RUN}/stage2/train/model"
+# Notebooks that look at the finished model.
+LOOK = {"inside": "02_inside", "loss": "03_loss_by_hand", "search": "10_search"}
 
 
-rule search:
+rule look:
+    wildcard_constraints:
+        what="|".join(LOOK),
     input:
-        notebook="notebooks/10_search.ipynb",
+        notebook=lambda wildcards: f"notebooks/{LOOK[wildcards.what]}.ipynb",
         stage_2=rules.stage_2.output,
     output:
-        f"{RUN}/search/results.json",
+        f"{RUN}/{{what}}/results.json",
     threads: 2
     shell:
-        f"{NOTEBOOK} {RUN}/search {COMMON} -p model {RUN}/stage2/train/model"
+        f"{NOTEBOOK} {RUN}/{{wildcards.what}} {COMMON} -p model {RUN}/stage2/train/model"
 
 
 rule evaluation:

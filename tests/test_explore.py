@@ -1,10 +1,10 @@
-"""The browser shows the pairs it is asked for, also those that cannot be drawn, and follows."""
+"""The browsers show the pairs and the losses that they are asked for, and follow."""
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from unite_core import explore
+from unite_core import by_hand, explore
 from unite_core.curate.verdicts import Verdicts
 from unite_core.scenes import Scene, draw, draw_clip
 
@@ -91,4 +91,38 @@ def test_controls_draw_what_they_say_and_leave_no_figure_open(rows, verdicts, ro
     texts = [words(figure.axes[0]) for figure in drawn]
     assert ["record 5\nkept" in each for each in texts] == [False, True, False, False]
     assert [sum("record" in text for text in each) for each in texts] == [4, 1, 3, 1]
+    assert plt.get_fignums() == before
+
+
+@pytest.fixture
+def batch():
+    cosines = np.random.default_rng(0).uniform(-1, 1, (8, 8))
+    return cosines, by_hand.FIGURE_2B
+
+
+def test_the_loss_is_shown_beside_the_one_without_a_mask(batch):
+    figure, axes = plt.subplots(1, 2)
+    loss = explore.show_loss(*batch, "random", 0.1, axes, seed=3)
+    weights = by_hand.weights_of("random", batch[1], seed=3)
+    assert loss == by_hand.loss_of(by_hand.log_probabilities(batch[0], 0.1, weights))
+    assert title(axes[0]).endswith(f"{loss:.2f} nats") and len(words(axes[0])) == 18
+    plain, masked, now = axes[1].lines
+    assert (plain.get_ydata() >= masked.get_ydata()).all() and now.get_xdata()[0] == 0.1
+    explore.show_loss(*batch, "none", 0.1, axes)
+    assert len(axes[1].lines) == 5, "the loss without a mask is drawn once"
+    plt.close(figure)
+
+
+def test_turning_mask_and_temperature_draws_again(batch, monkeypatch):
+    drawn, before = [], plt.get_fignums()
+    monkeypatch.setattr("IPython.display.display", drawn.append)
+    controls, _ = explore.turn_loss(*batch).children
+    mask, temperature, weight = controls.children
+    mask.value = "soft"
+    weight.value = 0.5
+    temperature.value = 1.0
+    titles = [[title(ax) for ax in figure.axes[:2]] for figure in drawn]
+    assert [each[0].split(",")[0] for each in titles] == ["MAMCL", "Soft", "Soft", "Soft"]
+    assert [each[1] for each in titles] == ["Temperature 0.0316"] * 3 + ["Temperature 1"]
+    assert len({each[0] for each in titles}) == 4, "each draw has a loss of its own"
     assert plt.get_fignums() == before

@@ -15,8 +15,8 @@ LAYERS = (
     {"claim", "contest", "contrast", "correct", "fused", "gap", "gather", "gradcache"}
     | {"lora_product", "loss", "media", "packages", "pixels", "prompts", "records", "scenes"}
     | {"shapes", "shard"},
-    {"batches", "checkpoint", "curate", "decoder", "embedder", "embedding", "emoji", "index"}
-    | {"items", "media_reader", "mixed_pool", "objective", "pairs", "plan", "positions"}
+    {"batches", "by_hand", "checkpoint", "curate", "decoder", "embedder", "embedding", "emoji"}
+    | {"index", "items", "media_reader", "mixed_pool", "objective", "pairs", "plan", "positions"}
     | {"processor", "ranking", "read_ahead", "retrieval", "sampling", "tiny", "umap_view"}
     | {"vector_files", "vision"},
     {"baselines", "benchmark_runs", "benchmark_tasks", "composition", "confusion", "encode"}
@@ -24,9 +24,8 @@ LAYERS = (
     | {"mteb_tasks", "notebook_files", "pretrain", "pretrain_vision", "published", "scores"}
     | {"search", "significance", "st_module", "train"},
     {"curate.__main__", "emoji.__main__", "explore", "explore_search", "gap_study", "plots"}
-    | {"plots_curation", "plots_evaluation", "plots_gap", "plots_inside", "plots_published"}
-    | {"plots_training"}
-    | {"runs", "workbook"},
+    | {"plots_curation", "plots_evaluation", "plots_gap", "plots_inside", "plots_loss"}
+    | {"plots_published", "plots_training", "runs", "workbook"},
 )
 LAYER = {module: number for number, modules in enumerate(LAYERS) for module in modules}
 DRAWING = {"IPython", "ipywidgets", "matplotlib"}
@@ -38,6 +37,7 @@ DRAWERS = {
     "plots_evaluation",
     "plots_gap",
     "plots_inside",
+    "plots_loss",
     "plots_published",
     "plots_training",
     "runs",
@@ -70,6 +70,7 @@ EAGER_ALLOWED = {
     "plots_evaluation",
     "plots_gap",
     "plots_inside",
+    "plots_loss",
     "plots_published",
     "plots_training",
     "pretrain",

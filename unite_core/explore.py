@@ -1,9 +1,9 @@
-"""A browser of kept and dropped pairs for notebooks: a static figure with controls.
+"""Browsers for notebooks, of kept and dropped pairs and of the loss: static figures with controls.
 
 Widgets are a second view only: whatever a notebook claims it also draws without them.
 """
 
-# Shapes: N records, K pairs on a page.
+# Shapes: N records or pairs of a batch, K pairs on a page.
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ import numpy as np
 from .curate.judge import pair_type
 from .curate.verdicts import Verdicts
 
-__all__ = ["browse", "page_of", "rows_of"]
+__all__ = ["browse", "page_of", "rows_of", "show_loss", "turn_loss"]
 
 KEPT, ANY = "kept", "all pair types"
+TEMPERATURES = tuple(np.geomspace(0.01, 1, 25).round(4).tolist())
 _PAGE = 4  # K
 
 
@@ -94,6 +95,62 @@ def browse(
 
     out = widgets.interactive_output(show, {"reason": reason, "kind": kind, "page": page})
     return widgets.VBox([widgets.HBox([reason, kind, page]), out])
+
+
+def show_loss(
+    cosines: np.ndarray, target_modality: Sequence[int], mask: str, temperature: float,
+    axes: Sequence, cross_modal_weight: float = 0.1, seed: int = 0,
+) -> float:  # fmt: skip
+    """Probabilities under a mask and a temperature, and the loss beside that without a mask.
+
+    Args: cosines [N, N], target_modality [N] codes, axes a pair; the others as in
+    `by_hand.weights_of`. Returns the loss in nats.
+    """
+    from . import by_hand
+    from .plots_loss import plot_batch, plot_by_temperature
+
+    weights = {name: by_hand.weights_of(name, target_modality, cross_modal_weight, seed)
+               for name in dict.fromkeys(("none", mask))}  # fmt: skip
+    log_p = by_hand.log_probabilities(cosines, temperature, weights[mask])
+    loss = by_hand.loss_of(log_p)
+    shown = np.where(weights[mask] > 0, np.exp(log_p), np.nan)
+    plot_batch(shown, target_modality, axes[0], f"{by_hand.MASKS[mask]}: {loss:.2f} nats")
+    curves = {
+        by_hand.MASKS[name]: [by_hand.loss_of(by_hand.log_probabilities(cosines, tau, weight))
+                              for tau in TEMPERATURES]
+        for name, weight in weights.items()
+    }  # fmt: skip
+    plot_by_temperature(TEMPERATURES, curves, axes[1], f"Temperature {temperature:g}",
+                        now=temperature)  # fmt: skip
+    axes[1].set_ylim(bottom=0)
+    return loss
+
+
+def turn_loss(cosines: np.ndarray, target_modality: Sequence[int], seed: int = 0):
+    """Widgets that turn temperature and mask of `show_loss`; an ipywidgets box to be displayed."""
+    import ipywidgets as widgets
+    import matplotlib.pyplot as plt
+    from IPython.display import display
+
+    from .by_hand import MASKS
+
+    mask = widgets.Dropdown(options=[(words, name) for name, words in MASKS.items()],
+                            value="modality", description="mask")  # fmt: skip
+    temperature = widgets.SelectionSlider(options=TEMPERATURES, value=TEMPERATURES[6],
+                                          description="temperature")  # fmt: skip
+    weight = widgets.FloatSlider(0.1, min=0, max=1, step=0.05, description="soft weight")
+
+    def show(mask: str, temperature: float, weight: float) -> None:
+        figure, axes = plt.subplots(1, 2, figsize=(9, 3.8))
+        show_loss(cosines, target_modality, mask, temperature, axes, weight, seed)
+        plt.close(figure)  # else a cell draws it a second time
+        display(figure)
+
+    controls = {"mask": mask, "temperature": temperature, "weight": weight}
+    for control in controls.values():
+        control.continuous_update = False
+    out = widgets.interactive_output(show, controls)
+    return widgets.VBox([widgets.HBox(list(controls.values())), out])
 
 
 def _visible(item: Mapping, root: str | Path) -> Mapping:
