@@ -86,8 +86,18 @@ def test_scores_show_value_interval_chance_and_n(ax):
     assert "recall@1 (%)" in ax.get_xlabel()
     legend = [text.get_text() for text in ax.get_legend().get_texts()]
     assert sorted(legend) == ["base", "chance", "stage 1"]
-    with pytest.raises(ValueError, match="5 models: at most 4"):
-        plot_scores(rows({}), list("abcde"), ax)
+    with pytest.raises(ValueError, match="7 models: at most 6"):
+        plot_scores(rows({}), list("abcdefg"), ax)
+
+
+def test_six_models_stay_in_their_row_and_differ(ax):
+    """Base, both stages and the controls of `make controls` are five."""
+    plot_scores(rows(dict.fromkeys("abcdef", 0.5)), list("abcdef"), ax)
+    lines = [container.lines[0] for container in ax.containers]
+    places = np.array([line.get_ydata() for line in lines])  # [models, tasks]
+    assert (np.abs(places - np.arange(places.shape[1])) < 0.42).all(), "within the row's marks"
+    assert len(np.unique(places)) == places.size
+    assert len({(line.get_color(), line.get_marker()) for line in lines}) == 6
 
 
 def test_pools_link_the_two_values_of_a_task(ax):

@@ -149,6 +149,7 @@ def turn_loss(cosines: np.ndarray, target_modality: Sequence[int], seed: int = 0
     controls = {"mask": mask, "temperature": temperature, "weight": weight}
     for control in controls.values():
         control.continuous_update = False
+        control.style.description_width = "initial"  # else "temperature" is cut
     out = widgets.interactive_output(show, controls)
     return widgets.VBox([widgets.HBox(list(controls.values())), out])
 

@@ -33,7 +33,8 @@ _MODALITIES = {
     Modality.VIDEO: ("#009E73", "^"),
 }
 _FUSED = ("#CC79A7", "D")
-_MODELS = (("0.55", "v"), ("#56B4E9", "P"), ("#E69F00", "X"), ("#000000", "*"))
+_MODELS = (("0.55", "v"), ("#56B4E9", "P"), ("#E69F00", "X"), ("#000000", "*"), ("#CC79A7", "p"),
+           ("#44AA99", "h"))  # fmt: skip
 _HIT, _MISS = "#009E73", "0.7"
 
 
@@ -108,7 +109,7 @@ def plot_scores(
         ax.annotate(f"{chance:.1f}", (chance, place + 0.42), (2, 0), textcoords="offset points",
                     fontsize=6, color="0.4", va="bottom")  # fmt: skip
     for number, model in enumerate(models):
-        shift = 0.22 * (number - (len(models) - 1) / 2)
+        shift = min(0.22, 0.7 / len(models)) * (number - (len(models) - 1) / 2)
         scores = [row[model] for row in rows]
         values = 100 * np.array([(s.value, s.value - s.low, s.high - s.value) for s in scores])
         colour, marker = _MODELS[number]
