@@ -23,12 +23,15 @@ RUN = os.environ.get("UNITE_RUNS", "runs") + "/" + ("main" if CORPUS == "emoji" 
 NOTEBOOK = f"{sys.executable} -m unite_core.runs run {{input.notebook}}"
 COMMON = f"-p corpus {CORPUS} -p data_root {DATA} -p seed {SEED}"
 
+# Notebooks that look at the finished model.
+LOOK = {"inside": "02_inside", "loss": "03_loss_by_hand", "search": "10_search"}
+
 
 rule all:
     input:
         f"{RUN}/tour/results.json",
         f"{RUN}/data/results.json",
-        expand(f"{RUN}/{{what}}/results.json", what=["inside", "loss", "search"]),
+        expand(f"{RUN}/{{what}}/results.json", what=LOOK),
         f"{RUN}/evaluation/results.json",
         f"{RUN}/gap/results.json",
 
@@ -83,10 +86,6 @@ rule stage_2:
     threads: 2
     shell:
         f"{NOTEBOOK} {RUN}/stage2 {COMMON} -p steps {STEPS_2} -p start {RUN}/stage1"
-
-
-# Notebooks that look at the finished model.
-LOOK = {"inside": "02_inside", "loss": "03_loss_by_hand", "search": "10_search"}
 
 
 rule look:

@@ -108,6 +108,8 @@ def compare(
         first, second  results of S seeds each, of which a query's values are averaged
     The 95 % interval is over families of queries; it does not cover what other seeds would give.
     """
+    if len({each.tasks_hash for each in (*first, *second)}) > 1:
+        raise ValueError("the models were evaluated on different tasks: evaluate them anew")
     before, after = (_per_query(results, task, metric) for results in (first, second))
     families = first[0].families[task.split][task.name]
     return paired_interval(before, after, families, seed=first[0].seed)
@@ -140,7 +142,5 @@ def effects(
 
 def _per_query(results: Sequence[EvaluationResult], task: RetrievalTask, metric: str) -> np.ndarray:
     """[Q] mean over seeds."""
-    if len({each.tasks_hash for each in results}) > 1:
-        raise ValueError("the seeds were evaluated on different tasks: evaluate them anew")
     scores = [each.score(task.name, task.split, metric) for each in results]
     return np.mean([score.per_query for score in scores], axis=0)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from .embedder import UniteEmbedder
 from .index import VectorIndex
-from .prompts import IMAGE_PLACEHOLDER, VIDEO_PLACEHOLDER
+from .prompts import media_first
 from .search import search_items
 
 __all__ = ["as_query", "results_of", "search_box"]
@@ -25,9 +25,7 @@ def as_query(text: str = "", medium: Mapping | None = None) -> dict:
     """A query of words, of a medium, or of both, the words after the medium."""
     item = dict(medium or {})
     if text.strip():
-        marks = {"image": IMAGE_PLACEHOLDER, "video": VIDEO_PLACEHOLDER}
-        before = "".join(f"{marks[key]}\n" for key in item if key in marks)
-        item["text"] = before + text.strip()
+        item["text"] = media_first(item | {"text": text.strip()})
     if not item:
         raise ValueError("an empty query: give words, a medium, or both")
     return item

@@ -22,8 +22,8 @@ from .modality import Modality
 from .prompts import images_of, videos_of
 
 __all__ = [
-    "modality_style", "plot_history", "plot_pools", "plot_retrieved", "plot_scores",
-    "plot_similarity", "use_style",
+    "MODEL_COLOURS", "modality_style", "plot_history", "plot_pools", "plot_retrieved",
+    "plot_scores", "plot_similarity", "use_style",
 ]  # fmt: skip
 
 STYLE = Path(__file__).resolve().parents[1] / "figures" / "unite.mplstyle"
@@ -33,8 +33,9 @@ _MODALITIES = {
     Modality.VIDEO: ("#009E73", "^"),
 }
 _FUSED = ("#CC79A7", "D")
-_MODELS = (("0.55", "v"), ("#56B4E9", "P"), ("#E69F00", "X"), ("#000000", "*"), ("#CC79A7", "p"),
-           ("#44AA99", "h"))  # fmt: skip
+MODEL_COLOURS = ("0.55", "#56B4E9", "#E69F00", "#000000", "#CC79A7", "#44AA99")
+"""Of models in the order of training."""
+_MODEL_MARKERS = "vPX*ph"
 _HIT, _MISS = "#009E73", "0.7"
 
 
@@ -101,8 +102,8 @@ def plot_scores(
         models  the models' names, at most 4, in the order of the legend
     """
     ax = ax or plt.gca()
-    if len(models) > len(_MODELS):
-        raise ValueError(f"{len(models)} models: at most {len(_MODELS)} can be told apart")
+    if len(models) > len(MODEL_COLOURS):
+        raise ValueError(f"{len(models)} models: at most {len(MODEL_COLOURS)} can be told apart")
     for place, row in enumerate(rows):
         chance = 100 * row["chance"]
         ax.plot([chance] * 2, [place - 0.42, place + 0.42], "--", color="0.4", lw=1)
@@ -112,7 +113,7 @@ def plot_scores(
         shift = min(0.22, 0.7 / len(models)) * (number - (len(models) - 1) / 2)
         scores = [row[model] for row in rows]
         values = 100 * np.array([(s.value, s.value - s.low, s.high - s.value) for s in scores])
-        colour, marker = _MODELS[number]
+        colour, marker = MODEL_COLOURS[number], _MODEL_MARKERS[number]
         ax.errorbar(values[:, 0], np.arange(len(rows)) + shift, xerr=values[:, 1:].T,
                     fmt=marker, color=colour, elinewidth=1, label=model)  # fmt: skip
     ax.plot([], [], "--", color="0.4", lw=1, label="chance")

@@ -15,13 +15,11 @@ from .modality import KEYS
 from .plots import modality_style
 
 __all__ = [
-    "MODEL_COLOURS", "one_legend", "plot_before_after", "plot_confusion", "plot_cosines",
+    "one_legend", "plot_before_after", "plot_confusion", "plot_cosines",
     "plot_dimensions", "plot_heat", "plot_projection", "plot_replacement", "plot_spectra",
     "plot_stages", "plot_umap",
 ]  # fmt: skip
 
-MODEL_COLOURS = ("0.55", "#56B4E9", "#E69F00", "#000000", "#CC79A7")
-"""Of models in the order of training, as in `plots.plot_scores`; a fifth is in pink."""
 _OTHERS = ("0.45", "#56B4E9", "#E69F00", "#000000")
 
 

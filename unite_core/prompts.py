@@ -19,10 +19,11 @@ from .modality import KEYS
 
 __all__ = [
     "IMAGE_PLACEHOLDER", "VIDEO_BLOCK", "VIDEO_PLACEHOLDER", "ItemError", "as_item",
-    "build_prompt", "files_of", "images_of", "videos_of",
+    "build_prompt", "files_of", "images_of", "media_first", "videos_of",
 ]  # fmt: skip
 
 IMAGE_PLACEHOLDER, VIDEO_PLACEHOLDER = "<|IMAGE|>", "<|VIDEO|>"
+_PLACEHOLDERS = {"image": IMAGE_PLACEHOLDER, "video": VIDEO_PLACEHOLDER}
 VIDEO_BLOCK = "<|vision_start|><|video_pad|><|vision_end|>"
 _BLOCKS = {"image": VIDEO_BLOCK.replace("video", "image"), "video": VIDEO_BLOCK}
 _WORDS = {"text": "sentence", "image": "image", "video": "video"}
@@ -93,6 +94,13 @@ def files_of(item: Mapping) -> Iterator[str]:
         yield from (str(part) for part in parts if isinstance(part, str | PurePath))
 
 
+def media_first(item: Mapping) -> str:
+    """The item's text behind a placeholder for each of its media, in the order of its keys."""
+    counts = {"image": len(images_of(item)), "video": len(videos_of(item))}
+    marks = [f"{_PLACEHOLDERS[key]}\n" * counts[key] for key in item if key in counts]
+    return "".join(marks) + item.get("text", "")
+
+
 def build_prompt(item: Mapping, template: str = "unite") -> str:
     """The prompt of an item, with one image_pad or video_pad token per image or video.
 
@@ -114,8 +122,7 @@ def build_prompt(item: Mapping, template: str = "unite") -> str:
 
 def _place_media(item: Mapping, counts: Mapping[str, int]) -> str:
     text = item.get("text", "")
-    placeholders = {"image": IMAGE_PLACEHOLDER, "video": VIDEO_PLACEHOLDER}
-    found = {key: text.count(mark) for key, mark in placeholders.items()}
+    found = {key: text.count(mark) for key, mark in _PLACEHOLDERS.items()}
     if not any(found.values()) and any(counts.values()):
         if text:
             warnings.warn(
@@ -123,14 +130,14 @@ def _place_media(item: Mapping, counts: Mapping[str, int]) -> str:
                 "it. Write the placeholders where the media belong to choose their place.",
                 stacklevel=3,
             )
-        text = "".join(f"{_BLOCKS[key]}\n" * counts[key] for key in item if key in counts) + text
+        text = media_first(item)
     elif found != dict(counts):
         raise ItemError(
             f"the text has {found['image']} {IMAGE_PLACEHOLDER} and {found['video']} "
             f"{VIDEO_PLACEHOLDER}, the item {counts['image']} image and {counts['video']} video: "
             "write one placeholder for each, or none"
         )
-    for key, mark in placeholders.items():
+    for key, mark in _PLACEHOLDERS.items():
         text = text.replace(mark, _BLOCKS[key])
     return text
 

@@ -33,13 +33,12 @@ from .prompts import (
     VIDEO_PLACEHOLDER,
     ItemError,
     as_item,
-    images_of,
-    videos_of,
+    media_first,
 )  # fmt: skip
 
 __all__ = ["UniteTransformer"]
 
-_PLACEHOLDERS = {"image": IMAGE_PLACEHOLDER, "video": VIDEO_PLACEHOLDER}
+_PLACEHOLDERS = IMAGE_PLACEHOLDER, VIDEO_PLACEHOLDER
 _VIDEO_STEPS = "video_steps"  # [B, most videos] seconds between temporal patches, else NaN
 
 
@@ -167,10 +166,8 @@ def _as_item(given: Any, prompt: str | None) -> dict:
     elif prompt:
         item = {"text": prompt, **item}
     item = as_item(item)
-    if "text" in item and not any(mark in item["text"] for mark in _PLACEHOLDERS.values()):
-        counts = {"image": len(images_of(item)), "video": len(videos_of(item))}
-        marks = [f"{_PLACEHOLDERS[key]}\n" * counts[key] for key in item if key in counts]
-        item["text"] = "".join(marks) + item["text"]
+    if "text" in item and not any(mark in item["text"] for mark in _PLACEHOLDERS):
+        item["text"] = media_first(item)
     return item
 
 
