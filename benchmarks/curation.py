@@ -33,9 +33,9 @@ import numpy as np
 from PIL import Image
 
 from unite_core.curate.dedupe import exact_groups, first_of, image_hashes, near_groups
-from unite_core.curate.ingest import ingest, iter_ingested
+from unite_core.curate.ingest import ingest_source, iter_ingested
 from unite_core.curate.profile import profile
-from unite_core.curate.source import Source
+from unite_core.curate.recipe import Source
 
 FOLDER_SIZE = 1000  # files per folder
 BROKEN = 100  # one record of so many is broken
@@ -138,7 +138,7 @@ def curate(root: Path, workers: int) -> dict[str, float]:
         nonlocal clock
         steps[name], clock = time.perf_counter() - clock, time.perf_counter()
 
-    report = ingest(
+    report = ingest_source(
         source, root / "ingested", root, root, max_bad_share=0.02, workers=workers, part_rows=PART
     )
     lap("validate")

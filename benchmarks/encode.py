@@ -30,11 +30,11 @@ from PIL import Image
 from torch.nn.functional import normalize
 
 from unite_core import UniteEmbedder
-from unite_core.config import EncodeConfig
-from unite_core.encode import encode
-from unite_core.export import export_model
-from unite_core.tiny import TINY
-from unite_core.vector_files import read_shard, shard_files
+from unite_core.export.sentence_transformers import export_model
+from unite_core.search.config import EncodeConfig
+from unite_core.search.encode import encode
+from unite_core.search.shards import read_shard, shard_files
+from unite_core.tiny.model import TINY
 
 LIMITS = {"image_min_pixels": 56 * 56, "image_max_pixels": 448 * 448,
           "video_min_pixels": 56 * 56, "video_max_pixels": 112 * 112}  # fmt: skip
@@ -88,12 +88,12 @@ def ours(embedder: UniteEmbedder, items: list[dict], folder: Path) -> np.ndarray
 
 
 def by_torchrun(model: Path, items: list[dict], folder: Path, processes: int) -> np.ndarray:
-    """`torchrun -m unite_core.encode` with processes of one thread each."""
+    """`torchrun -m unite_core.search.encode` with processes of one thread each."""
     shutil.rmtree(folder, ignore_errors=True)
     path = lines_of(items, len(items), folder.with_suffix(".jsonl"))
     size = -(-len(items) // processes)  # one shard each
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes),
-               "-m", "unite_core.encode", "--model", str(model), "--output", str(folder),
+               "-m", "unite_core.search.encode", "--model", str(model), "--output", str(folder),
                "--data", str(path), "--media-root", "/", "--shard-items", str(size)]  # fmt: skip
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)

@@ -21,7 +21,8 @@ import numpy as np
 from _report import RESULTS, machine, resident, spread, table, versions, write_section
 
 from unite_core import gap
-from unite_core.gap import moments, shape
+from unite_core.gap import distribution as shape
+from unite_core.gap import moments
 
 SHOWN = ("gap", "rmg", "cka", "separability", "participation_x", "frechet", "neighbour_share",
          "mmd2", "mutual_knn", "hub_skew", "uniformity_x")  # fmt: skip

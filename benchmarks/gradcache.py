@@ -23,11 +23,11 @@ import numpy as np
 import torch
 from _report import RESULTS, machine, reset_peak, resident, table, write_section
 
-from unite_core.config import STAGE_1
-from unite_core.embedder import UniteEmbedder
-from unite_core.gradcache import embed_groups
-from unite_core.objective import stage_loss
-from unite_core.tiny import TINY
+from unite_core.model.embedder import UniteEmbedder
+from unite_core.tiny.model import TINY
+from unite_core.train.config import STAGE_1
+from unite_core.train.gradcache import embed_groups
+from unite_core.train.losses import stage_loss
 
 GROUP, SIZE = 8, 112
 MIB = 2**20

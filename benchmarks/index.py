@@ -13,9 +13,9 @@ import faiss
 import numpy as np
 from _report import RESULTS, machine, spread, table, versions, write_section
 
-from unite_core.index import build_index
-from unite_core.modality import Modality
-from unite_core.vector_files import Shard
+from unite_core.data.modality import Modality
+from unite_core.search.index import build_index
+from unite_core.search.shards import Shard
 
 SHARD, K, RUNS = 65_536, 10, 3
 

@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from _report import RESULTS, machine, reset_peak, resident, spread, table, versions, write_section
 
 from unite_core import info_nce, mamcl
-from unite_core.contrast import chunk_rows
+from unite_core.loss.chunked import chunk_rows
 
 TAU = 0.03
 SHARES = (0.42, 0.41, 0.16, 0.01)  # stage 2's target modalities, PAPER 3.2
@@ -41,7 +41,7 @@ TASKS = {
 
 
 def ours(query, candidate, modality, both):
-    """unite_core.loss."""
+    """unite_core.loss.contrastive."""
     if modality is None:
         loss = info_nce(query, candidate, TAU, symmetric=both)
     else:

@@ -45,9 +45,9 @@ class Fixed:
 
 def stage_of(number: int, steps: int):
     """The stage of `make run`, for so many steps."""
-    from unite_core import workbook
+    from unite_core.tiny import TINY_STAGE_1, TINY_STAGE_2
 
-    stage = (workbook.TINY_STAGE_1, workbook.TINY_STAGE_2)[number - 1]
+    stage = (TINY_STAGE_1, TINY_STAGE_2)[number - 1]
     return replace(stage, max_steps=steps, save_steps=steps)
 
 
@@ -55,8 +55,8 @@ def train_here(task: dict) -> dict[str, list[float]]:
     """Train on given batches with the unite_core that python finds; a child process does this."""
     from transformers import TrainerCallback
 
-    from unite_core.config import TrainConfig
-    from unite_core.train import UniteTrainer
+    from unite_core.train.config import TrainConfig
+    from unite_core.train.trainer import UniteTrainer
 
     class Clock(TrainerCallback):
         ticks: list[float] = []
@@ -110,8 +110,9 @@ def sources_at(commit: str, folder: Path) -> Path:
 
 def batches_of(number: int, root: Path, steps: int) -> list[list[int]]:
     """The first batches of the stage, twice over."""
-    from unite_core.batches import PairDataset, PairSampler
-    from unite_core.workbook import stage_weights
+    from unite_core.data.pairs import PairDataset
+    from unite_core.notebook.stages import stage_weights
+    from unite_core.train.sampler import PairSampler
 
     stage = stage_of(number, steps)
     dataset = PairDataset([root / f"{stage.name}.jsonl"], root)
@@ -129,7 +130,7 @@ def check_same(before: list[float], now: list[float]) -> None:
 def measure(number: int, trees: dict[str, Path], root: Path, steps: int, repeats: int):
     """Rows of the table for one stage: media new, media met before, both."""
     task = {"stage": number, "root": str(root), "batches": batches_of(number, root, steps),
-            "model": str(ROOT / "unite_core" / "unite_tiny")}  # fmt: skip
+            "model": str(ROOT / "unite_core" / "tiny" / "weights")}  # fmt: skip
     found: dict[str, list[dict]] = {name: [] for name in trees}
     for _ in range(repeats):
         for name, tree in trees.items():

@@ -7,7 +7,7 @@ the language model and a frozen tower, for both stages. All routes get the same 
 and must return the same loss (checked to 1e-4). Decoded items are cached in every route, so none
 pays for reading files. Repeats are interleaved: one of each route, then again.
 
-sentence-transformers' trainer does its own `training_step` on the module that `unite_core.export`
+sentence-transformers' trainer does its own `training_step` on the module that `unite_core.export.sentence_transformers`
 ships. It knows no MAMCL, so in stage 2 it trains InfoNCE and must return that loss.
 """
 
@@ -25,14 +25,16 @@ import torch
 from _report import RESULTS, machine, spread, table, versions, write_section
 
 from unite_core import UniteEmbedder
-from unite_core.batches import PairCollator, PairDataset, PairSampler
-from unite_core.config import StageConfig
-from unite_core.emoji.pairs import WEIGHTS
-from unite_core.gradcache import embed_groups
-from unite_core.lora_product import one_product
-from unite_core.tiny import TINY
-from unite_core.train import stage_loss
-from unite_core.workbook import TINY_STAGE_1, TINY_STAGE_2
+from unite_core.corpora.emoji.pairs import WEIGHTS
+from unite_core.data.pairs import PairDataset
+from unite_core.model.lora import one_product
+from unite_core.notebook.stages import TINY_STAGE_1, TINY_STAGE_2
+from unite_core.tiny.model import TINY
+from unite_core.train.collator import PairCollator
+from unite_core.train.config import StageConfig
+from unite_core.train.gradcache import embed_groups
+from unite_core.train.run import stage_loss
+from unite_core.train.sampler import PairSampler
 
 Batch = list  # of pairs
 FORWARD = 32  # items in a forward, of ours and of the cached peer
@@ -129,7 +131,7 @@ def peer(embedder: UniteEmbedder, stage: StageConfig, root: Path, output: str,
     from sentence_transformers.base.modules.normalize import Normalize
     from sentence_transformers.sentence_transformer import losses
 
-    from unite_core.st_module import UniteTransformer
+    from unite_core.export.st_module import UniteTransformer
 
     encode = kept(embedder, root)
 

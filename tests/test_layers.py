@@ -7,7 +7,7 @@ from graphlib import TopologicalSorter
 
 import pytest
 
-from unite_core.runs import project_root
+from unite_core.notebook.runs import project_root
 
 PACKAGE = project_root() / "unite_core"
 LAYERS = (

@@ -7,8 +7,8 @@ from statistics import median
 import nbformat
 import pytest
 
-from unite_core.notebook_files import clean_notebook, parameter_names, read_parameters
-from unite_core.runs import project_root
+from unite_core.notebook.files import clean_notebook, parameter_names, read_parameters
+from unite_core.notebook.runs import project_root
 
 NOTEBOOKS = sorted((project_root() / "notebooks").glob("*.ipynb"))
 ABSOLUTE = re.compile(r"(?<![\w.:/])/(work|home|root|tmp|usr|Users|content|mnt)/")

@@ -14,8 +14,8 @@ import pytest
 import yaml
 from nbformat.v4 import new_code_cell, new_notebook
 
-from unite_core.notebook_files import parameter_names
-from unite_core.runs import project_root
+from unite_core.notebook.files import parameter_names
+from unite_core.notebook.runs import project_root
 
 ROOT = project_root()
 CARD = {

@@ -14,22 +14,37 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..records import GROUPS
-from .contents import FileLeaves, Items, Leaf, PartLeaves, gather_items, group_items
-from .files import content_classes
-from .fingerprint import (
-    MAX_DIFFERENCE,
-    MAX_DISTANCE,
-    image_hashes,
-    near_groups,
-    video_hashes,
+from ..data.records import GROUPS
+from .item_groups import (
+    FileLeaves,
+    Items,
+    Leaf,
+    PartLeaves,
+    combine,
+    content_classes,
+    first_of,
+    gather_items,
+    group_items,
+    renumber,
 )
-from .groups import combine, first_of, renumber
-from .texts import THRESHOLD, text_groups
+from .minhash import THRESHOLD, text_groups
+from .perceptual_hash import MAX_DIFFERENCE, MAX_DISTANCE, image_hashes, near_groups, video_hashes
 
-__all__ = ["Leaks", "Likeness", "Twins", "exact_groups", "exact_twins", "first_of",
-           "image_hashes", "leaks", "near_groups", "near_twins", "text_groups",
-           "video_hashes", "with_groups"]  # fmt: skip
+__all__ = [
+    "Leaks",
+    "Likeness",
+    "Twins",
+    "exact_groups",
+    "exact_twins",
+    "first_of",
+    "image_hashes",
+    "leaks",
+    "near_groups",
+    "near_twins",
+    "text_groups",
+    "video_hashes",
+    "with_groups",
+]
 
 
 class Likeness(NamedTuple):

@@ -20,19 +20,19 @@ from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 
-from ..atomic import replacing
-from ..jsonfile import read_json, write_json
-from ..jsonrows import RecordError
-from .check import MediaCheck, Reject, Report, check_bad_share, check_rows
-from .source import Source
+from ..data.json_stream import RecordError
+from ..files import read_json, replacing, write_json
+from .recipe import Source
+from .validate import MediaCheck, Reject, Report, check_bad_share, check_rows
 
-__all__ = ["ingest", "iter_ingested"]
+__all__ = ["ingest_source", "iter_ingested"]
+
 
 _LEAST = 1000  # rows before a bad share can stop a run that goes on
 _AHEAD = 2  # parts per worker that are read before they are asked for
 
 
-def ingest(
+def ingest_source(
     source: Source,
     folder: str | Path,
     data: str | Path = ".",

@@ -10,13 +10,14 @@ from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from ..jsonfile import read_json
-from ..jsonrows import RecordError
-from .check import MediaCheck, Reject, Report, check_bad_share, check_rows
-from .judge import pair_type
-from .source import Source
+from ..data.json_stream import RecordError
+from ..files import read_json
+from .filter import pair_type
+from .recipe import Source
+from .validate import MediaCheck, Reject, Report, check_bad_share, check_rows
 
 __all__ = ["PackedRows", "below", "load_source", "load_tests"]
+
 
 _compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode
 

@@ -9,8 +9,8 @@ Every measure comes with an interval, with what it would be without a gap (nearl
 and with n.
 """
 
-from .known import KnownGap
 from .offsets import offset_direction, prompt_offset
+from .synthetic import KnownGap
 from .table import MEASURES, PAIRED, Measure, format_table, matrix, measure
 from .vectors import load_vectors, unit_vectors
 

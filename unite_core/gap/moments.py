@@ -14,9 +14,16 @@ from dataclasses import dataclass
 import numpy as np
 
 __all__ = [
-    "Moments", "alignment", "centroid_gap_squared", "debiased_cka", "debiased_gap_squared",
-    "mean_cosines", "participation_ratio", "relative_gap",
-]  # fmt: skip
+    "Moments",
+    "alignment",
+    "centroid_gap_squared",
+    "debiased_cka",
+    "debiased_gap_squared",
+    "mean_cosines",
+    "participation_ratio",
+    "relative_gap",
+]
+
 
 _ROWS = 8192  # of a block, so that float64 sums of float32 vectors need no second copy
 

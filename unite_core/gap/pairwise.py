@@ -11,9 +11,15 @@ from __future__ import annotations
 import numpy as np
 
 __all__ = [
-    "centred_cosines", "hubness", "mmd_squared", "mutual_neighbours", "neighbour_counts",
-    "own_neighbour_share", "uniformity",
-]  # fmt: skip
+    "centred_cosines",
+    "hubness",
+    "mmd_squared",
+    "mutual_neighbours",
+    "neighbour_counts",
+    "own_neighbour_share",
+    "uniformity",
+]
+
 
 _TIE = 1e-9  # cosines closer than this are equal; float64 products differ by 1e-15
 

@@ -19,10 +19,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import stdtrit
 
-from . import moments, pairwise, shape
+from . import distribution as shape
+from . import moments, pairwise
 from .vectors import check_sides
 
-__all__ = ["MEASURES", "PAIRED", "Measure", "format_table", "matrix", "measure"]
+__all__ = ["MEASURES", "Measure", "PAIRED", "format_table", "matrix", "measure"]
+
 
 MEASURES = {
     "gap": "distance of the means, debiased, pairs left out [0]",

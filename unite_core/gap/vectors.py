@@ -13,6 +13,7 @@ import numpy as np
 
 __all__ = ["MINIMUM", "check_sides", "distinct_rows", "load_vectors", "unit_vectors"]
 
+
 MINIMUM = 50
 """Items per modality below which nearly every measure is made of its bias (GAP §3.4)."""
 _WIDE = 2**24  # numbers per side up to which everything is float64

@@ -1,0 +1,348 @@
+"""Each rule names what it is for and nothing else; verdicts add up; alignment knows its null."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from unite_core.corpora.scenes import Scene, draw, draw_clip
+from unite_core.curate import media_stats as facts_module
+from unite_core.curate.alignment import AlignConfig, align, cross_fitted
+from unite_core.curate.alignment_features import fit_words, picture_features, word_features
+from unite_core.curate.filter import RuleConfig, _repeats, judge, pair_type
+from unite_core.curate.media_stats import distinct_media, look_at
+from unite_core.curate.reasons import REASONS, Verdicts
+from unite_core.curate.text_rules import CleanConfig, clean, media_faults, text_faults
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("media")
+    draw(Scene("circle", "red", "small"), 84).save(root / "good.png")
+    Image.new("RGB", (84, 84), "grey").save(root / "flat.png")
+    draw(Scene("star", "blue"), 84).resize((12, 84)).save(root / "narrow.png")
+    draw(Scene("star", "blue"), 84).resize((10, 10)).save(root / "tiny.png")
+    (root / "cut.png").write_bytes((root / "good.png").read_bytes()[:200])
+    frames = draw_clip(Scene("star", "blue", motion="left"), 84)
+    save_clip(root / "good.webp", frames)
+    noisy = [frames[0].copy() for _ in range(4)]
+    for number, frame in enumerate(noisy):
+        frame.putpixel((0, 0), (255 - number, 255, 255))
+    save_clip(root / "still.webp", noisy)
+    return root
+
+
+def save_clip(path, frames):
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=250, lossless=True)
+
+
+MEDIA = {
+    "good.png": [], "flat.png": ["constant"], "narrow.png": ["small", "stretched"],
+    "tiny.png": ["small"], "cut.png": ["unreadable"], "none.png": ["unreadable"],
+    "good.webp": [], "still.webp": ["static"],
+}  # fmt: skip
+
+
+def media():
+    return [("video" if path.endswith("webp") else "image", path) for path in MEDIA]
+
+
+def test_media_rules_name_the_faulty_media_only(root):
+    config = CleanConfig(largest_aspect=5)
+    faults = media_faults(look_at(media(), root), config)
+    assert {path: sorted(faults.get((kind, path), [])) for kind, path in media()} == {
+        path: sorted(reasons) for path, reasons in MEDIA.items()
+    }
+
+
+def test_a_threshold_of_zero_turns_its_rule_off(root):
+    names = ("least_side", "largest_aspect", "least_contrast", "least_motion")
+    off = CleanConfig(readable=False, **dict.fromkeys(names, 0))
+    assert media_faults(look_at(media(), root), off) == {}
+
+
+def test_facts_are_kept_and_a_changed_file_is_looked_at_again(root, tmp_path, monkeypatch):
+    first = look_at(media(), root, tmp_path / "facts")
+    calls = []
+    look = facts_module._look_at_one
+    monkeypatch.setattr(facts_module, "_look_at_one", lambda *a: calls.append(a) or look(*a))
+    again = look_at(media(), root, tmp_path / "facts")
+    assert not calls and again.cause == first.cause
+    assert all((again[k] == first[k]).all() for k in range(3, 7))
+    changed = root / "flat.png"
+    before = changed.read_bytes()
+    draw(Scene("ring", "pink"), 84).save(changed)
+    try:
+        look_at(media(), root, tmp_path / "facts")
+    finally:
+        changed.write_bytes(before)
+    assert len(calls) == len(MEDIA)
+
+
+def test_an_interrupted_pass_goes_on_from_its_shards(root, tmp_path, monkeypatch):
+    monkeypatch.setattr(facts_module, "SHARD", 2)
+    look, calls = facts_module._look_at_one, []
+
+    def stopping(*arguments):
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        calls.append(arguments)
+        return look(*arguments)
+
+    monkeypatch.setattr(facts_module, "_look_at_one", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        look_at(media(), root, tmp_path)
+    del calls[:3]  # allows three more
+    monkeypatch.setattr(facts_module, "_look_at_one", lambda *a: calls.append(a) or look(*a))
+    calls.clear()
+    facts = look_at(media(), root, tmp_path)
+    assert len(calls) == len(MEDIA) - 4, "two shards of two were whole"
+    assert facts.paths == list(MEDIA) and not list(tmp_path.glob("*.partial"))
+
+
+def test_workers_see_the_same(root):
+    alone, shared = look_at(media()[:4], root), look_at(media()[:4], root, workers=1)
+    assert alone.cause == shared.cause and (alone.contrast == shared.contrast).all()
+
+
+TEXTS = {
+    "a red circle": (), "keycap: #": (), "🔥": (), "日本語の説明": (), "<|IMAGE|>": (),
+    "...!": ("blank",), "<|IMAGE|>\n?!": ("blank",), "IMG_2041.jpg": ("boilerplate",),
+    "Untitled": ("boilerplate",), "https://a.b/c?d": ("boilerplate",),
+    "Click here for more.": ("boilerplate",), "No description available.": ("boilerplate",),
+    "Stock photo of nothing": ("boilerplate",), "a photo of a dog": (), "a test of patience": (),
+    "photo album on a table": (),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "reasons"), TEXTS.items())
+def test_text_rules(text, reasons):
+    assert text_faults(text, CleanConfig()) == reasons
+
+
+def test_lengths_and_languages_are_rules_on_request():
+    german = "ein Hund rennt mit einem roten Ball am Strand entlang"
+    assert text_faults("abc", CleanConfig(least_characters=4)) == ("short",)
+    assert text_faults("abc", CleanConfig(most_characters=2)) == ("long",)
+    assert text_faults(german, CleanConfig(languages=("en",))) == ("language",)
+    assert text_faults(german, CleanConfig(languages=("en", "de"))) == ()
+    assert text_faults("Hund", CleanConfig(languages=("en",))) == (), "too short to tell"
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"boilerplate": ["("]}, "boilerplate"),
+        ({"boilerplate": "abc"}, "list of strings"),
+        ({"least_side": -1}, "least_side"),
+        ({"largest_aspect": 0.5}, "largest_aspect"),
+    ],
+)
+def test_impossible_rules_are_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        CleanConfig(**fields)
+
+
+def test_records_take_the_faults_of_all_their_items(root):
+    rows = [
+        {"query": {"text": "a red circle"}, "candidate": {"image": "good.png"}},
+        {"query": {"text": "Untitled"}, "candidate": {"image": "flat.png"}},
+        {"query": {"text": "x", "image": ["good.png", "cut.png"]}, "candidate": {"text": "y"}},
+        {
+            "query": {"text": "x"},
+            "candidate": {"text": "y"},
+            "negative": [{"text": "z"}, {"video": "still.webp"}],
+        },
+    ]
+    verdicts = Verdicts(len(rows))
+    clean(verdicts, rows, look_at(distinct_media(rows), root))
+    assert [verdicts.of(row) for row in range(4)] == [
+        [], ["constant", "boilerplate"], ["unreadable"], ["static"]
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match="4 records for verdicts on 3"):
+        clean(Verdicts(3), rows, look_at([], root))
+
+
+def test_reports_add_up_and_show_examples():
+    verdicts = Verdicts(10)
+    verdicts.mark("blank", np.array([1, 2, 3]))
+    verdicts.mark("static", np.arange(10) > 2)
+    blank, static = sorted(verdicts.report(), key=lambda row: row["reason"])
+    assert (blank["hits"], blank["first"], blank["only"]) == (3, 2, 2)
+    assert (static["hits"], static["first"], static["only"]) == (7, 7, 6)
+    assert blank["first"] + static["first"] == (~verdicts.kept).sum()
+    assert blank["examples"] == [1, 2, 3], "the ones that only this rule names come first"
+    assert set(static["examples"]) <= set(range(4, 10))
+    assert verdicts.of(3) == ["static", "blank"]
+    with pytest.raises(ValueError, match="reason"):
+        verdicts.mark("ugly", np.array([0]))
+    assert len(REASONS) <= 32, "reasons are bits of a uint32"
+
+
+def test_the_first_good_record_of_a_group_stays():
+    groups = np.array([0, 0, 1, 0, 1, 2])
+    good = np.array([False, True, True, True, True, True])
+    assert _repeats(groups, good).tolist() == [False, False, False, True, True, False]
+
+
+# alignment
+
+
+def planted_vectors(rng, count=600, size=24, swapped=40, noise=0.6, shift=0.0):
+    query = rng.standard_normal((count, size)) + shift
+    candidate = query + noise * rng.standard_normal((count, size))
+    bad = rng.choice(count, swapped, replace=False)
+    candidate[bad] = candidate[np.roll(bad, 1)]
+    mask = np.zeros(count, bool)
+    mask[bad] = True
+    return query, candidate, mask
+
+
+def test_mismatched_pairs_are_found_with_few_others():
+    query, candidate, bad = planted_vectors(np.random.default_rng(0))
+    found = align(query, candidate, ["a"] * len(query))
+    dropped = ~found.kept
+    assert (dropped & bad).sum() / bad.sum() > 0.95
+    assert (dropped & bad).sum() / dropped.sum() > 0.95
+    assert found.types[0].mismatched_share == pytest.approx(bad.mean(), rel=0.4)
+
+
+def test_clean_pairs_lose_next_to_nothing():
+    query, candidate, _ = planted_vectors(np.random.default_rng(1), swapped=0)
+    assert (~align(query, candidate, ["a"] * len(query)).kept).mean() < 0.01
+
+
+def test_a_blind_embedder_drops_nothing():
+    rng = np.random.default_rng(2)
+    query, candidate = rng.standard_normal((2, 500, 16))
+    found = align(query, candidate, ["a"] * 500)
+    assert found.kept.all() and found.types[0].mismatched_share > 0.5
+    assert found.types[0].threshold == -np.inf
+
+
+def test_pair_types_are_judged_apart_whatever_their_gap():
+    rng = np.random.default_rng(3)
+    near, far = planted_vectors(rng), planted_vectors(rng, shift=1.5)
+    query, candidate = (np.concatenate([near[k], far[k]]) for k in (0, 1))
+    types = ["text > text"] * 600 + ["text > image"] * 600
+    both = align(query, candidate, types)
+    alone = align(*near[:2], types[:600])
+    assert (both.kept[:600] == alone.kept).all()
+    cut = {each.pair_type: each.threshold for each in both.types}
+    assert cut["text > image"] > cut["text > text"] + 0.1, "one threshold for all would be wrong"
+
+
+def test_stated_thresholds_win_and_unknown_types_are_refused():
+    query, candidate, _ = planted_vectors(np.random.default_rng(0))
+    found = align(query, candidate, ["a"] * 600, AlignConfig(thresholds={"a": 0.5}))
+    assert (found.kept == (found.similarity >= 0.5)).all() and found.types[0].threshold == 0.5
+    with pytest.raises(ValueError, match="thresholds of b"):
+        align(query, candidate, ["a"] * 600, AlignConfig(thresholds={"b": 0.5}))
+
+
+def test_mutual_rank_spares_pairs_that_are_beaten_in_one_direction_only():
+    query = np.eye(4, 6)
+    candidate = query.copy()
+    hub = query.sum(0) * 0.6
+    candidate[3] = hub  # fits everyone, its own query included
+    found = align(query, candidate, ["a"] * 4, AlignConfig(cost=0, most_rank=0.1))
+    assert found.kept.all() and found.rank.max() == 0
+    candidate[[0, 1]] = candidate[[1, 0]]
+    swapped = align(query, candidate, ["a"] * 4, AlignConfig(cost=0, most_rank=0.1))
+    assert (~swapped.kept).tolist() == [True, True, False, False]
+    assert swapped.band[:2].tolist() == [2, 2] and swapped.band[2] == 0
+
+
+def test_equal_contents_are_no_mismatches():
+    query = np.repeat(np.random.default_rng(0).standard_normal((50, 8)), 4, axis=0)
+    groups = np.repeat(np.arange(50), 4)
+    known = align(query, query, ["a"] * 200, contents=(groups, groups))
+    assert known.types[0].null.max() < 1 - 1e-6
+    assert align(query, query, ["a"] * 200).types[0].null.max() > 1 - 1e-6
+
+
+def test_alignment_is_the_same_twice_and_scales_do_not_matter():
+    query, candidate, _ = planted_vectors(np.random.default_rng(0))
+    first = align(query, candidate, ["a"] * 600, AlignConfig(pool=100))
+    again = align(3 * query, 7 * candidate, ["a"] * 600, AlignConfig(pool=100))
+    assert (first.kept == again.kept).all() and np.allclose(first.rank, again.rank)
+
+
+@pytest.mark.parametrize(
+    ("query", "types", "message"),
+    [
+        (np.zeros((3, 2)), ["a"] * 2, "do not match"),
+        (np.full((3, 2), np.nan), ["a"] * 3, "finite"),
+        (np.zeros(3), ["a"] * 3, "finite"),
+    ],
+)
+def test_wrong_vectors_are_refused(query, types, message):
+    with pytest.raises(ValueError, match=message):
+        align(query, np.zeros((3, 2)), types)
+
+
+def test_the_cross_fitted_map_is_blind_to_a_pair_s_own_fold():
+    rng = np.random.default_rng(0)
+    source = rng.standard_normal((300, 10))
+    target = source @ rng.standard_normal((10, 6))
+    groups = np.arange(300) // 2
+    before, _ = cross_fitted(source, target, groups)
+    swapped = target.copy()
+    swapped[:2] = 100.0  # one whole group: it must not teach its own prediction
+    after, _ = cross_fitted(source, swapped, groups)
+    cosine = (before[:2] * after[:2]).sum(1) / np.linalg.norm(before[:2], axis=1)
+    cosine /= np.linalg.norm(after[:2], axis=1)
+    assert cosine.min() > 0.5, "a prediction follows the other pairs"
+    with pytest.raises(ValueError, match="too few"):
+        cross_fitted(source, target, np.zeros(300))
+
+
+def test_the_map_is_the_same_in_either_space():
+    from unite_core.curate.alignment import _ridge
+
+    rng = np.random.default_rng(0)
+    source, target = rng.standard_normal((40, 40)), rng.standard_normal((40, 3))
+    direct = _ridge(source, target, 0.1)
+    wide = _ridge(np.concatenate([source, np.zeros((40, 1))], 1), target, 0.1 * 41 / 40)
+    assert np.allclose(wide[:-1], direct) and np.allclose(wide[-1], 0)
+
+
+def test_features_tell_colours_and_words(root):
+    features = picture_features([{"image": "good.png"}, {"image": "flat.png"}], root)
+    assert np.isfinite(features).all() and not np.allclose(features[0], features[1])
+    words = word_features(["a red circle", "circle a red", "blue"])
+    assert words[0].sum() == 5 and set(np.unique(words)) == {0, 1}
+    assert (words[0] * words[1]).sum() >= 3 and (words[0] * words[2]).sum() <= 1
+
+
+def test_too_few_pairs_are_not_judged(root):
+    rows = [{"query": {"text": "a"}, "candidate": {"image": "good.png"}}] * 3
+    numbers, predicted, actual = fit_words(rows, root, np.arange(3))
+    assert len(numbers) == len(predicted) == len(actual) == 0
+
+
+def test_rules_are_refused_by_name():
+    with pytest.raises(ValueError, match="duplicates must be one of"):
+        RuleConfig(duplicates="some")
+    with pytest.raises(ValueError, match="needs an embedder"):
+        judge([], ".", config=RuleConfig(alignment="embedder"))
+    with pytest.raises(ValueError, match="clean: .*least_height"):
+        RuleConfig(clean={"least_height": 3})
+
+
+def test_an_embedder_decides_where_it_is_asked(root):
+    rows = [
+        {"query": {"text": f"text {n}"}, "candidate": {"text": f"other {n}"}} for n in range(40)
+    ]
+    calls = []
+
+    def embed(items):
+        calls.append(len(items))
+        vectors = np.eye(40)[[int(item["text"].split()[1]) for item in items]]
+        if len(calls) == 2:  # candidates: two are swapped
+            vectors[[3, 4]] = vectors[[4, 3]]
+        return vectors
+
+    config = RuleConfig(alignment="embedder", duplicates="exact")
+    found = judge(rows, root, config=config, embed=embed)
+    assert np.flatnonzero(found.verdicts.has("misaligned")).tolist() == [3, 4]
+    assert calls == [40, 40] and pair_type(rows[0]) == "text > text"

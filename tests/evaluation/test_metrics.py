@@ -1,0 +1,183 @@
+"""Search, metrics, chance and intervals against brute force, closed forms and simulation."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from unite_core.evaluation.metrics import (
+    METRICS,
+    bootstrap_interval,
+    chance_level,
+    paired_interval,
+    query_metrics,
+)
+from unite_core.search.exact import search
+
+
+def unit(rows, dim, seed):
+    vectors = np.random.default_rng(seed).standard_normal((rows, dim)).astype(np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def lattice(rows, dim, seed):
+    """Small integers: inner products are exact in float32 and ties are common."""
+    return np.random.default_rng(seed).integers(-1, 2, (rows, dim)).astype(np.float32)
+
+
+def full_ranking(queries, candidates):
+    return np.argsort(-(queries @ candidates.T), axis=1, kind="stable")
+
+
+def brute_metrics(indices, positives):
+    values = {name: [] for name in METRICS}
+    discount = 1 / np.log2(np.arange(2, 12))
+    for found, wanted in zip(indices, positives, strict=True):
+        hits = np.isin(found[:10], wanted)
+        for k in (1, 5, 10):
+            values[f"recall@{k}"].append(hits[:k].sum() / len(wanted))
+        values["ndcg@10"].append((hits * discount).sum() / discount[: len(wanted)].sum())
+    return values
+
+
+def test_search_equals_a_stable_sort_of_all_scores():
+    queries, candidates = unit(30, 16, 0), unit(200, 16, 1)
+    scores, indices = search(queries, candidates, 10)
+    assert (indices == full_ranking(queries, candidates)[:, :10]).all()
+    np.testing.assert_allclose(
+        scores, np.take_along_axis(queries @ candidates.T, indices, 1), rtol=1e-5, atol=1e-6
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    n=st.integers(1, 60),
+    k=st.integers(1, 70),
+    dim=st.integers(1, 4),
+)
+def test_ties_go_to_the_lower_index_also_at_the_last_rank(seed, n, k, dim):
+    queries, candidates = lattice(5, dim, seed), lattice(n, dim, seed + 1)
+    _, indices = search(queries, candidates, k)
+    wanted = np.full((5, k), -1)
+    wanted[:, : min(k, n)] = full_ranking(queries, candidates)[:, :k]
+    assert (indices == wanted).all()
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10_000), k=st.integers(1, 30))
+def test_excluded_candidates_are_skipped_and_the_rest_keep_their_order(seed, k):
+    queries, candidates = lattice(4, 3, seed), lattice(25, 3, seed + 1)
+    generator = np.random.default_rng(seed)
+    excluded = [generator.choice(25, size, replace=False) for size in (0, 1, 7, 25)]
+    scores, indices = search(queries, candidates, k, excluded)
+    for row, ranking in enumerate(full_ranking(queries, candidates)):
+        wanted = [index for index in ranking if index not in excluded[row]][:k]
+        assert indices[row].tolist() == wanted + [-1] * (k - len(wanted))
+        assert np.isneginf(scores[row, len(wanted) :]).all()
+
+
+def test_metrics_equal_brute_force_with_several_positives_and_ties():
+    generator = np.random.default_rng(3)
+    queries, candidates = lattice(80, 4, 0), lattice(40, 4, 1)
+    positives = [generator.choice(40, generator.integers(1, 14), replace=False) for _ in range(80)]
+    _, indices = search(queries, candidates, 10)
+    values, wanted = query_metrics(indices, positives), brute_metrics(indices, positives)
+    assert set(values) == set(METRICS)
+    for name, per_query in values.items():
+        np.testing.assert_allclose(per_query, wanted[name], atol=1e-12, err_msg=name)
+        assert 0 < per_query.mean() < 1
+
+
+def test_a_query_that_finds_nothing_scores_zero():
+    values = query_metrics(np.full((2, 10), -1), [[0], [1]])
+    assert all((per_query == 0).all() and len(per_query) == 2 for per_query in values.values())
+
+
+def test_chance_is_the_mean_over_random_rankings():
+    generator = np.random.default_rng(0)
+    sizes = [(4, 1), (7, 3), (30, 2), (50, 14)]
+    for n, m in sizes:
+        rankings = generator.permuted(np.tile(np.arange(n), (4000, 1)), axis=1)[:, :10]
+        rankings = np.pad(rankings, ((0, 0), (0, max(0, 10 - n))), constant_values=-1)
+        simulated = brute_metrics(rankings, [np.arange(m)] * 4000)
+        for name, level in chance_level(n, m).items():
+            error = np.std(simulated[name]) / np.sqrt(4000)
+            assert abs(np.mean(simulated[name]) - level) <= 5 * error, (n, m, name)
+
+
+def test_chance_takes_one_pool_per_query():
+    levels = chance_level(np.array([100, 50]), np.array([1, 2]))
+    np.testing.assert_allclose(levels["recall@5"], [0.05, 0.1])
+    assert levels["ndcg@10"][1] == chance_level(50, 2)["ndcg@10"]
+
+
+def test_interval_covers_the_truth_and_families_widen_it():
+    generator = np.random.default_rng(1)
+    families = np.repeat(np.arange(40), 5)
+    covered, widths = 0, []
+    for _ in range(200):
+        values = (0.3 + 0.2 * generator.standard_normal(40))[families]
+        low, high = bootstrap_interval(values, families, n_resamples=300)
+        single = bootstrap_interval(values, np.arange(200), n_resamples=300)
+        covered += low <= 0.3 <= high
+        widths.append((high - low) / (single[1] - single[0]))
+    assert 0.89 <= covered / 200 <= 0.99
+    assert np.mean(widths) == pytest.approx(np.sqrt(5), rel=0.1)
+
+
+def test_interval_is_a_function_of_seed_and_the_partition_only():
+    values = np.random.default_rng(0).random(60)
+    families = [f"family {i % 20:02d}" for i in range(60)]
+    interval = bootstrap_interval(values, families)
+    assert interval == bootstrap_interval(values, np.arange(60) % 20)
+    assert interval != bootstrap_interval(values, families, seed=1)
+    assert interval[0] < values.mean() < interval[1]
+    narrow = bootstrap_interval(values, families, level=0.5)
+    assert interval[0] < narrow[0] < narrow[1] < interval[1]
+
+
+def test_interval_equals_explicit_resampling_of_unequal_families():
+    values = np.array([1.0, 0, 0, 1, 1, 0])
+    families = np.array([0, 0, 0, 1, 1, 2])
+    draws = np.random.default_rng(7).integers(3, size=(50, 3))
+    means = [
+        np.concatenate([values[families == family] for family in draw]).mean() for draw in draws
+    ]
+    wanted = np.quantile(means, [0.025, 0.975])
+    np.testing.assert_allclose(bootstrap_interval(values, families, 50, seed=7), wanted)
+
+
+def test_pairing_separates_what_single_intervals_cannot():
+    generator = np.random.default_rng(2)
+    first = generator.random(100)
+    second = first + 0.05 + 0.02 * generator.standard_normal(100)
+    families = np.arange(100)
+    difference, low, high = paired_interval(first, second, families)
+    assert difference == pytest.approx((second - first).mean())
+    assert 0 < low < difference < high
+    assert bootstrap_interval(first, families)[1] > bootstrap_interval(second, families)[0]
+    assert paired_interval(second, first, families)[0] == pytest.approx(-difference)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: search(np.ones((2, 3)), np.ones((4, 5)), 1), "embed both with one model"),
+        (lambda: search(np.ones(3), np.ones((4, 3)), 1), r"query_vectors must be.*not \[3\]"),
+        (lambda: search(np.ones((2, 3)), np.ones((0, 3)), 1), "candidate_vectors must be"),
+        (lambda: search(np.full((2, 3), np.nan), np.ones((4, 3)), 1), "row 0 is not finite"),
+        (lambda: search(np.ones((2, 3)), np.ones((4, 3)), 0), "k must be at least 1, not 0"),
+        (lambda: search(np.ones((2, 3)), np.ones((4, 3)), 1, [[0]]), "1 rows for 2 queries"),
+        (lambda: query_metrics(np.zeros((2, 5), int), [[0], [1]]), r"not \[2, 5\]"),
+        (lambda: query_metrics(np.zeros((2, 10), int), [[0], []]), "query 1 has no positive"),
+        (lambda: chance_level(3, 4), "n_positives <= n_candidates"),
+        (lambda: bootstrap_interval([0.5, 1], ["a", "a"]), "two families or more"),
+        (lambda: bootstrap_interval([0.5, 1], ["a"]), r"must both be \[Q\]"),
+        (lambda: bootstrap_interval([0.5, 1], ["a", "b"], level=95), "level.*not 95"),
+        (lambda: paired_interval([0.5], [0.5, 1], ["a", "b"]), "not paired"),
+    ],
+)
+def test_bad_input_is_refused_with_its_values(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

@@ -1,0 +1,110 @@
+"""What notebook 07 is made of: counterparts, the other modality's prompt, parameters."""
+
+import numpy as np
+import pytest
+import torch
+
+from unite_core import notebook
+from unite_core.evaluation.tasks import RetrievalTask
+from unite_core.loss.contrastive import info_nce, mamcl
+from unite_core.model.prompts import build_prompt
+from unite_core.train.config import STAGE_2, StageConfig
+from unite_core.train.losses import stage_loss
+
+
+def task(name, pairs):
+    queries, candidates = zip(*pairs, strict=True)
+    positives = [[row] for row in range(len(pairs))]
+    families = [str(row) for row in range(len(pairs))]
+    return RetrievalTask(
+        name=name, split="style", description="d", queries=list(queries),
+        candidates=list(candidates), positives=positives, families=families,
+    )  # fmt: skip
+
+
+def of(kind, numbers, suffix=""):
+    return [{kind: f"{row}{suffix}.png" if kind != "text" else f"thing {row}"} for row in numbers]
+
+
+@pytest.fixture
+def tasks():
+    there = list(zip(of("text", range(40)), of("image", range(40)), strict=True))
+    back = list(zip(of("image", range(30, 60)), of("text", range(30, 60)), strict=True))
+    clips = [{"video": f"{row}.webp"} for row in range(55)]
+    moving = list(zip(of("text", range(55)), clips, strict=True))
+    drawn = list(zip(of("image", range(60), "b"), of("image", range(60)), strict=True))
+    return [task("text → image", there), task("image → text", back),
+            task("text → video", moving), task("image → image", drawn)]  # fmt: skip
+
+
+def test_counterparts_are_the_same_thing_in_every_role(tasks):
+    groups = notebook.find_counterparts(tasks, 1000)
+    assert {name: len(next(iter(roles.values()))) for name, roles in groups.items()} == {
+        "pairs": 60, "three": 55, "replaced": 60,
+    }  # fmt: skip
+    for row, item in enumerate(groups["three"]["text"]):
+        number = item["text"].split()[1]
+        assert groups["three"]["image"][row] == {"image": f"{number}.png"}
+        assert groups["three"]["video"][row] == {"video": f"{number}.webp"}
+    first, second = (groups["replaced"][role][7] for role in ("first", "second"))
+    assert groups["replaced"]["query"][7] == {"image": second["image"].replace(".png", "b.png")}
+    assert first["text"].split()[1] + ".png" == second["image"]
+
+
+def test_counterparts_are_drawn_at_random_and_need_fifty(tasks):
+    few = notebook.find_counterparts(tasks, 52, seed=1)
+    assert len(few["pairs"]["text"]) == 52
+    assert few == notebook.find_counterparts(tasks, 52, seed=1)
+    assert few != notebook.find_counterparts(tasks, 52, seed=2)
+    assert set(notebook.find_counterparts(tasks[:2], 99)) == {"pairs"}
+    with pytest.raises(ValueError, match="pair 40 texts with images, 50 are needed"):
+        notebook.find_counterparts(tasks[:1], 99)
+
+
+def test_a_text_can_have_the_prompt_of_another_modality():
+    text, image = {"text": "melon "}, {"image": "a.png"}
+    assert build_prompt(notebook.text_as(text, "text"), "raw") == build_prompt(text)
+    asked = build_prompt(image).partition("Summary")[2]
+    assert build_prompt(notebook.text_as(text, "image"), "raw").partition("Summary")[2] == asked
+
+
+def test_given_vectors_are_named_checked_and_aligned(tmp_path):
+    rows = np.random.default_rng(0).standard_normal((60, 8))
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    for name, part in (("a", rows), ("b", -rows), ("short", rows[:50])):
+        np.save(tmp_path / f"{name}.npy", part)
+    got = notebook.given_vectors(f"text: {tmp_path}/a.npy, image: {tmp_path}/b.npy")
+    assert list(got) == ["text", "image"] and np.abs(got["image"] + rows).max() < 1e-12
+    with pytest.raises(ValueError, match="'a.npy': give vectors as modality: file"):
+        notebook.given_vectors("a.npy")
+    with pytest.raises(ValueError, match=r"of the same things are needed, not .*\[50, 8\]"):
+        notebook.given_vectors(f"text: {tmp_path}/a.npy, image: {tmp_path}/short.npy")
+
+
+def test_runs_are_named(tmp_path):
+    (tmp_path / "run" / "train" / "model").mkdir(parents=True)
+    assert notebook.named_runs("") == {}
+    got = notebook.named_runs(f"random mask: {tmp_path}/run")
+    assert got == {"random mask": tmp_path / "run" / "train" / "model"}
+    with pytest.raises(ValueError, match="give runs as name: folder"):
+        notebook.named_runs("runs/x")
+
+
+def test_the_random_mask_is_a_loss_of_its_own_and_the_same_every_time():
+    vectors = torch.nn.functional.normalize(torch.randn(24, 8, dtype=torch.float64), dim=1)
+    labels = {"target_modality": torch.arange(12) % 3, "candidate_ids": torch.arange(12) * 77}
+    control = notebook.CONTROLS["random mask"]
+    query, candidate = vectors.split(12)
+    value = stage_loss(control, vectors, labels)
+    assert value == stage_loss(control, vectors, labels)
+    masked = mamcl(query, candidate, labels["target_modality"], control.temperature)
+    whole = info_nce(query, candidate, control.temperature)
+    assert value < whole and value != masked
+    other = labels | {"candidate_ids": labels["candidate_ids"] + 1}
+    assert value != stage_loss(control, vectors, other), "another batch, another mask"
+    parts = sum(stage_loss(control, vectors, labels, slice(i, i + 6)) for i in (0, 6))
+    torch.testing.assert_close(parts, value)
+    assert notebook.CONTROLS["InfoNCE"].loss == "info_nce"
+    with pytest.raises(ValueError, match="info_nce, mamcl, random_mask"):
+        StageConfig("stage2", loss="random")
+    assert STAGE_2.loss == "mamcl"

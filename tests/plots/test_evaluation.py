@@ -1,0 +1,73 @@
+"""Figures of evaluations show the numbers that they are given."""
+
+import numpy as np
+import pytest
+from matplotlib.colors import to_hex
+from matplotlib.patches import Rectangle
+
+from unite_core.evaluation.confusion import Confusion
+from unite_core.plots.evaluation import plot_confusion, plot_effects, plot_gains
+
+CONFUSION = Confusion(
+    kinds=[("text", "image"), ("image", "text or text+image")],
+    columns=["text", "text+image", "image"],
+    share=np.array([[0.7, 0.1, 0.2], [0.25, 0.5, 0.25]]),
+    chance=np.array([[0.4, 0.2, 0.4], [0.45, 0.2, 0.35]]),
+    n=[12, 7],
+    k=10,
+)
+
+
+def test_the_confusion_has_every_share_and_frames_what_is_asked_for(ax):
+    assert plot_confusion(CONFUSION, ax, "texts find texts") is ax
+    texts = [text.get_text() for text in ax.texts]
+    assert texts[::2] == ["70", "10", "20", "25", "50", "25"]
+    assert texts[1::2] == [f"chance {n}" for n in (40, 20, 40, 45, 20, 35)]
+    assert [label.get_text() for label in ax.get_xticklabels()] == CONFUSION.columns
+    assert ax.get_yticklabels()[0].get_text() == "text → image  (n 12)"
+    frames = {(round(p.get_x() + 0.47), round(p.get_y() + 0.43))
+              for p in ax.patches if isinstance(p, Rectangle)}  # fmt: skip
+    assert frames == {(2, 0), (0, 1), (1, 1)}
+    assert ax.get_xlabel() == "modality of the first 10 results (%)"
+
+
+def row(gain, p, name="t"):
+    return {"task": name, "split": "style", "n": 40, "families": 20, "gain": gain,
+            "low": gain - 0.1, "high": gain + 0.1, "p": p / 2, "p_holm": p}  # fmt: skip
+
+
+def test_gains_are_filled_only_where_the_adjusted_p_is_small(ax):
+    rows = [row(0.3, 0.01), row(-0.3, 0.0004), row(0.2, 1.0)]
+    assert plot_gains(rows, ax, "one better, one worse") is ax
+    dots = [line for line in ax.lines if line.get_marker() == "o"]
+    assert [dot.get_xdata()[0] for dot in dots] == pytest.approx([30, -30, 20])
+    filled = [to_hex(dot.get_markerfacecolor()) == to_hex(dot.get_color()) for dot in dots]
+    assert filled == [True, True, False]
+    assert len({to_hex(dot.get_color()) for dot in dots}) == 3
+    bars = [line.get_xdata() for line in ax.lines if line.get_marker() == "None"][1:]
+    np.testing.assert_allclose(bars, [[20, 40], [-40, -20], [10, 30]])
+    assert [text.get_text() for text in ax.texts] == [".010", "< .001", "1", "p (Holm)"]
+    assert ax.get_yticklabels()[0].get_text() == "t  (20 families)"
+
+
+def test_splits_are_named_where_they_differ(ax):
+    plot_gains([row(0.3, 0.01), row(0.1, 0.2) | {"split": "concept"}], ax)
+    names = [label.get_text() for label in ax.get_yticklabels()]
+    assert names == ["t, style  (20 families)", "t, concept  (20 families)"]
+
+
+def test_effects_are_pale_where_nothing_is_clear_and_framed_where_they_are_largest(ax):
+    gains = {("a", "t"): (0.2, 0.1), ("b", "t"): (0.1, 0.3), ("a", "u"): (-0.4, 0.1),
+             ("b", "u"): (0.0, 0.1)}  # fmt: skip
+    rows = [{"mix": mix, "task": task, "gain": gain, "low": gain - half, "high": gain + half}
+            for (mix, task), (gain, half) in gains.items()]  # fmt: skip
+    assert plot_effects(rows, ax, "gains") is ax
+    texts = [text.get_text().strip() for text in ax.texts]
+    assert texts == ["+20", "[10, 30]", "+10", "[-20, 40]", "-40", "[-50, -30]", "+0", "[-10, 10]"]
+    picture = np.asarray(ax.images[0].get_array())  # [tasks, mixes, 3]
+    away = np.abs(1 - picture).sum(2)
+    assert away[0, 1] < 0.3 * away[0, 0], "the same colour would be half as strong if it were clear"
+    assert picture[1, 0].argmax() != picture[0, 0].argmax(), "losses have another colour than gains"
+    frames = {(round(p.get_x() + 0.47), round(p.get_y() + 0.43)) for p in ax.patches}
+    assert frames == {(0, 0)}, "no frame where no mix gains"
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["t", "u"]

@@ -1,0 +1,86 @@
+"""The ready launch configurations are whole, agree with the recipes, and start what they say."""
+
+import os
+import re
+import subprocess
+from dataclasses import replace
+
+import pytest
+import yaml
+
+from tests.train.test_recipes import FOLDER, recipe
+from unite_core.settings import read_config
+from unite_core.train.config import TrainConfig
+
+LAUNCH = FOLDER / "launch"
+
+
+def test_accelerate_reads_one_node_and_it_leaves_precision_to_the_recipe():
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    config = load_config_from_file(str(LAUNCH / "one_node.yaml"))
+    assert (config.num_machines, config.num_processes) == (1, 8)
+    assert (str(config.distributed_type.value), config.mixed_precision) == ("MULTI_GPU", "no")
+    fields = yaml.safe_load((LAUNCH / "one_node.yaml").read_text(encoding="utf-8"))
+    assert all(hasattr(config, name) for name in fields)
+    for size in ("2b", "7b"):
+        for stage in (1, 2):
+            named = recipe(f"multi_gpu_{size}_stage{stage}")
+            assert named.stage.batch_size * config.num_processes == named.global_batch_size
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+def test_sharded_7b_is_the_recipe_with_its_frozen_weights_spread(stage):
+    sharded = read_config(TrainConfig, LAUNCH / f"sharded_7b_stage{stage}.json")
+    whole = recipe(f"multi_gpu_7b_stage{stage}")
+    model = whole.model.replace("multi_gpu", "sharded")
+    output = f"runs/sharded_7b_stage{stage}"
+    assert sharded == replace(whole, shard_frozen=True, output=output, model=model)
+    assert not whole.shard_frozen
+
+
+def started(tmp_path, nodes, arguments):
+    """What slurm.sbatch starts on so many nodes of 8 GPUs, with SLURM's commands replaced."""
+    commands = {
+        "srun": 'printf "%s\\n" "$@" "threads=$OMP_NUM_THREADS"',
+        "scontrol": f"for i in $(seq {nodes}); do echo node$i; done",
+    }
+    for name, line in commands.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{line}\n", encoding="utf-8")
+        (tmp_path / name).chmod(0o755)
+    slurm = {"SLURM_JOB_NODELIST": f"node[1-{nodes}]", "SLURM_NNODES": str(nodes),
+             "SLURM_GPUS_ON_NODE": "8", "SLURM_JOB_ID": "17"}  # fmt: skip
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    kept = {k: v for k, v in os.environ.items() if k not in ("OMP_NUM_THREADS", "MASTER_PORT")}
+    return subprocess.run(["bash", str(LAUNCH / "slurm.sbatch"), *arguments], text=True,
+                          capture_output=True, env=kept | slurm | {"PATH": path})  # fmt: skip
+
+
+def test_slurm_starts_one_torchrun_per_node_that_meet_on_the_first(tmp_path):
+    done = started(tmp_path, 8, ["stage1.json"])
+    assert done.returncode == 0, done.stderr
+    command = done.stdout.split()
+    assert command[-4:] == ["-m", "unite_core.train.run", "stage1.json", "threads=4"]
+    option = dict(zip(command, command[1:], strict=False))
+    assert (option["--nnodes"], option["--nproc-per-node"]) == ("8", "8")
+    assert option["--rdzv-endpoint"] == "node1:29500"
+    assert started(tmp_path, 8, []).returncode != 0, "a recipe must be named"
+
+
+def test_slurm_s_request_makes_the_global_batch_of_the_multi_node_recipes():
+    text = (LAUNCH / "slurm.sbatch").read_text(encoding="utf-8")
+    request = dict(re.findall(r"^#SBATCH --([a-z-]+)=(\S+)$", text, re.MULTILINE))
+    assert request["ntasks-per-node"] == "1", "torchrun starts the others"
+    processes = int(request["nodes"]) * int(request["gpus-per-node"])
+    for name in ("multi_node_2b_stage1", "multi_node_7b_stage2"):
+        assert recipe(name).stage.batch_size * processes == recipe(name).global_batch_size
+
+
+def test_torchrun_understands_the_options(tmp_path):
+    from torch.distributed.run import get_args_parser
+
+    command = started(tmp_path, 2, ["stage1.json"]).stdout.split()
+    given = get_args_parser().parse_args(command[command.index("torchrun") + 1 : -1])
+    assert (given.nnodes, given.nproc_per_node, given.rdzv_id) == ("2", "8", "17")
+    assert given.module and given.training_script == "unite_core.train.run"
+    assert given.training_script_args == ["stage1.json"]

@@ -1,0 +1,1 @@
+"""The emoji corpus: pairs and retrieval tasks from published icon packages."""

@@ -1,0 +1,235 @@
+"""Held-out retrieval tasks of the emoji corpus: every pair type and instruction, by split.
+
+One target style (Noto; Twemoji where the style split asks for an unseen style) makes every
+answer unique. Pools hold all of the split's items *and* all trained ones, so that a composed query
+cannot win by elimination; the concept split's pools hold unseen families only.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable
+
+from .catalogue import HELD_OUT_STYLE, Emoji, split_of
+from .corpus import Corpus
+from .pairs import (
+    SENTENCES,
+    STYLE_NAMES,
+    captioned,
+    coarse,
+    edit_text,
+    gender_variants,
+    question_and_answers,
+    tagged,
+    tone_variants,
+)
+
+__all__ = ["SPLITS", "retrieval_tasks"]
+
+
+SPLITS = ("style", "composition", "concept")
+TARGET_STYLE = "noto"
+QUERIES = 300  # at most, per task
+
+Match = tuple[dict, dict, Emoji]  # query item, the positive item, the target emoji
+Pool = Iterable[tuple[dict, Emoji]]  # candidate item and the emoji it shows or names
+
+
+def retrieval_tasks(corpus: Corpus, seed: int) -> list[dict]:
+    """All tasks of all splits, as the JSON objects that `evaluate.read_tasks` reads."""
+    return [
+        _task(name, split, matches(corpus, split, rng), pool(corpus, split), rng)
+        for split in (*SPLITS, "development")
+        for name, matches, pool in _TASKS
+        for rng in [random.Random(f"{name} {split} {seed}")]
+    ]
+
+
+def _text_to_image(corpus, split, rng) -> Iterable[Match]:
+    for emoji in _asked(corpus, split):
+        yield {"text": coarse(emoji)}, _picture(corpus, split, emoji), emoji
+
+
+def _image_to_text(corpus, split, rng) -> Iterable[Match]:
+    for emoji in _asked(corpus, split):
+        yield _picture(corpus, split, emoji), {"text": coarse(emoji)}, emoji
+
+
+def _text_to_video(corpus, split, rng) -> Iterable[Match]:
+    for emoji in corpus.of("animated", split):
+        yield {"text": coarse(emoji)}, _clip(corpus, emoji), emoji
+
+
+def _video_to_text(corpus, split, rng) -> Iterable[Match]:
+    for emoji in corpus.of("animated", split):
+        yield _clip(corpus, emoji), {"text": coarse(emoji)}, emoji
+
+
+def _image_to_image(corpus, split, rng) -> Iterable[Match]:
+    for emoji in _asked(corpus, split):
+        yield _query_picture(corpus, split, emoji), _target_picture(corpus, emoji), emoji
+
+
+def _edited_image(variants: Callable, kind: str) -> Callable:
+    def matches(corpus, split, rng) -> Iterable[Match]:
+        asked = {emoji.code for emoji in _asked(corpus, split)}
+        for group in variants(_siblings(corpus, split)).values():
+            for target in (one for one in group if one.code in asked):
+                sources = _sources(group, target)
+                if not sources:
+                    continue
+                source = rng.choice(sources)
+                query = {"text": edit_text(kind, "IMAGE", target)}
+                query |= _query_picture(corpus, split, source)
+                yield query, _target_picture(corpus, target), target
+
+    return matches
+
+
+def _edited_video(corpus, split, rng) -> Iterable[Match]:
+    asked = {emoji.code for emoji in corpus.of("animated", split)}
+    shown = corpus.of("animated", *_with_siblings(split))
+    for kind, variants in (("tone", tone_variants), ("gender", gender_variants)):
+        for group in variants(shown).values():
+            for target in (one for one in group if one.code in asked):
+                for source in _sources(group, target):
+                    query = {"text": edit_text(kind, "VIDEO", target)}
+                    yield query | _clip(corpus, source), _clip(corpus, target), target
+
+
+def _restyled(corpus, split, rng) -> Iterable[Match]:
+    text = SENTENCES["style"].format(style=STYLE_NAMES[TARGET_STYLE])
+    for emoji in _asked(corpus, split):
+        query = {"text": text} | _query_picture(corpus, split, emoji)
+        yield query, _target_picture(corpus, emoji), emoji
+
+
+def _set_moving(corpus, split, rng) -> Iterable[Match]:
+    for emoji in corpus.of("animated", split):
+        query = {"text": SENTENCES["move"]} | _query_picture(corpus, split, emoji)
+        yield query, _clip(corpus, emoji), emoji
+
+
+def _questions(corpus, split, rng) -> Iterable[Match]:
+    for emoji in _asked(corpus, split):
+        question, answer = rng.choice(question_and_answers(emoji))
+        query = {"text": f"<|IMAGE|>\n{question}"} | _query_picture(corpus, split, emoji)
+        yield query, {"text": answer}, emoji
+
+
+def _captioned(corpus, split, rng) -> Iterable[Match]:
+    for emoji in _asked(corpus, split):
+        if emoji.tags:
+            query = {"text": SENTENCES["about"].format(text=tagged(emoji))}
+            yield query, captioned(corpus, emoji, _shown_style(split)), emoji
+
+
+def _all_pictures(corpus, split) -> Pool:
+    return ((_picture(corpus, split, emoji), emoji) for emoji in _siblings(corpus, split))
+
+
+def _all_target_pictures(corpus, split) -> Pool:
+    return ((_target_picture(corpus, emoji), emoji) for emoji in _siblings(corpus, split))
+
+
+def _all_texts(corpus, split) -> Pool:
+    return (({"text": coarse(emoji)}, emoji) for emoji in _siblings(corpus, split))
+
+
+def _all_clips(corpus, split) -> Pool:
+    shown = corpus.of("animated", *_with_siblings(split))
+    return ((_clip(corpus, emoji), emoji) for emoji in shown)
+
+
+def _all_clip_texts(corpus, split) -> Pool:
+    shown = corpus.of("animated", *_with_siblings(split))
+    return (({"text": coarse(emoji)}, emoji) for emoji in shown)
+
+
+def _all_answers(corpus, split) -> Pool:
+    for emoji in _siblings(corpus, split):
+        for _, answer in question_and_answers(emoji):
+            yield {"text": answer}, emoji
+
+
+def _all_captioned(corpus, split) -> Pool:
+    style = _shown_style(split)
+    return ((captioned(corpus, emoji, style), emoji) for emoji in _siblings(corpus, split))
+
+
+_TASKS = (
+    ("text → image", _text_to_image, _all_pictures),
+    ("image → text", _image_to_text, _all_texts),
+    ("text → video", _text_to_video, _all_clips),
+    ("video → text", _video_to_text, _all_clip_texts),
+    ("image → image", _image_to_image, _all_target_pictures),
+    ("image + tone → image", _edited_image(tone_variants, "tone"), _all_target_pictures),
+    ("image + gender → image", _edited_image(gender_variants, "gender"), _all_target_pictures),
+    ("image + style → image", _restyled, _all_target_pictures),
+    ("image + moving → video", _set_moving, _all_clips),
+    ("video + change → video", _edited_video, _all_clips),
+    ("image + question → text", _questions, _all_answers),
+    ("text → image + text", _captioned, _all_captioned),
+)
+
+
+def _asked(corpus: Corpus, split: str) -> list[Emoji]:
+    """The emoji that a split asks for."""
+    return corpus.of(HELD_OUT_STYLE, "style") if split == "style" else corpus.of("text", split)
+
+
+def _sources(group: list[Emoji], target: Emoji) -> list[Emoji]:
+    """What an edit may start from: the other variants, unseen combinations left out."""
+    return [one for one in group if one is not target and not _is_unseen_combination(one)]
+
+
+def _is_unseen_combination(emoji: Emoji) -> bool:
+    return split_of(emoji.code, "text") == "composition"
+
+
+def _with_siblings(split: str) -> tuple[str, ...]:
+    """The splits that a split's pools draw from."""
+    alone = split in ("concept", "development")
+    return (split,) if alone else ("train", "style", "composition")
+
+
+def _siblings(corpus: Corpus, split: str) -> list[Emoji]:
+    return corpus.of("text", *_with_siblings(split))
+
+
+def _shown_style(split: str) -> str:
+    """The style of a split's own pictures."""
+    return HELD_OUT_STYLE if split == "style" else TARGET_STYLE
+
+
+def _picture(corpus: Corpus, split: str, emoji: Emoji) -> dict:
+    return {"image": corpus.image(emoji.code, _shown_style(split))}
+
+
+def _query_picture(corpus: Corpus, split: str, emoji: Emoji) -> dict:
+    style = HELD_OUT_STYLE if split == "style" else "openmoji"
+    return {"image": corpus.image(emoji.code, style)}
+
+
+def _target_picture(corpus: Corpus, emoji: Emoji) -> dict:
+    return {"image": corpus.image(emoji.code, TARGET_STYLE)}
+
+
+def _clip(corpus: Corpus, emoji: Emoji) -> dict:
+    return {"video": corpus.clip(emoji.code)}
+
+
+def _task(name: str, split: str, matches: Iterable[Match], pool, rng: random.Random) -> dict:
+    matches = list(matches)
+    chosen = rng.sample(matches, min(QUERIES, len(matches)))
+    candidates = {repr(item): item for item, _ in pool}
+    index = {key: position for position, key in enumerate(candidates)}
+    return {
+        "name": name,
+        "split": split,
+        "queries": [query for query, _, _ in chosen],
+        "candidates": list(candidates.values()),
+        "positives": [[index[repr(item)]] for _, item, _ in chosen],
+        "families": [target.family for _, _, target in chosen],
+        "description": f"{len(matches)} queries exist, {len(chosen)} drawn",
+    }

@@ -1,0 +1,292 @@
+"""Shapes: a generated corpus of images and clips whose every attribute is known.
+
+Splits and files are those of the emoji corpus: media, `stage1.jsonl` (retrieval pairs),
+`stage2.jsonl` (instructions), `tasks.json` (`RetrievalTask` rows), `manifest.json`. A medium's
+name says what it shows (`scenes.Scene`), so records can be checked without looking at pixels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+
+from ..data.modality import modality_of
+from ..data.records import write_records
+from ..files import read_json, replacing, write_json
+from .scenes import (
+    BACKGROUNDS,
+    COLOURS,
+    HELD_OUT_SHAPES,
+    HELD_OUT_STYLE,
+    MOTIONS,
+    POSITIONS,
+    SHAPES,
+    SIZES,
+    SPLITS,
+    STYLES,
+    Scene,
+    caption,
+    draw,
+    draw_clip,
+    paraphrase,
+    place,
+    split_of,
+)
+
+__all__ = ["ShapesConfig", "build"]
+
+
+FRAME_MILLISECONDS = 250
+
+
+@dataclass(frozen=True)
+class ShapesConfig:
+    """What `build` generates; the same configuration gives the same files."""
+
+    records: int = 600  # in each stage's training file
+    queries: int = 40  # in each task
+    granularity: str = "mixed"  # stage 1 captions: "coarse", "fine" or "mixed"
+    noise: float = 0.0  # share of stage 1 records whose caption describes another scene
+    duplicates: float = 0.0  # share of records that repeat an earlier one
+    text_share: float = 0.2  # of stage 1: text-text pairs
+    video_share: float = 0.4  # of stage 1: video-text pairs; the rest is image-text
+    image_size: int = 84  # pixels on a side
+    seed: int = 0
+
+    def __post_init__(self):
+        if self.granularity not in ("coarse", "fine", "mixed"):
+            raise ValueError(f"granularity {self.granularity!r}: use coarse, fine or mixed")
+        for name in ("noise", "duplicates", "text_share", "video_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} {getattr(self, name)}: shares are from 0 to 1")
+        if self.text_share + self.video_share > 1:
+            raise ValueError("text_share and video_share leave less than nothing to image-text")
+        if self.records < 1 or self.queries < 2 or self.image_size < 28:
+            raise ValueError("records, queries and image_size are at least 1, 2 and 28")
+
+
+def build(root: str | Path, config: ShapesConfig | None = None) -> Path:
+    """Generate the corpus below `root` and return the path of its manifest, written last."""
+    config, root = config or ShapesConfig(), Path(root)
+    manifest = root / "manifest.json"
+    if manifest.is_file() and read_json(manifest).get("settings") == asdict(config):
+        print(f"{manifest} is up to date")
+        return manifest
+    stages = {"stage1": list(_stage_1(config)), "stage2": list(_stage_2(config))}
+    tasks = [_task(kind, split, config) for split in SPLITS for kind in KINDS]
+    rows = [
+        row[side] for rows in stages.values() for row in rows for side in ("query", "candidate")
+    ]
+    rows += [item for task in tasks for item in task["queries"] + task["candidates"]]
+    media = sorted({item[key] for item in rows for key in ("image", "video") if key in item})
+    for path in media:
+        _save(root / path, Scene.from_path(path), config.image_size)
+    for name, records in stages.items():
+        write_records(root / f"{name}.jsonl", records)
+    write_json(root / "tasks.json", tasks)
+    counts = {"media": len(media), "tasks": len(tasks)} | {k: len(v) for k, v in stages.items()}
+    write_json(manifest, {"settings": asdict(config), "counts": counts})
+    print(f"{root}: {', '.join(f'{number} {name}' for name, number in counts.items())}")
+    return manifest
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """A pair type: how query and candidate show the target scene, given words for a scene."""
+
+    name: str
+    moves: bool  # the target scene is a clip
+    query: Callable[[Scene, random.Random, Callable[[Scene], str]], dict]
+    candidate: Callable[[Scene, Callable[[Scene], str]], dict]
+
+
+def _as_words(scene, *arguments):
+    return {"text": arguments[-1](scene)}
+
+
+def _as_media(scene, *_):
+    return scene.item
+
+
+def _as_paraphrase(scene, *_):
+    return {"text": paraphrase(scene)}
+
+
+def _in_other_style(scene, *_):
+    return (replace(scene, style="striped") if scene.style == "solid" else scene).item
+
+
+def _as_solid(scene, *_):
+    return replace(scene, style="solid").item
+
+
+def _recoloured(scene, rng, _):
+    return {"text": f"<|IMAGE|>\nthe same in {scene.colour}"} | _other(scene, "colour", rng).item
+
+
+def _set_moving(scene, *_):
+    text = caption(scene, "coarse").split(scene.shape + " ")[1]
+    return {"text": f"<|IMAGE|>\nthe same, {text}"} | replace(scene, motion="").item
+
+
+def _turned(scene, rng, _):
+    text = caption(scene, "coarse").split(scene.shape + " ")[1]
+    return {"text": f"<|VIDEO|>\nthe same, {text}"} | _other(scene, "motion", rng).item
+
+
+def _asked(scene, *_):
+    return {"text": f"<|IMAGE|>\n{_question(scene)[0]}"} | scene.item
+
+
+def _answered(scene, *_):
+    return {"text": _question(scene)[1]}
+
+
+RETRIEVAL = (
+    _Kind("text → image", False, _as_words, _as_media),
+    _Kind("image → text", False, _as_media, _as_words),
+    _Kind("text → video", True, _as_words, _as_media),
+    _Kind("video → text", True, _as_media, _as_words),
+    _Kind("text → text", False, _as_paraphrase, _as_words),
+)
+INSTRUCTIONS = (
+    _Kind("image → image", False, _in_other_style, _as_solid),
+    _Kind("image + colour → image", False, _recoloured, _as_media),
+    _Kind("image + motion → video", True, _set_moving, _as_media),
+    _Kind("video + motion → video", True, _turned, _as_media),
+    _Kind("image + question → text", False, _asked, _answered),
+)
+KINDS = (*RETRIEVAL, *INSTRUCTIONS)
+
+
+def _stage_1(config: ShapesConfig) -> Iterator[dict]:
+    rng = random.Random(f"stage1 {config.seed}")
+    images, videos, texts = RETRIEVAL[0:2], RETRIEVAL[2:4], RETRIEVAL[4:]
+    shares = (1 - config.text_share - config.video_share, config.video_share, config.text_share)
+
+    def words(scene: Scene) -> str:
+        shown = _sample("train", bool(scene.motion), rng) if rng.random() < config.noise else scene
+        mixed = config.granularity == "mixed"
+        return caption(shown, rng.choice(("coarse", "fine")) if mixed else config.granularity)
+
+    def one() -> dict:
+        kind = rng.choice(rng.choices((images, videos, texts), shares)[0])
+        return _record(kind, rng, words)
+
+    return _with_duplicates(one, rng, config)
+
+
+def _stage_2(config: ShapesConfig) -> Iterator[dict]:
+    rng = random.Random(f"stage2 {config.seed}")
+    kinds = (*RETRIEVAL[:4], *INSTRUCTIONS)
+    return _with_duplicates(lambda: _record(rng.choice(kinds), rng, caption), rng, config)
+
+
+def _record(kind: _Kind, rng: random.Random, words) -> dict:
+    scene = _sample("train", kind.moves, rng)
+    candidate = kind.candidate(scene, words)
+    target = modality_of(candidate).label.replace("+", ",")
+    pair = {"query": kind.query(scene, rng, words), "candidate": candidate}
+    return pair | {"target_modal": target, "task": kind.name, "source": "shapes"}
+
+
+def _with_duplicates(one: Callable[[], dict], rng, config) -> Iterator[dict]:
+    seen = []
+    for _ in range(config.records):
+        repeats = seen and rng.random() < config.duplicates
+        seen.append(rng.choice(seen) if repeats else one())
+        yield seen[-1]
+
+
+def _task(kind: _Kind, split: str, config: ShapesConfig) -> dict:
+    """Queries on held-out scenes; the pool adds scenes that differ in one or two attributes."""
+    rng = random.Random(f"{kind.name} {split} {config.seed}")
+    targets = {}
+    while len(targets) < config.queries:
+        scene = _sample(split, kind.moves, rng)
+        if split != "style":
+            scene = replace(scene, style="solid")
+        targets[scene] = kind.query(scene, rng, caption)
+    pool = [near for scene in targets for near in (scene, *_near(scene, rng))]
+    candidates = list({repr(c): c for c in (kind.candidate(one, caption) for one in pool)}.values())
+    index = {repr(candidate): row for row, candidate in enumerate(candidates)}
+    return {
+        "name": kind.name,
+        "split": split,
+        "queries": list(targets.values()),
+        "candidates": candidates,
+        "positives": [[index[repr(kind.candidate(scene, caption))]] for scene in targets],
+        "families": [f"{scene.colour} {scene.shape}" for scene in targets],
+        "description": "generated shapes; one answer per query",
+    }
+
+
+def _sample(split: str, moves: bool, rng: random.Random) -> Scene:
+    while True:
+        scene = Scene(
+            shape=rng.choice(HELD_OUT_SHAPES if split == "concept" else SHAPES),
+            colour=rng.choice(list(COLOURS)),
+            size=rng.choice(list(SIZES)),
+            position="centre" if moves else rng.choice(POSITIONS),
+            background=rng.choice(list(BACKGROUNDS)),
+            style=HELD_OUT_STYLE if split == "style" else rng.choice(STYLES),
+            motion=rng.choice(MOTIONS) if moves else "",
+        )
+        if split_of(scene) == split:
+            return scene
+
+
+def _near(scene: Scene, rng: random.Random) -> list[Scene]:
+    other = _other(scene, rng.choice(("colour", "size", "background")), rng)
+    return [other, _other(scene, "motion" if scene.motion else "position", rng)]
+
+
+def _other(scene: Scene, attribute: str, rng: random.Random) -> Scene:
+    """The scene with another value of one attribute, not held out for another split."""
+    values = {
+        "colour": COLOURS, "size": SIZES, "background": BACKGROUNDS,
+        "position": POSITIONS, "motion": MOTIONS,
+    }[attribute]  # fmt: skip
+    others = [replace(scene, **{attribute: v}) for v in values if v != getattr(scene, attribute)]
+    return rng.choice([o for o in others if split_of(o) in ("train", split_of(scene))])
+
+
+def _question(scene: Scene) -> tuple[str, str]:
+    """One question on a scene, always the same one, and its answer."""
+    questions = (
+        ("What colour is it?", scene.colour),
+        ("Which shape is it?", scene.shape),
+        ("How large is it?", scene.size),
+        ("Where is it?", place(scene.position)),
+        ("What is behind it?", f"{scene.background} background"),
+    )
+    return random.Random(scene.path).choice(questions)
+
+
+def _save(path: Path, scene: Scene, size: int) -> None:
+    with replacing(path, durable=False) as partial:
+        if scene.motion:
+            first, *rest = draw_clip(scene, size)
+            first.save(
+                partial, "WEBP", save_all=True, append_images=rest, duration=FRAME_MILLISECONDS,
+                loop=0, lossless=True, method=0, minimize_size=False,
+            )  # fmt: skip
+        else:
+            draw(scene, size).save(partial, "PNG")
+
+
+def _main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m unite_core.shapes", description=__doc__)
+    parser.add_argument("--root", default="data/shapes", help="folder of the corpus")
+    for field in fields(ShapesConfig):
+        kind = type(field.default)
+        parser.add_argument(f"--{field.name.replace('_', '-')}", type=kind, default=field.default)
+    values = vars(parser.parse_args())
+    build(values.pop("root"), ShapesConfig(**values))
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,306 @@
+"""From a recipe to a mix on disk: read, judge, choose, write, describe.
+
+The output folder holds `mix.parquet` (the records, shuffled, twins named as groups: training reads
+it), `verdicts.parquet` (a row for every record read: kept or why not), `rejects.jsonl`, `card.md`
+with `card.json` and figures, and last of all `mix.json`, which says that the rest is whole. Running
+a finished recipe again does nothing.
+
+Records and tables as Parquet files, written whole or not at all.
+"""
+
+# Shapes: N records of all sources.
+
+from __future__ import annotations
+
+import hashlib
+import json
+import posixpath
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from ..data.records import GROUPS, RecordError
+from ..files import read_json, replacing, write_json
+from .alignment import BANDS
+from .dataset_card import alignment_rows, card_text, count_by
+from .dedupe import Twins, with_groups
+from .filter import Judgement, judge
+from .profile import profile
+from .reasons import REASONS
+from .recipe import Recipe
+from .rows import PackedRows, load_source, load_tests
+
+__all__ = ["MixError", "build_mix", "choose", "content_keys", "write_columns", "write_rows"]
+
+
+Draw = Callable[[Mapping, Path], Sequence[str]]
+
+
+class MixError(ValueError):
+    """A recipe that its sources cannot fill."""
+
+
+def build_mix(
+    recipe: Recipe,
+    base: str | Path = ".",
+    embed: Callable | None = None,
+    draw: Draw | None = None,
+    workers: int = 0,
+) -> Path:
+    """Make the mix of a recipe and return the path of its `mix.json`.
+
+    Args
+        base     folder that the recipe's paths are relative to
+        embed    (items, media root) -> vectors, for alignment by an embedder
+        draw     (card, folder) -> names of the figures it saved there, for the data card
+        workers  processes for decoding
+    The same recipe, files and seed give the same records in the same order, byte for byte. An
+    interrupted call goes on with the media that were decoded; nothing else is kept half done.
+    """
+    base = Path(base)
+    output, root = base / recipe.output, base / recipe.media_root
+    stamp = _stamp(recipe, base)
+    done = output / "mix.json"
+    if done.is_file() and read_json(done).get("stamp") == stamp:
+        return done
+    done.unlink(missing_ok=True)
+    output.mkdir(parents=True, exist_ok=True)
+    rows, source_of, counts = _read(recipe, base, output)
+    tests = [test for source in recipe.tests for test in load_tests(source, base)]
+    embed_here = (lambda items: embed(items, root)) if embed else None
+    judged = judge(rows, root, tests, recipe.rules, output / "facts", embed_here, workers)
+    keys = content_keys(rows, recipe.seed)
+    chosen = choose(recipe, source_of, judged.verdicts.kept, keys)
+    left = judged.verdicts.kept
+    left[chosen] = False
+    judged.verdicts.mark("unquoted", left)
+    digest = _digest(rows, chosen)
+    about = {"recipe": recipe.name, "records_sha256": digest}
+    write_rows(output / "mix.parquet", _grouped(recipe, rows, chosen, judged), about)
+    write_columns(output / "verdicts.parquet", _columns(recipe, rows, source_of, judged))
+    card = _card(recipe, root, rows, source_of, counts, judged, chosen, len(tests))
+    card |= {"records_sha256": digest, "stamp": stamp}
+    _describe(card, output, draw)
+    write_json(done, {"stamp": stamp, "records": len(chosen), "records_sha256": digest}, indent=2)
+    return done
+
+
+def choose(recipe: Recipe, source_of: np.ndarray, kept: np.ndarray, keys: np.ndarray) -> np.ndarray:
+    """The row numbers of the mix, in its order.
+
+    Args
+        source_of  [N]  index of each record's source
+        kept       [N]  whether rules let it through
+        keys       [N]  `content_keys`
+    Each source gives its records of the smallest keys. So a record's luck depends on the seed and
+    on itself, not on what else is there: a longer source extends a mix instead of redrawing it.
+    Raises MixError naming a source that has too few records for `size`.
+    """
+    pools = [np.flatnonzero(kept & (source_of == place)) for place in range(len(recipe.sources))]
+    pools = [rows[np.argsort(keys[rows], kind="stable")] for rows in pools]
+    limits = [
+        min(len(rows), source.quota or len(rows))
+        for rows, source in zip(pools, recipe.sources, strict=True)
+    ]
+    wanted = _wanted(recipe, limits)
+    rows = np.concatenate([pool[:count] for pool, count in zip(pools, wanted, strict=True)])
+    return rows[np.argsort(keys[rows], kind="stable")]
+
+
+def content_keys(rows: PackedRows, seed: int) -> np.ndarray:
+    """uint64 [N]: a number drawn for each record from the seed and the record's content."""
+    salt = f"mix {seed}\0".encode()
+    digests = b"".join(
+        hashlib.blake2b(salt + rows.packed(row), digest_size=8).digest() for row in range(len(rows))
+    )
+    return np.frombuffer(digests, "<u8")
+
+
+def _wanted(recipe: Recipe, limits: Sequence[int]) -> list[int]:
+    weights = np.array([source.weight for source in recipe.sources])
+    if not weights.any():
+        return list(limits)
+    shares = weights / weights.sum()
+    size = recipe.size or int(np.floor(min(np.array(limits) / shares) + 1e-9))
+    wanted = np.floor(size * shares).astype(int)
+    rest = np.argsort(-(size * shares - wanted), kind="stable")[: size - wanted.sum()]
+    wanted[rest] += 1
+    for source, count, limit in zip(recipe.sources, wanted.tolist(), limits, strict=True):
+        if count > limit:
+            raise MixError(
+                f"source {source.name}: {count} records are asked for and {limit} are left after "
+                f"the rules and its quota; lower size ({size}) or its weight, or soften the rules"
+            )
+    return wanted.tolist()
+
+
+def _read(recipe: Recipe, base: Path, output: Path):
+    """Records of all sources, the source of each, and counts; rejects go to a file."""
+    rows, source_of, counts = PackedRows(), [], {}
+    with (
+        replacing(output / "rejects.jsonl") as partial,
+        partial.open("w", encoding="utf-8") as rejects,
+    ):
+        for place, source in enumerate(recipe.sources):
+
+            def reject(bad, name=source.name):
+                rejects.write(json.dumps({"source": name} | bad._asdict()) + "\n")
+
+            before = len(rows)
+            found = load_source(source, base, rows, recipe.max_bad_share, reject)
+            counts[source.name] = found
+            source_of.append(np.full(len(rows) - before, place))
+    if not len(rows):
+        raise MixError("no source has a record: check paths, tasks and pair_types")
+    return rows, np.concatenate(source_of), counts
+
+
+def _columns(recipe: Recipe, rows, source_of, judged: Judgement) -> dict:
+    count = len(rows)
+    band = np.full(count, "", object)
+    if judged.alignment is not None:
+        band[judged.aligned] = np.array(BANDS, object)[judged.alignment.band]
+    names = [source.name for source in recipe.sources]
+    return {
+        "source": [names[place] for place in source_of.tolist()],
+        "record": [rows.packed(row).decode() for row in range(count)],
+        "kept": judged.verdicts.kept,
+        "reasons": [judged.verdicts.of(row) for row in range(count)],
+        "group": judged.twins.rows,
+        "similarity": judged.of_all("similarity"),
+        "rank": judged.of_all("rank"),
+        "band": band.tolist(),
+    }
+
+
+def _grouped(recipe: Recipe, rows, chosen: np.ndarray, judged: Judgement) -> Iterator[dict]:
+    """The mix's records; items that have a twin among them name its group, unless twins may be."""
+    records = (rows[row] for row in chosen.tolist())
+    if recipe.rules.duplicates == "keep":
+        return records
+    return with_groups(records, Twins(*(part[chosen] for part in judged.twins)), recipe.name)
+
+
+def _card(recipe, root, rows, source_of, counts, judged: Judgement, chosen, tests: int) -> dict:
+    report = judged.verdicts.report()
+    for row in report:
+        row["examples"] = [
+            {"record": rows[number], "reasons": judged.verdicts.of(number)}
+            for number in row["examples"]
+        ]
+    names = [source.name for source in recipe.sources]
+    for place, name in enumerate(names):
+        mine = source_of == place
+        counts[name] |= {"kept": int((judged.verdicts.kept & mine).sum())}
+    return {
+        "name": recipe.name,
+        "recipe": recipe.as_json(),
+        "tests": tests,
+        "sources": counts,
+        "removed": report,
+        "removed_by_pair_type": count_by(rows, judged.verdicts),
+        "alignment": alignment_rows(judged),
+        "before": profile(rows, root, recipe.profile),
+        "after": profile((rows[row] for row in chosen.tolist()), root, recipe.profile),
+    }
+
+
+def _describe(card: dict, output: Path, draw: Draw | None) -> None:
+    folder = output / "figures"
+    folder.mkdir(exist_ok=True)
+    figures = list(draw(card, folder)) if draw else []
+    card["figures"] = [posixpath.join("figures", name) for name in figures]
+    write_json(output / "card.json", card)
+    with replacing(output / "card.md") as partial:
+        partial.write_text(card_text(card), encoding="utf-8")
+
+
+def _digest(rows: PackedRows, chosen: np.ndarray) -> str:
+    digest = hashlib.sha256()
+    for row in chosen.tolist():
+        digest.update(rows.packed(row) + b"\n")
+    return digest.hexdigest()
+
+
+def _stamp(recipe: Recipe, base: Path) -> str:
+    """The recipe and the state of its sources' files: what decides if a mix is up to date."""
+    states = [source.stamp(base) for source in (*recipe.sources, *recipe.tests)]
+    about = json.dumps([recipe.as_json(), states, list(REASONS)], sort_keys=True, default=str)
+    return hashlib.sha256(about.encode()).hexdigest()
+
+
+_BATCH = 8192  # records per row group
+_LABELS = ("target_modal", "task", "source", *GROUPS)
+
+
+def write_rows(path: str | Path, records: Iterable[Mapping], about: Mapping[str, str]) -> int:
+    """Write records as Parquet, `about` as the file's metadata; returns how many.
+
+    Columns are query, candidate {text, image, video}, negative (a list of these), target_modal,
+    task, source, query_group, candidate_group. An image or video column is a list of paths, so
+    `"a.png"` comes back as `["a.png"]`, which means the same. Videos of several frame lists do not
+    fit: RecordError.
+    """
+    arrow, parquet = _arrow()
+    paths = arrow.list_(arrow.string())
+    item = arrow.struct([("text", arrow.string()), ("image", paths), ("video", paths)])
+    columns = {"query": item, "candidate": item, "negative": arrow.list_(item)}
+    columns |= dict.fromkeys(_LABELS, arrow.string())
+    schema = arrow.schema(list(columns.items()), metadata=dict(about))
+    count = 0
+    with (
+        replacing(path) as partial,
+        parquet.ParquetWriter(partial, schema, compression="zstd") as file,
+    ):
+        for rows in _batches(map(_flat, records)):
+            file.write_table(arrow.Table.from_pylist(rows, schema))
+            count += len(rows)
+    return count
+
+
+def write_columns(path: str | Path, columns: Mapping) -> None:
+    """Write columns of equal length (arrays or lists) as a Parquet table."""
+    arrow, parquet = _arrow()
+    with replacing(path) as partial:
+        parquet.write_table(arrow.table(dict(columns)), partial, compression="zstd")
+
+
+def _flat(record: Mapping) -> dict:
+    negative = record.get("negative") or []
+    negatives = [negative] if isinstance(negative, Mapping) else negative
+    row = {side: _item(record[side]) for side in ("query", "candidate")}
+    row["negative"] = [_item(each) for each in negatives] or None
+    return row | {key: record.get(key) for key in _LABELS}
+
+
+def _item(item: Mapping) -> dict:
+    paths = {key: _paths(item.get(key)) for key in ("image", "video")}
+    return {"text": item.get("text")} | paths
+
+
+def _paths(value) -> list[str] | None:
+    if value is None or isinstance(value, str):
+        return None if value is None else [value]
+    if not all(isinstance(each, str) for each in value):
+        raise RecordError(
+            f"{value!r}: several videos of frames do not fit a Parquet column of paths; save each "
+            "as one video file, or leave the record out"
+        )
+    return list(value)
+
+
+def _batches(rows: Iterable) -> Iterator[list]:
+    rows = iter(rows)
+    while batch := list(islice(rows, _BATCH)):
+        yield batch
+
+
+def _arrow():
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise ImportError("Parquet needs pyarrow: pip install 'unite-workbook[curate]'") from None
+    return pyarrow, pyarrow.parquet

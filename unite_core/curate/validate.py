@@ -1,0 +1,221 @@
+"""One validator for all sources: rows become records or rejects with a reason, counted by cause."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from ..data.items import images_of, videos_of
+from ..data.json_stream import RecordError
+from ..data.media import MediaError, image_shape, load_image, read_clip, video_shape
+from ..data.readers import RawLine, Row, decode_line
+from ..data.records import validate_record
+from .adapters import Adapter
+from .item_groups import MediaRoot
+
+__all__ = [
+    "BadRowsError",
+    "DEPTHS",
+    "MediaCheck",
+    "Reject",
+    "Report",
+    "cause_of",
+    "check_bad_share",
+    "check_rows",
+]
+
+
+DEPTHS = ("name", "file", "header", "decode")
+_SHOWN = 20  # rejects that an error names
+_CAUSES = (  # of messages, in the order in which they are tried
+    (r"not valid JSON", "not JSON"),
+    (r"cells for", "wrong number of CSV cells"),
+    (r"unknown field|no adapter|has no option", "unknown field"),
+    (r"no column|named fields|a record is an object", "not the layout of the adapter"),
+    (r"field (query|candidate): missing", "no query or candidate"),
+    (r"leaves the media root|is no path|no file under", "no file under the media root"),
+    (r"is a URL", "URL instead of a file"),
+    (r"blank text", "blank text"),
+    (r"half a surrogate", "broken Unicode"),
+    (r"empty item", "empty item"),
+    (r"is empty; fetch", "empty file"),
+    (r"text without|no text file|a link;|cannot be read as UTF-8|is longer than", "no caption"),
+    (r"placeholder|reserved token", "wrong placeholders"),
+    (r"target_modal", "wrong target_modal"),
+    (r"more than \d+ pixels|too much for", "too many pixels"),
+    (r"archive", "archive in an image"),
+    (r"truncated|is cut|ends after", "truncated"),
+    (r"cannot be decoded|no video stream|has no frames|playlist|no 8-bit|another number of frames|"
+     r"must have one size", "cannot be decoded"),
+    (r"is not a string|an item is an object|is no medium|empty list|mixes frames", "wrong type"),
+)  # fmt: skip
+
+
+class BadRowsError(ValueError):
+    """More rows were rejected than allowed: how many of each cause, and which."""
+
+
+class Reject(NamedTuple):
+    """A row that gives no record, or one of its records that cannot be used."""
+
+    where: str
+    cause: str  # the same words for the same kind of defect
+    message: str
+
+
+@dataclass
+class Report:
+    """What became of rows. A row of several records can be rejected in part."""
+
+    rows: int = 0
+    records: int = 0
+    causes: Counter[str] = field(default_factory=Counter)
+    examples: list[Reject] = field(default_factory=list)  # the first ones
+
+    @property
+    def rejects(self) -> int:
+        return self.causes.total()
+
+    def add(self, other: Report) -> None:
+        """Count another part of the same source."""
+        self.rows += other.rows
+        self.records += other.records
+        self.causes += other.causes
+        self.examples += other.examples[: _SHOWN - len(self.examples)]
+
+    def reject(self, reject: Reject) -> None:
+        self.causes[reject.cause] += 1
+        if len(self.examples) < _SHOWN:
+            self.examples.append(reject)
+
+
+class MediaCheck:
+    """Whether media can be used; every file is looked at once.
+
+    Args
+        root   folder that paths are relative to and must not leave, through links neither
+        depth  "name" trusts paths, "file" wants a file that is not empty, "header" opens it,
+               "decode" reads all of it
+    "decode" alone finds truncated files and archives hidden in images. It takes ~.2 ms per small
+    image, a video takes as long as decoding it.
+    """
+
+    def __init__(self, root: str | Path = ".", depth: str = "file"):
+        if depth not in DEPTHS:
+            raise ValueError(f"depth must be one of {', '.join(DEPTHS)}, not {depth!r}")
+        self.root, self.depth = root, depth
+        self._files = MediaRoot(root)
+        self._faults: dict[str, dict[str, str]] = {"image": {}, "video": {}}
+
+    def fault(self, record: Mapping) -> str:
+        """What is wrong with the first bad medium of a valid record, "" if nothing is."""
+        if self.depth == "name":
+            return ""
+        negative = record.get("negative") or ()
+        negatives = negative if isinstance(negative, list) else [negative] if negative else []
+        for item in (record["query"], record["candidate"], *negatives):
+            if "image" in item or "video" in item:
+                for kind, medium in _media(item):
+                    if fault := self._fault(kind, medium):
+                        return fault
+        return ""
+
+    def _fault(self, kind: str, medium) -> str:
+        if isinstance(medium, list | tuple):
+            return next(filter(None, (self._fault("image", frame) for frame in medium)), "")
+        if not isinstance(medium, str):
+            return ""
+        faults = self._faults[kind]
+        if medium not in faults:
+            faults[medium] = self._look(kind, medium)
+        return faults[medium]
+
+    def _look(self, kind: str, path: str) -> str:
+        found = self._files.measure(path)
+        if not found:
+            return f"{path}: no file under the media root {self.root}; correct the path"
+        if not found[1]:
+            return f"{path} is empty; fetch the file again"
+        try:
+            if self.depth == "header":
+                (image_shape if kind == "image" else video_shape)(path, self.root)
+            elif self.depth == "decode":
+                (load_image if kind == "image" else read_clip)(path, self.root)
+                if kind == "image" and zipfile.is_zipfile(found[0]):
+                    return f"{path}: an archive is hidden in it; save the picture again"
+        except MediaError as error:
+            return str(error)
+        return ""
+
+
+def check_rows(
+    rows: Iterable[Row | RawLine], convert: Adapter, media: MediaCheck, report: Report
+) -> Iterator[dict | Reject]:
+    """The records of rows, validated, and in their places the rejects; `report` counts both.
+
+    Nothing is repaired or replaced. A file that breaks off is a RecordError of the reader.
+    """
+    for row in rows:
+        report.rows += 1
+        decoded = decode_line(row) if isinstance(row, RawLine) else row
+        for result in _check_row(decoded, convert, media):
+            if isinstance(result, Reject):
+                report.reject(result)
+            else:
+                report.records += 1
+            yield result
+
+
+def check_bad_share(report: Report, max_share: float, least: int = 1) -> None:
+    """Raise a BadRowsError if more than `max_share` of at least `least` rows were rejected."""
+    total = max(report.rows, report.records + report.rejects, least)
+    if report.rejects > max_share * total:
+        causes = [f"  {count} x {cause}" for cause, count in report.causes.most_common()]
+        shown = [f"  {reject.message}" for reject in report.examples]
+        raise BadRowsError(
+            f"{report.rejects} rejects in {report.rows} rows, more than the {max_share:.2%} of "
+            "max_bad_share: repair or remove them, or raise the limit\n" + "\n".join(causes + shown)
+        )
+
+
+def cause_of(message: str) -> str:
+    """The kind of defect that a message tells of, "other" for words that no rule knows."""
+    return next((cause for words, cause in _RULES if words.search(message)), "other")
+
+
+def _check_row(row: Row, convert: Adapter, media: MediaCheck) -> Iterator[dict | Reject]:
+    if row.error:
+        yield _reject(row.where, row.error)
+        return
+    try:
+        for record in convert(row.value):
+            yield _checked(record, row.where, media)
+    except RecordError as error:
+        yield _reject(row.where, str(error))
+
+
+def _checked(record: dict, where: str, media: MediaCheck) -> dict | Reject:
+    try:
+        validate_record(record, where, media.root)
+    except RecordError as error:
+        return _reject(where, str(error))
+    fault = media.fault(record)
+    return _reject(where, fault) if fault else record
+
+
+def _reject(where: str, message: str) -> Reject:
+    named = message if message.startswith(where) else f"{where}: {message}"
+    return Reject(where, cause_of(message.removeprefix(where)), named)
+
+
+def _media(item: Mapping) -> Iterator[tuple[str, object]]:
+    yield from (("image", image) for image in images_of(item))
+    yield from (("video", video) for video in videos_of(item))
+
+
+_RULES = [(re.compile(words), cause) for words, cause in _CAUSES]

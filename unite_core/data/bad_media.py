@@ -1,0 +1,52 @@
+"""TODO."""
+
+# Shapes: B pairs in a batch, K hard negatives, N = 2 B + K items.
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .media import MediaError
+
+__all__ = ["BadMediaError", "BadMedium", "check_bad_share"]
+
+
+@dataclass(frozen=True)
+class BadMedium:
+    """A record that was left out because a medium of it cannot be read."""
+
+    where: str
+    cause: str  # the same words for the same kind of defect
+    message: str
+
+    @classmethod
+    def of(cls, where: str, error: MediaError) -> BadMedium:
+        """From an error "place: file: cause (detail); remedy", or one that was caused by such."""
+        message = str(error.__cause__ or error)
+        cause = message.split(": ", 1)[-1].split(";")[0].split(" (")[0]
+        return cls(where, cause, f"{where}: {message}")
+
+
+class BadMediaError(ValueError):
+    """More records with unreadable media than allowed: how many of each cause, and which."""
+
+
+def check_bad_share(bad: Sequence[BadMedium], total: int, max_share: float) -> None:
+    """Raise a BadMediaError with causes and records if more than `max_share` of `total` are bad."""
+    if len(bad) > max_share * total:
+        raise BadMediaError(
+            f"{len(bad)} of {total} records have media that cannot be read, more than the "
+            f"{max_share:.2%} of max_bad_share: repair or remove them, or raise the limit\n"
+            + _listed(bad)
+        )
+
+
+def _listed(bad: Sequence[BadMedium], shown: int = 20) -> str:
+    causes = Counter(one.cause for one in bad)
+    lines = [f"  {count} x {cause}" for cause, count in causes.most_common()]
+    lines += [f"  {one.message}" for one in bad[:shown]]
+    if len(bad) > shown:
+        lines.append(f"  and {len(bad) - shown} more")
+    return "\n".join(lines)

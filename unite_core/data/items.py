@@ -1,0 +1,129 @@
+"""TODO."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePath
+from typing import Any
+
+from .modality import KEYS
+
+__all__ = [
+    "IMAGE_PLACEHOLDER",
+    "ItemError",
+    "VIDEO_PLACEHOLDER",
+    "as_item",
+    "files_of",
+    "images_of",
+    "media_first",
+    "videos_of",
+]
+
+
+IMAGE_PLACEHOLDER, VIDEO_PLACEHOLDER = "<|IMAGE|>", "<|VIDEO|>"
+_PLACEHOLDERS = {"image": IMAGE_PLACEHOLDER, "video": VIDEO_PLACEHOLDER}
+_RESERVED = re.compile(r"<\|(?:image_pad|video_pad|vision_start|vision_end|vision_pad)\|>")
+_STILL_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".ppm"}
+
+
+class ItemError(ValueError):
+    """An item that cannot be read; the message says why and what to do."""
+
+
+def as_item(thing: Any) -> dict:
+    """A dict of text, image and video from a dict, a bare PIL image, or a HWC or THWC array.
+
+    Keys whose value is None are left out; unknown keys and empty items are an ItemError.
+    """
+    if not isinstance(thing, Mapping):
+        thing = {_bare_modality(thing): thing}
+    unknown = sorted(str(key) for key in thing if key not in KEYS)
+    if unknown:
+        raise ItemError(f"unknown modality {', '.join(unknown)}: an item has {', '.join(KEYS)}")
+    item = {key: value for key, value in thing.items() if value is not None}
+    if not item:
+        raise ItemError(f"the item is empty: give at least one of {', '.join(KEYS)}")
+    if "text" in item:
+        _check_text(item["text"])
+    return item
+
+
+def images_of(item: Mapping) -> list:
+    """The item's images: paths, PIL images or arrays, one entry per image."""
+    value = item.get("image")
+    if value is None:
+        return []
+    return _filled(list(value), "image") if isinstance(value, (list, tuple)) else [value]
+
+
+def videos_of(item: Mapping) -> list:
+    """The item's videos, one entry per video: a path, a THWC array, or a list of frames.
+
+    A flat list of stills (paths ending like a still image, PIL images, HWC arrays) is one video.
+    GIF, WebP and APNG count as video files; as frames of one video they need a nested list.
+    """
+    value = item.get("video")
+    if value is None:
+        return []
+    if not isinstance(value, (list, tuple)):
+        return [value]
+    frames = [_is_frame(entry) for entry in _filled(list(value), "video")]
+    if all(frames):
+        return [list(value)]
+    if any(frames):
+        raise ItemError(
+            "video mixes frames with whole videos: nest the frames of each video in a list, "
+            '[["a0.png", "a1.png"], "b.mp4"]'
+        )
+    return [_filled(list(v), "video") if isinstance(v, (list, tuple)) else v for v in value]
+
+
+def files_of(item: Mapping) -> Iterator[str]:
+    """The paths of an item's images, videos and frames; media in memory have none."""
+    for medium in images_of(item) + videos_of(item):
+        parts = medium if isinstance(medium, list | tuple) else [medium]
+        yield from (str(part) for part in parts if isinstance(part, str | PurePath))
+
+
+def media_first(item: Mapping) -> str:
+    """The item's text behind a placeholder for each of its media, in the order of its keys."""
+    counts = {"image": len(images_of(item)), "video": len(videos_of(item))}
+    marks = [f"{_PLACEHOLDERS[key]}\n" * counts[key] for key in item if key in counts]
+    return "".join(marks) + item.get("text", "")
+
+
+def _check_text(text: Any) -> None:
+    if not isinstance(text, str):
+        raise ItemError(f"text must be a string, not {type(text).__name__}")
+    if not text.strip():
+        raise ItemError("text is empty: write something or leave the key out")
+    if reserved := _RESERVED.search(text):
+        raise ItemError(
+            f"text contains the reserved token {reserved.group()}: "
+            f"mark the place of media with {IMAGE_PLACEHOLDER} or {VIDEO_PLACEHOLDER}"
+        )
+
+
+def _bare_modality(thing: Any) -> str:
+    rank = getattr(thing, "ndim", None)
+    if hasattr(thing, "convert") or rank in (2, 3):
+        return "image"
+    if rank == 4:
+        return "video"
+    raise ItemError(
+        f"an item is a dict with {', '.join(KEYS)}, a PIL image, or a uint8 array [H, W, 3] or "
+        f"[T, H, W, 3]; not {type(thing).__name__}"
+    )
+
+
+def _is_frame(entry: Any) -> bool:
+    if isinstance(entry, (str, PurePath)):
+        return Path(entry).suffix.lower() in _STILL_SUFFIXES
+    return hasattr(entry, "convert") or getattr(entry, "ndim", None) in (2, 3)
+
+
+def _filled(entries: list, key: str) -> list:
+    if not entries:
+        raise ItemError(f"{key} is an empty list: give at least one or leave the key out")
+    return entries

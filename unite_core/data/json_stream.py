@@ -1,0 +1,155 @@
+"""Values of JSON lists and JSON Lines one by one; no file and no giant value is read whole.
+
+`[` as the first character means a JSON list, anything else JSON Lines.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+__all__ = ["RecordError", "iter_lines", "iter_list", "open_file", "parse_line", "starts_list"]
+
+
+MAX_VALUE = 1 << 26  # bytes of one line, characters of one value of a list
+_CHUNK = 1 << 20  # bytes read at a time from a JSON list
+_CUT = 16  # a value cut by the end of a chunk fails within this many characters of it
+_BOM = b"\xef\xbb\xbf"
+
+
+class RecordError(ValueError):
+    """A record, or a file of records, that cannot be used: where, which field, what to do."""
+
+
+def open_file(path: str | Path) -> BinaryIO:
+    """The file for reading; a RecordError if it cannot be opened."""
+    try:
+        return Path(path).open("rb")
+    except OSError as error:
+        raise RecordError(f"{path}: {error.strerror}; check the path of the records") from None
+
+
+def starts_list(head: bytes, name: str | Path) -> bool:
+    """Whether the first bytes of a file are those of a JSON list; an empty file is an error."""
+    head = head.removeprefix(_BOM).lstrip()
+    if not head:
+        raise RecordError(f"{name}: empty file; write one record per line or a JSON list")
+    return head.startswith(b"[")
+
+
+def iter_lines(stream: BinaryIO, name: str | Path) -> Iterator[tuple[str, bytes]]:
+    """(place, line) of every line that is not blank, not parsed yet."""
+    number = 0
+    while line := stream.readline(MAX_VALUE):
+        number += 1
+        where = f"{name}, line {number}"
+        if len(line) == MAX_VALUE:
+            raise RecordError(
+                f"{where}: longer than {MAX_VALUE} bytes; put one record on a line, and media in "
+                f"files"
+            )
+        if number == 1:
+            line = line.removeprefix(_BOM)
+        if not line.isspace() and line:
+            yield where, line
+
+
+def parse_line(line: bytes, where: str):
+    """The value on a line."""
+    try:
+        return _DECODER.decode(line.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise RecordError(f"{where}: {_not_json(error)}; put one whole record on a line") from None
+
+
+def iter_list(stream: BinaryIO, name: str | Path) -> Iterator[tuple[str, object]]:
+    """(place, value) of a JSON list, decoded value by value from a sliding buffer."""
+    row = 0
+    try:
+        buffer = _Buffer(stream)
+        buffer.take("[")
+        ended = buffer.take("]")
+        while not ended:
+            row += 1
+            yield f"{name}, row {row}", buffer.value()
+            ended = buffer.closes()
+        if buffer.peek():
+            raise ValueError("text after the closing ] of the list")
+    except (ValueError, RecursionError) as error:
+        raise RecordError(
+            f"{name}, row {max(row, 1)}: {_not_json(error)}; correct the JSON there"
+        ) from None
+
+
+class _Buffer:
+    """The text of a file seen through a window that holds at least the value being decoded."""
+
+    def __init__(self, stream: BinaryIO):
+        self.stream, self.text, self.at, self.chunk = stream, "", 0, _CHUNK
+        self.decoder = codecs.getincrementaldecoder("utf-8-sig")()
+
+    def peek(self) -> str:
+        """The next character that is no space, "" at the end of the file."""
+        while True:
+            while self.at < len(self.text) and self.text[self.at].isspace():
+                self.at += 1
+            if self.at < len(self.text) or not self.grow():
+                return self.text[self.at : self.at + 1]
+
+    def take(self, character: str) -> bool:
+        found = self.peek() == character
+        self.at += found
+        return found
+
+    def closes(self) -> bool:
+        if self.take("]"):
+            return True
+        if not self.take(","):
+            raise ValueError("expected , or ] after the record")
+        return False
+
+    def value(self):
+        self.peek()
+        while True:
+            try:
+                value, self.at = _DECODER.raw_decode(self.text, self.at)
+                return value
+            except json.JSONDecodeError as error:
+                is_cut = "Unterminated" in error.msg or error.pos >= len(self.text) - _CUT
+                if not (is_cut and self.grow()):
+                    raise
+
+    def grow(self) -> bool:
+        if len(self.text) - self.at > MAX_VALUE:
+            raise ValueError(f"a value longer than {MAX_VALUE} characters")
+        more = self.read()
+        self.text, self.at = self.text[self.at :] + more, 0
+        self.chunk = max(_CHUNK, len(self.text))
+        return bool(more)
+
+    def read(self) -> str:
+        """Some more text, "" at the end of the file only."""
+        while data := self.stream.read(self.chunk):
+            if text := self.decoder.decode(data):
+                return text
+        return self.decoder.decode(b"", final=True)
+
+
+def _unique_keys(pairs):
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise ValueError(f"field {', '.join(twice)} given twice in one object")
+    return values
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique_keys)
+
+
+def _not_json(error: Exception) -> str:
+    cause = getattr(error, "msg", None) or getattr(error, "reason", None) or error
+    return f"not valid JSON in UTF-8 ({cause})"

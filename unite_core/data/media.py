@@ -1,0 +1,331 @@
+"""Images and videos from disk or memory to RGB pictures; every failure is a MediaError by name.
+
+Pillow reads images and animated GIF, WebP and APNG, PyAV every other video. Files stay under
+`root`; remote addresses are refused.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image, ImageFile, ImageOps
+
+__all__ = [
+    "Clip",
+    "ClipHeader",
+    "MediaError",
+    "choose_frames",
+    "clip_header",
+    "image_shape",
+    "load_image",
+    "load_video",
+    "read_clip",
+    "thumbnail",
+    "video_shape",
+]
+
+
+MAX_PIXELS = 89_478_485  # of one picture, Pillow's own limit
+MAX_ANIMATION = 2**29  # pixels of all frames of an animated image together, 2 GB decoded
+_FRAME_STEP = 2  # frame counts are even, as in the released code
+_ANIMATED = (b"GIF8", b"RIFF", b"\x89PNG")
+_NESTED = {"hls", "concat", "dash", "webvtt", "sdp", "rtsp", "imf"}  # formats that open others
+
+
+class MediaError(ValueError):
+    """A medium that cannot be used; the message has the file, the cause and the remedy."""
+
+
+class Clip(NamedTuple):
+    frames: list[Image.Image]  # RGB, one size
+    seconds: list[float]  # when each is shown
+
+
+class ClipHeader(NamedTuple):
+    """What a video file says of itself."""
+
+    frames: int
+    height: int
+    width: int
+    seconds: float
+
+
+def load_image(source: Any, root: str | Path = ".") -> Image.Image:
+    """A path under `root`, a PIL image or a uint8 array [H, W] or [H, W, 3 or 4] -> RGB image.
+
+    Transparent pixels become white (the released code shows whatever colour lies under them) and
+    the camera's orientation is applied. The first frame of an animation is its image.
+    """
+    if not isinstance(source, (str, os.PathLike)):
+        return _to_rgb(_picture(source), "image in memory")
+    path = _resolve(source, root)
+    with _opened(path) as image, _naming(path):
+        image.load()
+        return _to_rgb(image, path)
+
+
+def load_video(source: Any, root: str | Path = ".", fps: float = 1.0, min_frames: int = 4,
+               max_frames: int = 12) -> list[Image.Image]:  # fmt: skip
+    """The frames of `read_clip` without their times."""
+    return read_clip(source, root, fps, min_frames, max_frames).frames
+
+
+def read_clip(source: Any, root: str | Path = ".", fps: float = 1.0, min_frames: int = 4,
+              max_frames: int = 12) -> Clip:  # fmt: skip
+    """A video file under `root`, a list of frames or a uint8 array [T, H, W, 3] -> frames.
+
+    A file gives `choose_frames(...)`; frames that are given one by one are all taken, and count as
+    1 / fps seconds apart.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        path = _resolve(source, root)
+        read = _read_animation if _is_animation(path) else _read_container
+        return read(path, fps, min_frames, max_frames)
+    frames = [load_image(frame, root) for frame in source]
+    if len({frame.size for frame in frames}) != 1:
+        raise MediaError(
+            f"the frames of one video must have one size, not {sorted({f.size for f in frames})}: "
+            "resize them, or give them as images"
+        )
+    return Clip(frames, [index / fps for index in range(len(frames))])
+
+
+def choose_frames(total: int, duration: float, fps: float, min_frames: int,
+                  max_frames: int) -> list[int]:  # fmt: skip
+    """Indices of `duration x fps` frames, evenly spread from the first to the last.
+
+    The count is even, within [min_frames, max_frames] and at most `total` (then all are taken).
+    """
+    least = math.ceil(min_frames / _FRAME_STEP) * _FRAME_STEP
+    most = max(max_frames // _FRAME_STEP * _FRAME_STEP, 1)
+    count = min(max(duration * fps, least), most)
+    count = min(max(round(count / _FRAME_STEP) * _FRAME_STEP, 1), most, total)
+    return np.linspace(0, total - 1, count).round().astype(int).tolist()
+
+
+def image_shape(source: Any, root: str | Path = ".") -> tuple[int, int]:
+    """Height and width before the camera's orientation, from the file's header alone."""
+    if isinstance(source, (str, os.PathLike)):
+        with _opened(_resolve(source, root)) as image:
+            return image.height, image.width
+    image = _picture(source)
+    return image.height, image.width
+
+
+def video_shape(source: Any, root: str | Path = ".") -> tuple[int | None, int, int]:
+    """Number of frames (None for a container file), height and width, from headers alone."""
+    if not isinstance(source, (str, os.PathLike)):
+        return len(source), *image_shape(source[0], root)
+    path = _resolve(source, root)
+    if _is_animation(path):
+        with _opened(path) as image:
+            return getattr(image, "n_frames", 1), image.height, image.width
+    with _container(path) as (_, stream):
+        return None, stream.height, stream.width
+
+
+def clip_header(source: str | os.PathLike, root: str | Path = ".") -> ClipHeader:
+    """Frames, size and duration of a video file from headers alone, nothing decoded.
+
+    A container that announces no number of frames has duration x rate of them; a GIF or APNG
+    whose frames last differently is taken to last as its first frame does. MediaError as always.
+    """
+    path = _resolve(source, root)
+    if not _is_animation(path):
+        with _container(path) as (container, stream):
+            rate = float(stream.average_rate or stream.guessed_rate or 1)
+            seconds = (container.duration or 0) / 1e6
+            frames = stream.frames or round(seconds * rate)
+            return ClipHeader(frames, stream.height, stream.width, seconds)
+    with _opened(path) as image, _naming(path):
+        frames = getattr(image, "n_frames", 1)
+        if image.format == "WEBP":
+            seconds = _webp_milliseconds(path) / 1000
+        else:
+            seconds = frames * image.info.get("duration", 0) / 1000
+        return ClipHeader(frames, image.height, image.width, seconds)
+
+
+def _webp_milliseconds(path: Path) -> int:
+    """The sum of the durations in a WebP's ANMF chunks; 0 for a still."""
+    total = 0
+    with path.open("rb") as file:
+        file.seek(12)
+        while len(head := file.read(8)) == 8:
+            size = int.from_bytes(head[4:], "little")
+            if head[:4] == b"ANMF":
+                total += int.from_bytes(file.read(16)[12:15], "little")
+                size -= 16
+            file.seek(size + size % 2, os.SEEK_CUR)
+    return total
+
+
+def _resolve(source: str | os.PathLike, root: str | Path) -> Path:
+    text = os.fspath(source)
+    if "://" in text or text.startswith("data:"):
+        raise MediaError(f"{text[:200]}: remote media are refused; download it and give its path")
+    base = Path(root).resolve()
+    path = (base / text).resolve()
+    if not path.is_relative_to(base):
+        raise MediaError(
+            f"{text}: lies outside the media root {base}; move it there or pass another media_root"
+        )
+    if not path.is_file():
+        raise MediaError(
+            f"{text}: no such file under the media root {base}; check the name and media_root"
+        )
+    return path
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Whatever goes wrong while decoding becomes a MediaError; truncated files are not padded."""
+    lenient, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            yield
+    except MediaError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise MediaError(f"{path}: more than {MAX_PIXELS} pixels; shrink it before use") from error
+    except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, ...
+        raise MediaError(
+            f"{path}: cannot be decoded ({error}); it is damaged or of another type: "
+            "replace it, or leave its row out"
+        ) from error
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = lenient
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    with _naming(path):
+        image = Image.open(path)
+    with image:
+        yield image
+
+
+def _picture(source: Any) -> Image.Image:
+    if isinstance(source, Image.Image):
+        return source
+    if isinstance(source, np.ndarray):
+        shape_fits = source.ndim == 2 or (source.ndim == 3 and source.shape[2] in (3, 4))
+        if source.dtype == np.uint8 and shape_fits and source.size:
+            return Image.fromarray(source)
+        raise MediaError(
+            f"image in memory: an array must be uint8 [H, W], [H, W, 3] or [H, W, 4], not "
+            f"{source.dtype} {list(source.shape)}"
+        )
+    raise MediaError(
+        f"image in memory: give a path, a PIL image or a uint8 array, not {type(source).__name__}"
+    )
+
+
+def _to_rgb(image: Image.Image, name: Any) -> Image.Image:
+    if image.mode[0] in "IF":
+        raise MediaError(f"{name}: mode {image.mode} has no 8-bit pixels; save it with 8 bits")
+    image = ImageOps.exif_transpose(image)
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    image = image.convert("RGBA")
+    white = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(white, image).convert("RGB")
+
+
+def _is_animation(path: Path) -> bool:
+    with path.open("rb") as file:
+        head = file.read(12)
+    return head.startswith(_ANIMATED) and (head[:4] != b"RIFF" or head[8:] == b"WEBP")
+
+
+def _read_animation(path: Path, fps: float, min_frames: int, max_frames: int) -> Clip:
+    with _opened(path) as image, _naming(path):
+        total = getattr(image, "n_frames", 1)
+        if total * image.width * image.height > MAX_ANIMATION:
+            raise MediaError(
+                f"{path}: {total} frames of {image.width} x {image.height} pixels are too much for "
+                "an animated image; convert it to a video file"
+            )
+        frames, starts, clock = [], [], 0.0
+        for index in range(total):
+            image.seek(index)
+            image.load()
+            frames.append(image.copy())
+            starts.append(clock)
+            clock += image.info.get("duration", 0) / 1000
+        chosen = choose_frames(total, clock, fps, min_frames, max_frames)
+        return Clip([_to_rgb(frames[i], path) for i in chosen], [starts[i] for i in chosen])
+
+
+@contextmanager
+def _container(path: Path) -> Iterator[tuple]:
+    import av
+
+    only_files = {"protocol_whitelist": "file"}
+    with _naming(path), av.open(str(path), options=only_files) as container:
+        if _NESTED.intersection(container.format.name.split(",")):
+            raise MediaError(f"{path}: a playlist may name other files; give the video file itself")
+        if not container.streams.video:
+            raise MediaError(f"{path}: has no video stream; leave its row out")
+        stream = container.streams.video[0]
+        if stream.width * stream.height > MAX_PIXELS:
+            raise MediaError(f"{path}: more than {MAX_PIXELS} pixels per frame; shrink it")
+        yield container, stream
+
+
+def _read_container(path: Path, fps: float, min_frames: int, max_frames: int) -> Clip:
+    with _container(path) as (container, stream):
+        rate = float(stream.average_rate or stream.guessed_rate or 1)
+        total = _count_packets(container, stream, rate, path)
+        for _ in range(2):  # some packets show no frame: then the second pass knows the number
+            chosen = choose_frames(total, total / rate, fps, min_frames, max_frames)
+            container.seek(0)
+            clip, decoded = _decode(container, stream, chosen, rate)
+            if decoded >= total:
+                return clip
+            total = decoded or _no_frames(path)
+        raise MediaError(f"{path}: decodes to another number of frames each time; replace it")
+
+
+def _decode(container, stream, chosen: Sequence[int], rate: float) -> tuple[Clip, int]:
+    stream.thread_type = "AUTO"
+    wanted, clip, index = set(chosen), Clip([], []), -1
+    for index, frame in enumerate(container.decode(stream)):
+        if index in wanted:
+            clip.frames.append(frame.to_image())
+            clip.seconds.append(index / rate)
+    return clip, index + 1
+
+
+def _count_packets(container, stream, rate: float, path: Path) -> int:
+    """Video packets in the file; fewer than it announces means that its end is missing."""
+    count, end = 0, 0.0
+    for packet in container.demux():
+        count += packet.size > 0 and packet.stream.index == stream.index
+        if packet.pts is not None:
+            end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+    announced = (container.duration or 0) / 1e6
+    if stream.frames > count or end < 0.98 * announced - 2 / rate:
+        raise MediaError(
+            f"{path}: ends after {count} frames ({end:.1f} of {announced:.1f} s); "
+            "it is truncated: replace it, or leave its row out"
+        )
+    return count or _no_frames(path)
+
+
+def _no_frames(path: Path) -> int:
+    raise MediaError(f"{path}: has no frames; leave its row out")
+
+
+def thumbnail(image: Image.Image, side: int = 28) -> np.ndarray:
+    """An RGB picture's box means on a grid of side x side: [3 side side] float32 in [0, 1]."""
+    small = image.resize((side, side), Image.Resampling.BOX)
+    return np.asarray(small, np.float32).ravel() / 255

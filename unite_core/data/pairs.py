@@ -1,0 +1,242 @@
+"""Pairs in memory: text and columns instead of objects, so that millions of them fit."""
+
+# Shapes: N pairs.
+# Shapes: B pairs in a batch, K hard negatives, N = 2 B + K items.
+
+from __future__ import annotations
+
+import json
+import warnings
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from .bad_media import BadMediaError, BadMedium, _listed
+from .items import files_of
+from .records import GROUPS, content_id, iter_records, target_modality
+
+__all__ = ["PackedPairs", "Pair", "PairDataset", "PairTable", "Pick", "content_number"]
+
+
+_compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+class Pair(NamedTuple):
+    """One record as training sees it."""
+
+    query: dict
+    candidate: dict
+    negatives: list[dict]
+    target_modality: int
+    source: str
+    task: str
+    where: str  # how errors name it: "stage1.jsonl, record 7"
+    groups: tuple[int, int] = (0, 0)  # of query and candidate, 0 for none
+
+
+class PairTable(NamedTuple):
+    """What sampling knows of the pairs: columns of N rows."""
+
+    source: np.ndarray  # [N] index into `sources`
+    task: np.ndarray  # [N] index into `tasks`
+    target_modality: np.ndarray  # [N] codes of `Modality`
+    negatives: np.ndarray  # [N] how many hard negatives a pair has
+    sources: Sequence[str]
+    tasks: Sequence[str]  # "" for a pair without one
+
+
+class PackedPairs(Sequence):
+    """Pairs as one block of JSON and columns of numbers, parsed when they are asked for."""
+
+    def __init__(self):
+        self.text = bytearray()
+        self.ends = array("q")  # of each pair's JSON in `text`
+        self.columns = {name: array("i") for name in ("source", "task", "file", "row", "negatives")}
+        self.columns["target_modality"] = array("B")
+        self.columns |= {"query_group": array("q"), "candidate_group": array("q")}
+        self.labels = {name: _Labels() for name in ("source", "task", "file")}
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def __getitem__(self, index: int) -> Pair:
+        index = range(len(self))[index]
+        query, candidate, *negatives = self.items(index)
+        row = {name: column[index] for name, column in self.columns.items()}
+        source, task, file = (self.labels[name].names[row[name]] for name in self.labels)
+        where = f"{file}, record {row['row']}"
+        groups = row["query_group"], row["candidate_group"]
+        modality = row["target_modality"]
+        return Pair(query, candidate, negatives, modality, source, task, where, groups)
+
+    def items(self, index: int) -> list[dict]:
+        """Query, candidate and hard negatives of pair `index`, counted from 0."""
+        start = self.ends[index - 1] if index else 0
+        return json.loads(self.text[start : self.ends[index]].decode())
+
+    def append(self, pair: Pair, file: str, row: int) -> None:
+        """Add record `row` of a file; its items must be JSON, as they are when read from one."""
+        items = [pair.query, pair.candidate, *pair.negatives]
+        self.text += _compact(items).encode()
+        self.ends.append(len(self.text))
+        for name, label in (("source", pair.source), ("task", pair.task), ("file", file)):
+            self.columns[name].append(self.labels[name].code(label))
+        self.columns["row"].append(row)
+        self.columns["negatives"].append(len(pair.negatives))
+        self.columns["target_modality"].append(pair.target_modality)
+        for name, group in zip(("query_group", "candidate_group"), pair.groups, strict=True):
+            self.columns[name].append(group)
+
+    def table(self) -> PairTable:
+        """The columns that sampling needs, copied."""
+        columns = {name: np.array(self.columns[name]) for name in PairTable._fields[:4]}
+        sources, tasks = (self.labels[name].names for name in ("source", "task"))
+        return PairTable(**columns, sources=sources, tasks=tasks)
+
+
+class _Labels:
+    """Names numbered in the order in which they appear."""
+
+    def __init__(self):
+        self.names: list[str] = []
+        self.codes: dict[str, int] = {}
+
+    def code(self, name: str) -> int:
+        if name not in self.codes:
+            self.codes[name] = len(self.names)
+            self.names.append(name)
+        return self.codes[name]
+
+
+class Pick(NamedTuple):
+    """A pair with some of its hard negatives, as `PairSampler` draws it."""
+
+    index: int
+    negatives: tuple[int, ...]
+
+
+class PairDataset(torch.utils.data.Dataset):
+    """The pairs of one or more record files, in file order.
+
+    Args
+        files       of `readers`; every record is validated, the first bad one is an error
+        media_root  folder that media paths are relative to and must not leave
+    Records that name a missing or empty file are left out and listed in `bad`; what is inside the
+    files shows when they are encoded. A record without a `source` has its file's stem as source.
+    A hard negative with the content of its own positive is left out with one warning that counts
+    them: the loss would take it for a second positive.
+    Held as text and columns, so a pair takes little more memory than its line in the file.
+    """
+
+    def __init__(self, files: Sequence[str | Path], media_root: str | Path = "."):
+        self.pairs = PackedPairs()
+        self.bad: list[BadMedium] = []
+        repeated: list[str] = []  # hard negatives that are their record's positive
+        defects: dict[str, str] = {}  # path -> what is wrong with the file, "" if nothing
+        for file in map(Path, files):
+            for row, record in enumerate(iter_records(file, media_root=media_root), 1):
+                pair = _pair(record, file.stem, f"{file}, record {row}", repeated)
+                if not self._is_bad(pair, Path(media_root), defects):
+                    self.pairs.append(pair, str(file), row)
+        if not self.pairs:
+            names = ", ".join(map(str, files))
+            raise BadMediaError(f"{names}: no usable record\n{_listed(self.bad)}")
+        if repeated:
+            warnings.warn(
+                f"{len(repeated)} hard negatives repeat their record's candidate and are left "
+                f"out, the first in {repeated[0]}: remove them from the records",
+                stacklevel=2,
+            )
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, key: int | Pick) -> Pair:
+        if not isinstance(key, Pick):
+            return self.pairs[key]
+        pair = self.pairs[key.index]
+        return pair._replace(negatives=[pair.negatives[n] for n in key.negatives])
+
+    @cached_property
+    def table(self) -> PairTable:
+        """What sampling knows of the pairs."""
+        return self.pairs.table()
+
+    @cached_property
+    def contents(self) -> tuple[np.ndarray, np.ndarray]:
+        """[N] int64 content ids of queries and of candidates; equal content has equal ids."""
+        ids = np.empty((2, len(self)), dtype=np.int64)
+        for row in range(len(self)):
+            query, candidate, *_ = self.pairs.items(row)
+            ids[0, row], ids[1, row] = content_number(query), content_number(candidate)
+        return ids[0], ids[1]
+
+    @cached_property
+    def identities(self) -> tuple[np.ndarray, np.ndarray]:
+        """As `contents`, but of a group's number where a record names one."""
+        columns = (self.pairs.columns[name] for name in GROUPS)
+        both = zip(self.contents, map(np.array, columns), strict=True)
+        query, candidate = (np.where(group > 0, group, content) for content, group in both)
+        return query, candidate
+
+    def _is_bad(self, pair: Pair, root: Path, defects: dict[str, str]) -> bool:
+        for path in _paths(pair):
+            if path not in defects:
+                defects[path] = _defect(root / path)
+            if cause := defects[path]:
+                self.bad.append(BadMedium(pair.where, cause, f"{pair.where}: {path}: {cause}"))
+                return True
+        return False
+
+
+def _pair(record: Mapping, stem: str, where: str, repeated: list[str]) -> Pair:
+    return Pair(
+        query=record["query"],
+        candidate=record["candidate"],
+        negatives=_negatives(record, where, repeated),
+        target_modality=int(target_modality(record, where)),
+        source=record.get("source") or stem,
+        task=record.get("task") or "",
+        where=where,
+        groups=tuple(_group_number(record.get(name)) for name in GROUPS),
+    )
+
+
+def _group_number(name: str | None) -> int:
+    """A group's name as a number that no other group and no content has; 0 for none."""
+    return content_number({"text": f"group {name}"}) | 1 << 61 if name else 0
+
+
+def _negatives(record: Mapping, where: str, repeated: list[str]) -> list[dict]:
+    """The record's hard negatives, without those that are its positive: added to `repeated`."""
+    given = record.get("negative") or []
+    given = [given] if isinstance(given, Mapping) else list(given)
+    if not given:
+        return given
+    positive = content_id(record["candidate"])
+    same = [content_id(item) == positive for item in given]
+    repeated += [f"{where}, negative[{n}]" for n, equal in enumerate(same, 1) if equal]
+    return [item for item, equal in zip(given, same, strict=True) if not equal]
+
+
+def content_number(item: Mapping) -> int:
+    """The item's content as a 60-bit number."""
+    return int(content_id(item)[:15], 16)
+
+
+def _paths(pair: Pair) -> Iterator[str]:
+    """The files that a pair refers to."""
+    for item in (pair.query, pair.candidate, *pair.negatives):
+        yield from files_of(item)
+
+
+def _defect(path: Path) -> str:
+    try:
+        return "" if path.stat().st_size else "empty file"
+    except OSError:
+        return "no such file"

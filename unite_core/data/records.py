@@ -1,0 +1,260 @@
+"""The record schema: streaming readers, a validator that names the remedy, content identities.
+
+A record is the authors' JSON row `{query, candidate, negative?, target_modal?}` (PAPER §7), with
+`task` and `source` as free labels. Items of one `query_group` or `candidate_group` count as one
+item in training: candidates of one group are positives of each other's queries.
+
+Items are dicts of `text`, `image` and `video`. An image is a path or an image in memory (PIL or
+array [H, W, 3]), or a list of these; a video is a file, a list of frames, or a list of videos.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import posixpath
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from ..files import replacing
+from .items import IMAGE_PLACEHOLDER, VIDEO_PLACEHOLDER, ItemError, images_of, videos_of
+from .json_stream import RecordError
+from .modality import KEYS, Modality, modality_of, parse_modality
+from .readers import iter_values
+
+__all__ = [
+    "GROUPS",
+    "RecordError",
+    "content_id",
+    "iter_records",
+    "read_records",
+    "target_modality",
+    "validate_item",
+    "validate_record",
+    "write_records",
+]
+
+
+GROUPS = ("query_group", "candidate_group")
+FIELDS = ("query", "candidate", "negative", "target_modal", "task", "source", *GROUPS)
+
+_URL = re.compile(r"[a-z][a-z0-9+.-]+://|data:", re.IGNORECASE)
+_DRIVE = re.compile(r"[a-z]:[\\/]", re.IGNORECASE)
+
+
+def read_records(path: str | Path, **checks) -> list[dict]:
+    """All records of a file or folder, validated; arguments as `iter_records`."""
+    return list(iter_records(path, **checks))
+
+
+def iter_records(path, media_root=None, check_media=False) -> Iterator[dict]:
+    """Records of a file one by one, in order, each validated; the file is never read whole.
+
+    Any file of `readers`: JSON, JSON Lines, Parquet, and so on. Errors name the row (1-based; the
+    line for JSON Lines). `media_root` and `check_media` as in `validate_record`.
+    """
+    for where, record in iter_values(path):
+        validate_record(record, where, media_root, check_media)
+        yield record
+
+
+def write_records(path: str | Path, records: Iterable[Mapping]) -> int:
+    """Write records as JSON Lines, atomically; returns how many. Media must be paths."""
+    count = 0
+    with replacing(path) as partial, partial.open("w", encoding="utf-8") as lines:
+        for count, record in enumerate(records, 1):
+            where = f"{path}, line {count}"
+            validate_record(record, where)
+            lines.write(_as_json(record, where) + "\n")
+    return count
+
+
+def validate_record(record, where="record", media_root=None, check_media=False) -> None:
+    """Raise a RecordError that names place, field and remedy unless the record can be used.
+
+    URLs are refused always, absolute and `..` paths when `media_root` is given. `check_media`
+    also asks that each medium is a non-empty file under `media_root` (default: here).
+    """
+    if not isinstance(record, Mapping):
+        raise RecordError(
+            f"{where}: a record is an object with query and candidate, not "
+            f"{_shown(record)}; write one {{...}} per record"
+        )
+    _refuse_unknown(record, FIELDS, where, "record")
+    for side in ("query", "candidate"):
+        if record.get(side) is None:
+            raise RecordError(f"{where}, field {side}: missing; every record needs this item")
+        validate_item(record[side], f"{where}, field {side}", media_root, check_media)
+    if record.get("negative") is not None:
+        _validate_negatives(record["negative"], f"{where}, field negative", media_root, check_media)
+    for label in ("task", "source", *GROUPS):
+        if not isinstance(record.get(label), str | None):
+            raise RecordError(
+                f"{where}, field {label}: {_shown(record[label])} is not a string; "
+                f"quote it or leave it out"
+            )
+    target_modality(record, where)
+
+
+def validate_item(item, where="item", media_root=None, check_media=False) -> None:
+    """Raise a RecordError unless the item can be embedded; arguments as `validate_record`."""
+    if not isinstance(item, Mapping):
+        raise RecordError(
+            f"{where}: an item is an object with {', '.join(KEYS)}, not {_shown(item)}; "
+            f'write {{"text": ...}}, {{"image": ...}} or {{"video": ...}}'
+        )
+    _refuse_unknown(item, KEYS, where, "item")
+    if not modality_of(item):
+        raise RecordError(f"{where}: empty item; give it at least one of {', '.join(KEYS)}")
+    if item.get("text") is not None:
+        _validate_text(item["text"], f"{where}.text")
+    for kind, split in (("image", images_of), ("video", videos_of)):
+        try:
+            media = split(item)
+        except ItemError as error:
+            raise RecordError(f"{where}.{kind}: {error}") from None
+        for medium in media:
+            _validate_media(medium, f"{where}.{kind}", media_root, check_media, kind == "video")
+        _check_placeholders(item, kind, len(media), where)
+
+
+def target_modality(record: Mapping, where="record") -> Modality:
+    """The candidate's modality; a `target_modal` that is unknown or says otherwise is an error."""
+    present = modality_of(record["candidate"])
+    names = record.get("target_modal")
+    if names is None:
+        return present
+    field = f"{where}, field target_modal"
+    if not isinstance(names, str):
+        raise RecordError(f'{field}: {_shown(names)} is not a string; write e.g. "text,image"')
+    try:
+        stated = parse_modality(names)
+    except ValueError as error:
+        raise RecordError(f"{field}: {error}") from None
+    if stated != present:
+        raise RecordError(
+            f"{field}: {names!r} disagrees with the candidate, which has {present.label}; "
+            f"correct one of them or leave target_modal out"
+        )
+    return stated
+
+
+def content_id(item: Mapping) -> str:
+    """32 hex digits that are equal for items of equal content, whatever their key order or form.
+
+    Paths count by name (`./a.png` is `a.png`), images in memory by mode, size and pixels.
+    """
+    content = {
+        "text": item.get("text"),
+        "image": [_fingerprint(image) for image in images_of(item)],
+        "video": [_fingerprint(video) for video in videos_of(item)],
+    }
+    text = json.dumps(content, sort_keys=True)
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()[:32]
+
+
+def _refuse_unknown(fields, known, where, kind) -> None:
+    unknown = [str(name) for name in fields if name not in known]
+    if unknown:
+        raise RecordError(
+            f"{where}: unknown field {', '.join(unknown)}; {kind}s have {', '.join(known)}: "
+            f"rename or remove it"
+        )
+
+
+def _validate_negatives(value, where, media_root, check_media) -> None:
+    negatives = value if isinstance(value, list | tuple) else [value]
+    if not negatives:
+        raise RecordError(f"{where}: empty list; leave the field out when there is no negative")
+    for number, negative in enumerate(negatives, 1):
+        place = f"{where}[{number}]" if negatives is value else where
+        validate_item(negative, place, media_root, check_media)
+
+
+def _validate_text(text, where) -> None:
+    if not isinstance(text, str):
+        raise RecordError(f"{where}: {_shown(text)} is not a string; quote the text")
+    if not text.strip():
+        raise RecordError(f"{where}: blank text; write something or leave the field out")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        message = f"{where}: half a surrogate pair; write the character whole, in UTF-8"
+        raise RecordError(message) from None
+
+
+def _check_placeholders(item, kind, count, where) -> None:
+    placeholder = IMAGE_PLACEHOLDER if kind == "image" else VIDEO_PLACEHOLDER
+    places = (item.get("text") or "").count(placeholder)
+    if places not in (0, count):
+        raise RecordError(
+            f"{where}.text: {places} {placeholder} for {count} {kind}(s); write the placeholder "
+            f"once per {kind}, or never to have them before the text"
+        )
+
+
+def _validate_media(medium, where, media_root, check_media, frames_allowed) -> None:
+    if frames_allowed and isinstance(medium, list | tuple) and medium:
+        for number, frame in enumerate(medium, 1):
+            _validate_media(frame, f"{where}, frame {number}", media_root, check_media, False)
+    elif isinstance(medium, str | os.PathLike):
+        _validate_path(os.fspath(medium), where, media_root)
+        if check_media:
+            _validate_file(Path(media_root or ".") / medium, where)
+    elif not _is_in_memory(medium):
+        raise RecordError(
+            f"{where}: {_shown(medium)} is no medium; give a path, an image in memory, or a "
+            f"non-empty list of these"
+        )
+
+
+def _validate_path(path: str, where, media_root) -> None:
+    if not path.strip() or "\0" in path:
+        raise RecordError(f"{where}: {path!r} is no path; give the name of a file")
+    if _URL.match(path):
+        raise RecordError(f"{where}: {path!r} is a URL; download it and give the file's path")
+    parts = path.replace("\\", "/").split("/")
+    if media_root is not None and (parts[0] == "" or _DRIVE.match(path) or ".." in parts):
+        raise RecordError(
+            f"{where}: {path!r} leaves the media root {os.fspath(media_root)!r}; give a path "
+            f"below it, without .. and not absolute"
+        )
+
+
+def _validate_file(path: Path, where) -> None:
+    if not path.is_file():
+        raise RecordError(f"{where}: no file {path}; correct the path or the media root")
+    if path.stat().st_size == 0:
+        raise RecordError(f"{where}: {path} is empty; fetch the file again")
+
+
+def _is_in_memory(value) -> bool:
+    """Whether a value is a PIL image or an array, told without importing either library."""
+    return hasattr(value, "tobytes") and (hasattr(value, "mode") or hasattr(value, "dtype"))
+
+
+def _fingerprint(medium):
+    if isinstance(medium, list | tuple):
+        return [_fingerprint(frame) for frame in medium]
+    if not _is_in_memory(medium):
+        return posixpath.normpath(os.fspath(medium).replace(os.sep, "/"))
+    kind = getattr(medium, "mode", None) or str(medium.dtype)
+    shape = list(getattr(medium, "shape", None) or medium.size)
+    return {"pixels": hashlib.sha256(medium.tobytes()).hexdigest(), "kind": kind, "size": shape}
+
+
+def _as_json(record, where) -> str:
+    try:
+        return json.dumps(record, ensure_ascii=False, default=os.fspath)
+    except TypeError:
+        raise RecordError(
+            f"{where}: media in memory cannot be written; save them and give their paths"
+        ) from None
+
+
+def _shown(value) -> str:
+    """A value short enough for a message."""
+    text = f"{type(value).__name__} {value!r}"
+    return text if len(text) <= 60 else text[:57] + "..."

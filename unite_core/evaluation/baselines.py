@@ -1,0 +1,51 @@
+"""What a task gives away: scores of pixels alone, and of queries without their sentence.
+
+Composed queries change little of what they show ("the same with dark skin tone"), so a good score
+means something only beside these (DESIGN §4).
+"""
+
+# Shapes: N items.
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ..data.items import images_of, videos_of
+from ..data.media import load_image, read_clip, thumbnail
+from ..data.modality import Modality, modality_of
+from .tasks import RetrievalTask
+
+__all__ = ["Thumbnails", "shows_something", "without_sentence"]
+
+
+class Thumbnails:
+    """Stands in for an embedder: a small copy of an item's picture, or of a clip's first frame."""
+
+    def embed(self, items: Sequence[Mapping], media_root: str | Path = ".",
+              progress: bool = True) -> np.ndarray:  # fmt: skip
+        """[N, D] float32 unit vectors, mean value taken out; items' words are ignored."""
+        vectors = np.stack([thumbnail(_first_frame(item, media_root)) for item in items])
+        vectors -= vectors.mean(1, keepdims=True)
+        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+
+
+def shows_something(task: RetrievalTask) -> bool:
+    """Whether all queries and candidates of a task have a picture or a clip."""
+    return all(modality_of(item) & ~Modality.TEXT for item in (*task.queries, *task.candidates))
+
+
+def without_sentence(task: RetrievalTask) -> RetrievalTask:
+    """The same task asked without words: each query is left with its picture or clip."""
+    queries = [{key: value for key, value in q.items() if key != "text"} for q in task.queries]
+    return replace(task, queries=queries)
+
+
+def _first_frame(item: Mapping, root: str | Path) -> Image.Image:
+    if images_of(item):
+        return load_image(images_of(item)[0], root)
+    return read_clip(videos_of(item)[0], root, 1.0, 1, 1).frames[0]

@@ -1,0 +1,229 @@
+"""A UniteEmbedder as a model that `mteb.evaluate` runs: text, image, video and fused tasks.
+
+    model = MtebEncoder(UniteEmbedder.load("friedrichor/Unite-Base-Qwen2-VL-2B"))
+    mteb.evaluate(model, mteb.get_tasks(["CaReBenchT2VRetrieval"]), cache=None)
+
+Media go the embedder's own way: videos are decoded here from the data set's files, so frames and
+pixels are those of the `EmbedConfig`, batches hold what a token budget allows, and neither
+torchcodec nor mteb's collators take part. What was embedded how is kept in `log`.
+"""
+
+# Shapes: N rows of a data set, D embedding size.
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...data.items import IMAGE_PLACEHOLDER, VIDEO_PLACEHOLDER
+from ...data.modality import KEYS, modality_of
+from ...model.config import EmbedConfig
+from ...model.prompts import build_prompt
+from ...search.encode import model_key
+
+__all__ = ["EncodedSide", "MtebEncoder"]
+
+
+_CHUNK = 256  # rows decoded and embedded together
+_MARKS = {"image": IMAGE_PLACEHOLDER, "video": VIDEO_PLACEHOLDER}
+
+
+@dataclass
+class EncodedSide:
+    """What one side of one task was embedded as; `empty` rows have neither text nor media."""
+
+    task: str
+    split: str
+    side: str  # "query", "document" or "" where the task has no sides
+    instruction: str
+    prompt: str = ""  # the whole prompt of the first row
+    modalities: list[str] = field(default_factory=list)
+    items: int = 0
+    empty: int = 0
+
+
+class MtebEncoder:
+    """mteb's EncoderProtocol around an embedder.
+
+    Args
+        embedder  a UniteEmbedder; its `.config` decides prompt, frames and pixels
+        name      "organisation/model"; default: the last two parts of where it was loaded from
+        instruct  put mteb's instruction for the task's side before each text, for models trained
+                  on instructions; Base models are evaluated without
+    mteb's `batch_size` is not used. `mteb_model_meta` carries a hash of weights and configuration
+    as its revision, so that mteb's cache never mixes two settings.
+    """
+
+    def __init__(self, embedder, name: str | None = None, instruct: bool = False):
+        self.embedder = embedder
+        self.name = name or _name_of(embedder)
+        self.instruct = instruct
+        self.log: list[EncodedSide] = []
+
+    @cached_property
+    def mteb_model_meta(self):
+        """mteb's ModelMeta, made once; its `experiment_kwargs` say prompt, frames and pixels."""
+        from mteb.models.model_meta import ModelMeta, ScoringFunction
+
+        embedder, config = self.embedder, self.embedder.config
+        meta = {
+            "name": self.name,
+            "revision": model_key(embedder),
+            "modalities": list(KEYS),
+            "embed_dim": embedder.dim,
+            "n_parameters": sum(weight.numel() for weight in embedder.parameters()),
+            "max_tokens": config.max_length,
+            "similarity_fn_name": ScoringFunction.COSINE,
+            "framework": ["PyTorch", "safetensors", "Transformers"],
+            "use_instructions": self.instruct,
+            "experiment_kwargs": _seen(config) | {"instruct": self.instruct},
+        }
+        return ModelMeta.create_empty().model_copy(update=meta)
+
+    def encode(self, inputs, *, task_metadata, hf_split: str, hf_subset: str, prompt_type=None,
+               show_progress_bar: bool = True, **_) -> np.ndarray:  # fmt: skip
+        """[N, D] float32 unit vectors of a data loader's rows, in order.
+
+        A row without text and media is the zero vector, whose cosines are 0, and is counted.
+        """
+        from tqdm import tqdm
+
+        side = prompt_type.value if prompt_type else ""
+        instruction = _instruction(task_metadata, side) if self.instruct else ""
+        entry = EncodedSide(task_metadata.name, hf_split, side, instruction)
+        self.log.append(entry)
+        vectors, total = [], len(getattr(inputs, "dataset", ())) or None
+        with tqdm(total=total, disable=not show_progress_bar, unit="item", desc=side) as bar:
+            for rows in _chunks(inputs):
+                vectors.append(self._embed(rows, instruction, entry))
+                bar.update(len(rows))
+        return np.concatenate(vectors)
+
+    def similarity(self, embeddings1, embeddings2):
+        """[N, M] cosines as a torch tensor; vectors are unit, or zero for empty rows."""
+        return _tensor(embeddings1) @ _tensor(embeddings2).T
+
+    def similarity_pairwise(self, embeddings1, embeddings2):
+        """[N] cosines of rows that belong together."""
+        return (_tensor(embeddings1) * _tensor(embeddings2)).sum(-1)
+
+    def _embed(self, rows: Sequence[Mapping], instruction: str, entry: EncodedSide) -> np.ndarray:
+        vectors = np.zeros((len(rows), self.embedder.dim), np.float32)
+        with tempfile.TemporaryDirectory() as folder:
+            items = [_item(row, instruction, Path(folder, str(n))) for n, row in enumerate(rows)]
+            there = [number for number, item in enumerate(items) if item]
+            if there:
+                # files of the data set lie anywhere, so paths are absolute: below the root
+                found = [items[number] for number in there]
+                vectors[there] = self.embedder.embed(found, media_root="/", progress=False)
+                _note(entry, found, self.embedder.config.prompt)
+        entry.items += len(rows)
+        entry.empty += len(rows) - len(there)
+        return vectors
+
+
+def _chunks(inputs) -> Iterator[list[dict]]:
+    """Rows of the loader's data set, some at a time; of its batches where it has no data set."""
+    dataset = getattr(inputs, "dataset", None)
+    if not hasattr(dataset, "select_columns"):
+        yield from (_rows(batch) for batch in inputs)
+        return
+    names = [name for name in KEYS if name in dataset.features]
+    if not names:
+        raise ValueError(
+            f"rows have {', '.join(dataset.features)}, but none of {', '.join(KEYS)}: this task "
+            "needs another kind of model"
+        )
+    dataset = _undecoded(dataset.select_columns(names))
+    for start in range(0, len(dataset), _CHUNK):
+        yield _rows(dataset[start : start + _CHUNK])
+
+
+def _undecoded(dataset):
+    """Videos as files and not as torchcodec's decoders."""
+    from datasets import Video
+
+    if isinstance(dataset.features.get("video"), Video):
+        dataset = dataset.cast_column("video", Video(decode=False))
+    return dataset
+
+
+def _rows(batch: Mapping[str, Sequence]) -> list[dict]:
+    columns = {name: batch[name] for name in KEYS if name in batch}
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _item(row: Mapping, instruction: str, path: Path) -> dict:
+    """The row as an item, {} if it is empty: media first, then the instruction, then the text."""
+    media = {name: row[name] for name in _MARKS if row.get(name) is not None}
+    words = [part.strip() for part in (instruction, row.get("text") or "")]
+    if not media and not words[1]:
+        return {}
+    lines = [_MARKS[name] for name, value in media.items() for _ in range(_count(value))]
+    if "video" in media:
+        media["video"] = _file(media["video"], path)
+    text = "\n".join([*lines, *filter(None, words)])
+    return ({"text": text} if any(words) else {}) | media
+
+
+def _count(medium: Any) -> int:
+    return len(medium) if isinstance(medium, list) else 1
+
+
+def _file(video: Any, path: Path) -> str:
+    """Absolute path of a video: the data set's own file, or its bytes written to `path`."""
+    if not isinstance(video, Mapping) or not (video.get("path") or video.get("bytes")):
+        raise TypeError(
+            f"a video came as {type(video).__name__}, not as a file: give mteb a data set whose "
+            "video column has the feature datasets.Video"
+        )
+    own = video.get("path")
+    if video.get("bytes") is None:
+        return str(Path(own).resolve())
+    path = path.with_suffix(Path(own or "").suffix).resolve()
+    path.write_bytes(video["bytes"])
+    return str(path)
+
+
+def _note(entry: EncodedSide, items: Sequence[Mapping], template: str) -> None:
+    if not entry.prompt:
+        entry.prompt = build_prompt(items[0], template)
+    labels = {modality_of(item).label for item in items}
+    entry.modalities = sorted({*entry.modalities, *labels})
+
+
+def _instruction(task_metadata, side: str) -> str:
+    """What mteb's task says to put before texts of a side; a single text is for queries."""
+    prompt = task_metadata.prompt or {}
+    prompt = prompt if isinstance(prompt, Mapping) else {"query": prompt}
+    return prompt.get(side, "")
+
+
+def _seen(config: EmbedConfig) -> dict[str, str]:
+    """What an item's vector depends on besides the weights, short enough for a folder's name."""
+    return {
+        "prompt": config.prompt,
+        "positions": config.positions,
+        "frames": f"{config.min_frames}-{config.max_frames} at {config.fps:g}",
+        "image_pixels": f"{config.image_min_pixels}-{config.image_max_pixels}",
+        "video_pixels": f"{config.video_min_pixels}-{config.video_max_pixels} "
+        f"{config.video_pixels}",
+        "tokens": str(config.max_length),
+    }
+
+
+def _name_of(embedder) -> str:
+    parts = [part for part in str(embedder.base.name_or_path).split("/") if part]
+    return "/".join((["local", *parts] if len(parts) < 2 else parts)[-2:])
+
+
+def _tensor(vectors):
+    import torch
+
+    return torch.as_tensor(vectors).float()

@@ -1,0 +1,120 @@
+"""A benchmark's task: a retrieval task, what each query chooses among, and its metrics."""
+
+# Shapes: Q queries, N candidates, D embedding size.
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...search.exact import search
+from ..metrics import depth_of, ranking_metrics
+from ..results import Score, single_score
+from ..tasks import RetrievalTask, stack_vectors
+
+__all__ = ["BenchmarkTask", "MissingDataError", "score_task"]
+
+
+class MissingDataError(FileNotFoundError):
+    """Files of a benchmark that are not where its layout has them: which, and where to get them."""
+
+
+@dataclass(frozen=True)
+class BenchmarkTask:
+    """What is asked, and which candidates compete.
+
+    task     items, right answers, and families of queries that are no independent evidence
+    metrics  names as `ranking.ranking_metrics` takes them, the main one first
+    pools    [Q] lists of the candidates that each query chooses among; None: among all
+    hidden   [Q] lists of candidates that a query may not find; None: none
+    Candidates of equal content count once. Raises ValueError naming the task and the query.
+    """
+
+    task: RetrievalTask
+    metrics: tuple[str, ...]
+    pools: list[list[int]] | None = None
+    hidden: list[list[int]] | None = None
+
+    def __post_init__(self):
+        depth_of(self.metrics)
+        for name in ("pools", "hidden"):
+            lists = getattr(self, name)
+            if lists is not None and len(lists) != len(self.task.queries):
+                raise ValueError(
+                    f"{self.task}: {len(lists)} {name} for {len(self.task.queries)} queries; "
+                    "give one for each query"
+                )
+        for row, right in enumerate(self.task.positives):
+            pool = set(self.pools[row]) if self.pools else set(right)
+            lost = set(right) - pool or set(right) & set(self.hidden[row] if self.hidden else ())
+            if lost:
+                raise ValueError(
+                    f"{self.task}, query {row + 1}: answer {min(lost)} is not in its pool or is "
+                    "hidden, so it can never be found; correct the pool"
+                )
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all that scores depend on: items, answers, families, pools and metrics."""
+        task = self.task
+        content = [task.name, task.split, task.query_ids, task.candidate_ids, task.positives]
+        content += [task.families, self.metrics, self.pools, self.hidden]
+        return hashlib.sha256(json.dumps(content).encode("utf-8")).hexdigest()
+
+
+def score_task(
+    benchmark: BenchmarkTask, vectors: Mapping[str, np.ndarray], seed: int = 0
+) -> list[Score]:
+    """Every metric of a task, with a 95 % interval over families and its chance level.
+
+    Args
+        vectors  {content id: [D]} of all of the task's items
+        seed     of the bootstrap
+    Ties go to the smaller content id. Where the first of a candidate list is the answer, as in
+    MMEB, breaking ties by position would count every tie as right.
+    """
+    task = benchmark.task
+    ids = sorted(set(task.candidate_ids))
+    place = {identity: row for row, identity in enumerate(ids)}
+    rows = [place[identity] for identity in task.candidate_ids]  # candidate -> row
+    positives = [sorted({rows[index] for index in found}) for found in task.positives]
+    queries, candidates = stack_vectors(task.query_ids, vectors), stack_vectors(ids, vectors)
+    depth = depth_of(benchmark.metrics)
+    hidden = [[place[one]] if one in place else [] for one in task.query_ids]
+    if benchmark.hidden:
+        hidden = [
+            sorted({*own, *(rows[index] for index in more)})
+            for own, more in zip(hidden, benchmark.hidden, strict=True)
+        ]
+    if benchmark.pools is None:
+        ranked = search(queries, candidates, depth, hidden)[1].tolist()
+        sizes = [len(ids) - len(each) for each in hidden]
+    else:
+        pools = [
+            sorted({rows[index] for index in pool} - set(each))
+            for pool, each in zip(benchmark.pools, hidden, strict=True)
+        ]
+        ranked = _rank_in_pools(queries, candidates, pools, depth)
+        sizes = [len(pool) for pool in pools]
+    values = ranking_metrics(ranked, positives, benchmark.metrics)
+    sides = [(size, len(found)) for size, found in zip(sizes, positives, strict=True)]
+    return [
+        single_score(task.name, task.split, name, values[name], task.families, sides, seed)
+        for name in benchmark.metrics
+    ]
+
+
+def _rank_in_pools(
+    queries: np.ndarray, candidates: np.ndarray, pools: Sequence[list[int]], depth: int
+) -> list[list[int]]:
+    """The best `depth` of each query's own pool, equal scores in the order of their rows."""
+    ranked = []
+    for query, pool in zip(queries, pools, strict=True):
+        scores = candidates[pool] @ query
+        order = np.argsort(-scores, kind="stable")[:depth]
+        ranked.append([pool[index] for index in order])
+    return ranked

@@ -1,0 +1,301 @@
+"""Retrieval tasks and their scores: every task in its own pool and in one pool of all modalities.
+
+The *single* pool of a task holds its own candidates. The *mixed* pool holds the candidates of all
+tasks of the same split, whatever their modality: masked training (MAMCL) never makes scores of
+different modalities comparable, and only this pool can show it. There an answer that is right in
+another task only counts as wrong, so read its recall beside `target_share@10`, the share of the
+first ten results that have the modality asked for. Items count once per pool, by content, and a
+query never finds itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, is_dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from ..data.modality import modality_of
+from ..data.records import content_id, validate_item
+from ..files import from_row, read_json, write_json
+from ..search.exact import search
+from .metrics import bootstrap_interval, chance_level, query_metrics
+from .results import EvaluationResult, Score
+
+__all__ = [
+    "Pool",
+    "RetrievalTask",
+    "embed_tasks",
+    "evaluate",
+    "read_tasks",
+    "stack_vectors",
+    "write_tasks",
+]
+
+
+TARGET_SHARE = "target_share@10"
+
+
+@dataclass(frozen=True)
+class RetrievalTask:
+    """Queries, candidates and which candidates answer which query.
+
+    queries     [Q] items          candidates  [N] items
+    positives   [Q] lists of indices into `candidates`, at least one each
+    families    [Q] labels; queries of one family are resampled together in intervals, so a task
+                needs two families or more
+    Raises ValueError naming the task, the query or candidate (counted from 1) and the remedy.
+    """
+
+    name: str
+    split: str
+    queries: list[dict]
+    candidates: list[dict]
+    positives: list[list[int]]
+    families: list[str]
+    description: str = ""
+
+    def __post_init__(self):
+        for label in ("name", "split", "description"):
+            value = getattr(self, label)
+            if not isinstance(value, str) or not (value.strip() or label == "description"):
+                raise ValueError(f"{self}, {label}: {value!r} is no text; write some")
+        for side in ("queries", "candidates", "positives", "families"):
+            values = getattr(self, side)
+            if not isinstance(values, list) or not values:
+                raise ValueError(f"{self}, {side}: a list that is not empty is needed; fill it")
+            if side in ("positives", "families") and len(values) != len(self.queries):
+                raise ValueError(
+                    f"{self}: {len(values)} {side} for {len(self.queries)} queries; "
+                    "give one for each query"
+                )
+        for side in ("queries", "candidates"):
+            for row, item in enumerate(getattr(self, side), 1):
+                validate_item(item, f"{self}, {side} row {row}")
+        for row, found in enumerate(self.positives, 1):
+            self._check_positives(f"{self}, positives row {row}", found, self.query_ids[row - 1])
+        self._check_families()
+
+    def __str__(self):
+        return f"task {self.name!r} (split {self.split!r})"
+
+    def _check_positives(self, where: str, found: list[int], query_id: str) -> None:
+        if not isinstance(found, list) or not found:
+            raise ValueError(f"{where}: no answers; give a list of indices or drop the query")
+        for index in found:
+            if type(index) is not int or not 0 <= index < len(self.candidates):
+                raise ValueError(
+                    f"{where}: {index!r} is no candidate; use integers from 0 to "
+                    f"{len(self.candidates) - 1}"
+                )
+            if self.candidate_ids[index] == query_id:
+                raise ValueError(
+                    f"{where}: candidate {index} is the query itself, which it never finds; "
+                    "give another answer or drop the query"
+                )
+
+    def _check_families(self) -> None:
+        for row, family in enumerate(self.families, 1):
+            if not isinstance(family, str):
+                raise ValueError(f"{self}, families row {row}: {family!r} is no string; quote it")
+        if len(set(self.families)) < 2:
+            raise ValueError(
+                f"{self}, families: only {self.families[0]!r}, so no interval can be given; add "
+                "queries of another family, or name a family for each independent query"
+            )
+
+    @cached_property
+    def query_ids(self) -> list[str]:
+        """Content identity of each query."""
+        return [content_id(item) for item in self.queries]
+
+    @cached_property
+    def candidate_ids(self) -> list[str]:
+        """Content identity of each candidate."""
+        return [content_id(item) for item in self.candidates]
+
+
+def read_tasks(path: str | Path) -> list[RetrievalTask]:
+    """Tasks from a JSON list of objects with the fields of `RetrievalTask`; ValueError if bad."""
+    rows = read_json(path)
+    if not isinstance(rows, list):
+        raise ValueError(f"{path}: a task file is a JSON list of tasks; put the tasks in [...]")
+    tasks = [from_row(RetrievalTask, row, f"{path}, task {n}") for n, row in enumerate(rows, 1)]
+    _check_names(tasks, f"{path}: ")
+    return tasks
+
+
+def write_tasks(path: str | Path, tasks: Iterable[RetrievalTask]) -> None:
+    """Write tasks as a JSON list, atomically. Media must be paths, relative to the media root."""
+    tasks = list(tasks)
+    _check_names(tasks, f"{path}: ")
+    for task in tasks:
+        for side in ("queries", "candidates"):
+            for row, item in enumerate(getattr(task, side), 1):
+                _check_written(item, f"{path}: {task}, {side} row {row}")
+    write_json(path, [asdict(task) for task in tasks])
+
+
+def embed_tasks(
+    embedder, tasks: Sequence[RetrievalTask], media_root: str | Path = ".", progress: bool = True
+) -> dict[str, np.ndarray]:
+    """Every distinct item of the tasks embedded once: {content id: [D] float32}.
+
+    `embedder` needs `.embed(items, media_root=..., progress=...)` giving [items, D].
+    """
+    items = {
+        identity: item
+        for task in tasks
+        for identity, item in zip(
+            task.query_ids + task.candidate_ids, task.queries + task.candidates, strict=True
+        )
+    }
+    vectors = embedder.embed(list(items.values()), media_root=media_root, progress=progress)
+    return dict(zip(items, vectors, strict=True))
+
+
+def evaluate(
+    embedder,
+    tasks: Sequence[RetrievalTask],
+    media_root: str | Path = ".",
+    progress: bool = True,
+    vectors: Mapping[str, np.ndarray] | None = None,
+    seed: int = 0,
+) -> EvaluationResult:
+    """Embed what the tasks hold and score each task in its single and in its mixed pool.
+
+    Args
+        embedder    see `embed_tasks`; its `.config`, if any, is kept with the result
+        media_root  folder that the items' paths are relative to
+        vectors     {content id: [D]}, as `embed_tasks` gives: nothing is embedded again
+        seed        of the bootstrap intervals (1 000 resamples of families)
+    Returns
+        scores of recall@1/5/10 and nDCG@10 for both pools, and target_share@10 for the mixed one.
+    Raises ValueError on two tasks of one name and split, or on an item without its vector.
+    """
+    _check_names(tasks, "")
+    if vectors is None:
+        vectors = embed_tasks(embedder, tasks, media_root, progress)
+    mixed = {
+        split: Pool.of([task for task in tasks if task.split == split], vectors)
+        for split in {task.split for task in tasks}
+    }
+    scores = []
+    for task in tasks:
+        scores += _score_task(task, "single", Pool.of([task], vectors), vectors, seed)
+        scores += _score_task(task, "mixed", mixed[task.split], vectors, seed)
+    families = {split: {} for split in mixed}
+    for task in tasks:
+        families[task.split][task.name] = task.families
+    config = getattr(embedder, "config", None)
+    config = asdict(config) if is_dataclass(config) else {}
+    return EvaluationResult(scores, families, _hash(tasks), config, seed)
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Distinct candidates in the order of their content ids, which favours no task in a tie."""
+
+    position: dict[str, int]
+    vectors: np.ndarray  # [N, D]
+    modality: np.ndarray  # [N]
+
+    @classmethod
+    def of(cls, tasks: Sequence[RetrievalTask], vectors: Mapping[str, np.ndarray]) -> Pool:
+        """The candidates of all tasks, equal ones once; `vectors` as `embed_tasks` gives."""
+        modality = {
+            identity: modality_of(item)
+            for task in tasks
+            for identity, item in zip(task.candidate_ids, task.candidates, strict=True)
+        }
+        ids = sorted(modality)
+        return cls(
+            position={identity: row for row, identity in enumerate(ids)},
+            vectors=stack_vectors(ids, vectors),
+            modality=np.array([int(modality[identity]) for identity in ids]),
+        )
+
+
+def _score_task(task, pool_name, pool: Pool, vectors, seed) -> list[Score]:
+    """Every metric of one task in one pool."""
+    positives = [
+        sorted({pool.position[task.candidate_ids[index]] for index in found})
+        for found in task.positives
+    ]
+    itself = [[pool.position[one]] if one in pool.position else [] for one in task.query_ids]
+    _, indices = search(stack_vectors(task.query_ids, vectors), pool.vectors, 10, itself)
+    findable = len(pool.vectors) - np.array([len(hidden) for hidden in itself])
+    values = query_metrics(indices, positives)
+    chance = chance_level(findable, np.array([len(found) for found in positives]))
+    if pool_name == "mixed":
+        values[TARGET_SHARE], chance[TARGET_SHARE] = _target_share(
+            indices, positives, itself, pool.modality
+        )
+    return [
+        Score(
+            task.name,
+            task.split,
+            pool_name,
+            metric,
+            float(value.mean()),
+            *bootstrap_interval(value, task.families, seed=seed),
+            chance=float(np.mean(chance[metric])),
+            n=len(value),
+            candidates=len(pool.vectors),
+            per_query=value.tolist(),
+        )
+        for metric, value in values.items()
+    ]
+
+
+def _target_share(indices, positives, itself, modality) -> tuple[np.ndarray, np.ndarray]:
+    """Share of each query's results, and of all that it can find, with a positive's modality."""
+    found, chance = [], []
+    for top, answers, hidden in zip(indices, positives, itself, strict=True):
+        asked = np.isin(modality, modality[answers])  # [N]
+        found.append(asked[top[top >= 0]].mean())
+        chance.append(np.delete(asked, hidden).mean())
+    return np.array(found), np.array(chance)
+
+
+def stack_vectors(ids: Sequence[str], vectors: Mapping[str, np.ndarray]) -> np.ndarray:
+    """[N, D] vectors of content ids, in order; ValueError says how many have none."""
+    lacking = [identity for identity in ids if identity not in vectors]
+    if lacking:
+        raise ValueError(
+            f"vectors lack {len(lacking)} of the tasks' items, the first with content id "
+            f"{lacking[0]}; embed these tasks with embed_tasks"
+        )
+    return np.stack([vectors[identity] for identity in ids])
+
+
+def _hash(tasks: Sequence[RetrievalTask]) -> str:
+    """SHA-256 over what the scores depend on, in the order of the tasks."""
+    content = [
+        [task.name, task.split, task.query_ids, task.candidate_ids, task.positives, task.families]
+        for task in tasks
+    ]
+    return hashlib.sha256(json.dumps(content).encode("utf-8")).hexdigest()
+
+
+def _check_names(tasks: Sequence[RetrievalTask], where: str) -> None:
+    names = [(task.name, task.split) for task in tasks]
+    for task in tasks:
+        if names.count((task.name, task.split)) > 1:
+            raise ValueError(f"{where}{task} is given twice; rename one")
+    if not names:
+        raise ValueError(f"{where}no tasks; give at least one")
+
+
+def _check_written(item: Mapping, where: str) -> None:
+    try:
+        json.dumps(item, default=os.fspath)
+    except TypeError:
+        raise ValueError(
+            f"{where}: media in memory cannot be written; save them and give their paths"
+        ) from None

@@ -1,0 +1,191 @@
+"""The input module of an exported folder: what sentence-transformers runs in place of its own.
+
+`unite_core.export` copies this file and those that it imports into the folder, so nothing here
+needs unite_core to be installed. Its own Transformer will not do: transformers' Qwen-VL forward
+makes M-RoPE positions of every grid that it is given and has no switch for sequential ones, its
+processor loads nothing without torchvision, and its resizing is not the one UNITE was trained with.
+"""
+
+# Shapes: B items of a batch, T tokens, D embedding size.
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import chain, combinations
+from pathlib import Path
+from typing import Any
+
+import torch
+from sentence_transformers.base.modality import infer_modality
+from sentence_transformers.base.modules.input_module import InputModule
+from sentence_transformers.util import load_dir_path
+from torch.nn.utils.rnn import pad_sequence
+
+from ..data.items import IMAGE_PLACEHOLDER, VIDEO_PLACEHOLDER, ItemError, as_item, media_first
+from ..data.modality import KEYS
+from ..model.checkpoint import load_processor, save_processor
+from ..model.config import EmbedConfig
+from ..model.positions import token_positions
+from ..model.processor import Encoded, Processor
+from ..settings import read_config
+
+__all__ = ["UniteTransformer"]
+
+
+_PLACEHOLDERS = IMAGE_PLACEHOLDER, VIDEO_PLACEHOLDER
+_VIDEO_STEPS = "video_steps"  # [B, most videos] seconds between temporal patches, else NaN
+
+
+class UniteTransformer(InputModule):
+    """Text, image, video and their mixtures to `token_embeddings` and the last token's state.
+
+    Args
+        model      transformers' Qwen2VLModel, Qwen2_5_VLModel or Qwen3VLModel
+        processor  the Processor of the same checkpoint
+    Inputs are those of `SentenceTransformer.encode`: strings, paths, pictures, uint8 arrays, dicts
+    of text, image and video in the order in which the prompt shall name them. No chat messages.
+    """
+
+    config_file_name = "unite.json"
+    save_in_root = True
+
+    def __init__(self, model: torch.nn.Module, processor: Processor):
+        super().__init__()
+        self.model = model
+        self.processor = processor
+
+    @classmethod
+    def load(cls, model_name_or_path: str, subfolder: str = "", token: bool | str | None = None,
+             cache_folder: str | None = None, revision: str | None = None,
+             local_files_only: bool = False, model_kwargs: Mapping | None = None,
+             **_: Any) -> UniteTransformer:  # fmt: skip
+        """From an exported folder or a hub repository that holds one.
+
+        `model_kwargs` go to transformers; `dtype` is float32 by default where there is no GPU.
+        """
+        from transformers import AutoModel
+
+        folder = Path(
+            load_dir_path(model_name_or_path, subfolder, token=token, cache_folder=cache_folder,
+                          revision=revision, local_files_only=local_files_only)
+        )  # fmt: skip
+        given = {"dtype": "auto" if torch.cuda.is_available() else torch.float32}
+        model = AutoModel.from_pretrained(folder, **given | dict(model_kwargs or {}))
+        config = read_config(EmbedConfig, folder / cls.config_file_name)
+        return cls(model, load_processor(folder, model.config, config))
+
+    @property
+    def modalities(self) -> list:
+        """All mixtures; "message" stands for batches of several, not for chats."""
+        several = chain.from_iterable(combinations(sorted(KEYS), n) for n in (2, 3))
+        return [*KEYS, *several, "message"]
+
+    @property
+    def tokenizer(self):
+        return self.processor.tokenizer
+
+    @property
+    def max_seq_length(self) -> int:
+        """Tokens of an item; its text is shortened to fit, its media never."""
+        return self.processor.config.max_length
+
+    @max_seq_length.setter
+    def max_seq_length(self, tokens: int) -> None:
+        self.processor.config = replace(self.processor.config, max_length=tokens)
+
+    def get_embedding_dimension(self) -> int:
+        return self.model.config.text_config.hidden_size
+
+    def preprocess(self, inputs: Sequence[Any], prompt: str | None = None, **_: Any) -> dict:
+        """The batch that `forward` takes.
+
+        `prompt` is an instruction: it begins an item's text, or is its text where it has none.
+        """
+        anchor = Path.cwd().anchor  # media may lie anywhere, as in sentence-transformers
+        items = [_as_item(each, prompt) for each in inputs]
+        encoded = [
+            self.processor.encode(item, anchor, f"input {i}") for i, item in enumerate(items)
+        ]
+        return self.collate(encoded)
+
+    def collate(self, encoded: Sequence[Encoded]) -> dict[str, torch.Tensor]:
+        """The batch of encoded items as cached losses cut it: counts of media, and a row for each
+        item of everything else."""
+        counts = {
+            f"num_{kind}_per_sample": torch.tensor([len(getattr(item, kind)) for item in encoded])
+            for kind in ("images", "videos")
+        }
+        batch = self.processor.collate(encoded) | counts
+        if batch.pop("second_per_grid_ts", None) is not None:
+            steps = [torch.tensor(item.video_step) for item in encoded]
+            batch[_VIDEO_STEPS] = pad_sequence(steps, batch_first=True, padding_value=torch.nan)
+        return batch
+
+    def forward(self, features: dict[str, torch.Tensor], **_: Any) -> dict[str, torch.Tensor]:
+        """Adds `token_embeddings` [B, T, D] and `sentence_embedding` [B, D] float32."""
+        ids, mask = features["input_ids"], features["attention_mask"]
+        grids = {name: features.get(name) for name in ("image_grid_thw", "video_grid_thw")}
+        kind = self.processor.config.positions
+        steps = features.get(_VIDEO_STEPS)
+        steps = None if steps is None else steps[~steps.isnan()]
+        positions = token_positions(self.model, kind, ids, mask, steps, **grids)
+        known = {name: value for name, value in features.items() if name in _MODEL_INPUTS}
+        hidden = self.model(**known, position_ids=positions, use_cache=False).last_hidden_state
+        features["token_embeddings"] = hidden
+        features["sentence_embedding"] = hidden[:, -1].float()  # rows are padded on the left
+        return features
+
+    def save(self, output_path: str, *_: Any, safe_serialization: bool = True, **__: Any) -> None:
+        if not safe_serialization:
+            raise ValueError("only safetensors are written: leave safe_serialization on")
+        self.model.save_pretrained(output_path)
+        save_processor(self.processor, Path(output_path))
+
+
+_MODEL_INPUTS = {
+    "input_ids", "attention_mask", "pixel_values", "image_grid_thw", "pixel_values_videos",
+    "video_grid_thw",
+}  # fmt: skip
+
+
+def _as_item(given: Any, prompt: str | None) -> dict:
+    """An item with absolute paths and a placeholder for each medium where it has text."""
+    if not isinstance(given, Mapping):
+        given = {_modality(given): given}
+    if set(given) == {"array", "video_metadata"}:
+        given = {"video": given["array"]}
+    item = {key: _media(value) if key != "text" else value for key, value in given.items()}
+    if prompt and "text" in item:
+        item["text"] = prompt + item["text"]
+    elif prompt:
+        item = {"text": prompt, **item}
+    item = as_item(item)
+    if "text" in item and not any(mark in item["text"] for mark in _PLACEHOLDERS):
+        item["text"] = media_first(item)
+    return item
+
+
+def _modality(given: Any) -> str:
+    kind = infer_modality(given)
+    if kind not in KEYS:
+        raise ItemError(
+            f"{kind} input is not supported: give text, pictures, frames, or a dict of "
+            f"{', '.join(KEYS)}"
+        )
+    return kind
+
+
+def _media(value: Any) -> Any:
+    """Paths made absolute, tensors turned into arrays, video dicts into their frames."""
+    if isinstance(value, list | tuple):
+        return [_media(each) for each in value]
+    if isinstance(value, Mapping):
+        return _media(value["array"])
+    if isinstance(value, torch.Tensor):
+        return value.numpy()
+    remote = isinstance(value, str) and ("://" in value or value.startswith("data:"))
+    if isinstance(value, str | os.PathLike) and not remote:
+        return os.path.abspath(value)
+    return value

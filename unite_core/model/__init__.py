@@ -1,0 +1,14 @@
+"""The universal embedder: a Qwen-VL backbone, last-token pooling and unit vectors."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "checkpoint": ["CheckpointError"],
+        "config": ["EmbedConfig"],
+        "embedder": ["UniteEmbedder"],
+        "processor": ["Processor"],
+        "prompts": ["build_prompt"],
+    },
+)

@@ -1,0 +1,195 @@
+"""Notebook files: the parameters they take, their code, and the form in which they are stored."""
+
+from __future__ import annotations
+
+import ast
+import base64
+import io
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from ..files import replacing
+
+__all__ = [
+    "NotebookError",
+    "ParameterError",
+    "check_parameters",
+    "clean_notebook",
+    "code_of",
+    "parameter_names",
+    "read_parameters",
+    "write_text",
+]
+
+
+OUTPUT = "output"  # the parameter that carries the run's folder
+_TYPES = {"int": int, "float": (int, float), "str": str, "bool": bool, "list": list, "dict": dict}
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+_WIDGET = "application/vnd.jupyter.widget-view+json"
+
+
+class ParameterError(ValueError):
+    """A notebook was given a parameter that it does not have, or of another type."""
+
+
+class NotebookError(RuntimeError):
+    """A notebook is missing, stopped with an error, or ended without saving results."""
+
+
+def read_parameters(path: str | Path) -> dict[str, dict]:
+    """Name -> `{inferred_type_name, default, help}` of the cell tagged `parameters`."""
+    import papermill
+
+    if not Path(path).is_file():
+        raise NotebookError(f"{path}: no such notebook")
+    known = papermill.inspect_notebook(literal(path))
+    if OUTPUT not in known:
+        raise ParameterError(f'{path}: its parameters cell needs the line {OUTPUT}: str = ""')
+    return known
+
+
+def parameter_names(path: str | Path) -> list[str]:
+    """The names that the cell tagged `parameters` assigns, in order."""
+    cells = json.loads(Path(path).read_text(encoding="utf-8"))["cells"]
+    tagged = [c for c in cells if "parameters" in c["metadata"].get("tags", [])]
+    lines = [line for cell in tagged for line in ast.parse("".join(cell["source"])).body]
+    return [
+        (line.target if isinstance(line, ast.AnnAssign) else line.targets[0]).id
+        for line in lines
+        if isinstance(line, ast.AnnAssign | ast.Assign)
+    ]
+
+
+def check_parameters(path: str | Path, given: Mapping) -> dict:
+    """`given` completed by the notebook's defaults; a ParameterError lists what it would take.
+
+    A float may be given as an int, a bool never stands for a number. `output` is not given: it is
+    the run's folder.
+    """
+    known = read_parameters(path)
+    for name, value in given.items():
+        if name == OUTPUT or name not in known:
+            reason = "is the run's folder" if name == OUTPUT else "does not exist"
+            raise ParameterError(f"{path}: parameter {name} {reason}; it takes\n{_listed(known)}")
+        if not _fits(value, _type_name(known[name])):
+            raise ParameterError(
+                f"{path}: parameter {name} = {value!r} is not "
+                f"{_type_name(known[name])}; it takes\n{_listed(known)}"
+            )
+    defaults = {name: ast.literal_eval(p["default"]) for name, p in known.items()}
+    return {name: given.get(name, value) for name, value in defaults.items() if name != OUTPUT}
+
+
+def parse_parameters(path: str | Path, words: Mapping[str, str]) -> dict:
+    """Values from a command line: text stays text, everything else is read as a python literal."""
+    known = read_parameters(path)
+    return {
+        name: word if name not in known or _type_name(known[name]) == "str" else _value_of(word)
+        for name, word in words.items()
+    }
+
+
+def clean_notebook(path: str | Path) -> None:
+    """Make an executed notebook fit to be stored: no times, addresses, stderr or widget state.
+
+    Drops the injected parameters and all metadata but tags and the kernel's name, and numbers
+    the code cells from 1. Cleaning twice changes nothing.
+    """
+    import nbformat
+
+    notebook = nbformat.read(path, as_version=4)
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    notebook.metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
+    notebook.cells = [
+        cell
+        for cell in notebook.cells
+        if "injected-parameters" not in cell.metadata.get("tags", [])
+    ]
+    count = 0
+    for cell in notebook.cells:
+        cell.metadata = {"tags": cell.metadata.tags} if cell.metadata.get("tags") else {}
+        if cell.cell_type == "code":
+            count += 1
+            cell.execution_count = count
+            cell.outputs = [_cleaned(o, count) for o in cell.outputs if _is_stored(o)]
+    write_text(path, nbformat.writes(notebook))
+
+
+def code_of(path: str | Path) -> list[str]:
+    """The sources of the code cells."""
+    cells = json.loads(Path(path).read_text(encoding="utf-8"))["cells"]
+    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+
+
+def literal(path: str | Path) -> str:
+    """A path for papermill, which would otherwise fill in {names} in it."""
+    return str(path).replace("{", "{{").replace("}", "}}")
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file with one newline at its end, atomically."""
+    with replacing(path) as partial:
+        partial.write_text(text.rstrip("\n") + "\n", encoding="utf-8")
+
+
+def _listed(known: Mapping[str, Mapping]) -> str:
+    return "\n".join(
+        f"  {name}: {_type_name(p)} = {p['default']}  {p['help']}".rstrip()
+        for name, p in known.items()
+        if name != OUTPUT
+    )
+
+
+def _type_name(parameter: Mapping) -> str:
+    name = parameter["inferred_type_name"]
+    return name if name != "None" else type(ast.literal_eval(parameter["default"])).__name__
+
+
+def _fits(value, type_name: str) -> bool:
+    optional = re.fullmatch(r"(?:typing\.)?Optional\[(.+)\]", type_name)
+    if optional:
+        return value is None or _fits(value, optional[1])
+    kind = _TYPES.get(type_name.split("[")[0].lower())
+    if kind is None:
+        raise ParameterError(f"type {type_name} of a parameter: use {', '.join(_TYPES)}")
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+
+
+def _value_of(word: str):
+    try:
+        return ast.literal_eval(word)
+    except (ValueError, SyntaxError):
+        return word
+
+
+def _is_stored(output) -> bool:
+    return output.get("name") != "stderr" and _WIDGET not in output.get("data", {})
+
+
+def _cleaned(output, count: int):
+    if output.output_type == "stream":
+        output.text = _ADDRESS.sub("", output.text)
+    if output.output_type == "execute_result":
+        output.execution_count = count
+    if "data" in output:
+        output.metadata = {}
+        for kind, content in output.data.items():
+            if kind == "image/png":
+                output.data[kind] = _smaller(content)
+            if kind.startswith("text/"):
+                output.data[kind] = _ADDRESS.sub("", content)
+    return output
+
+
+def _smaller(png: str) -> str:
+    """A picture in base64 with 128 colours, if that is smaller."""
+    from PIL import Image
+
+    packed = io.BytesIO()
+    with Image.open(io.BytesIO(base64.b64decode(png))) as image:
+        if image.mode == "P":  # done before
+            return png
+        image.convert("RGB").quantize(128).save(packed, "PNG", optimize=True)
+    return min(png, base64.b64encode(packed.getvalue()).decode(), key=len)

@@ -1,0 +1,317 @@
+"""Notebooks in batches: parameters checked, results by name, finished runs not repeated.
+
+From outside: `run_notebook`, `sweep`, and `python -m unite_core.runs`. Inside a notebook:
+`open_run`. A run's folder holds the executed notebook, `results.json`, `figures/` and `run.json`
+(parameters, hash, versions, times). Relative paths are relative to the project's root, in
+parameters too. The environment variable `UNITE_RUNS` moves all runs away from `runs/`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import itertools
+import json
+import math
+import os
+import random
+import re
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+
+from ..files import read_json, replacing, write_json
+from .files import (
+    NotebookError,
+    ParameterError,
+    check_parameters,
+    clean_notebook,
+    code_of,
+    literal,
+    parameter_names,
+    parse_parameters,
+    write_text,
+)
+
+__all__ = [
+    "NotebookError",
+    "ParameterError",
+    "Run",
+    "clean_notebook",
+    "from_root",
+    "open_run",
+    "project_root",
+    "run_notebook",
+    "runs_root",
+    "seed_everything",
+    "sweep",
+]
+
+
+VERSIONS = ("unite-workbook", "torch", "transformers", "peft", "numpy")
+
+
+def project_root() -> Path:
+    """The folder of the workbook: the one that holds `unite_core`, `notebooks` and `figures`."""
+    return Path(__file__).resolve().parents[2]
+
+
+def from_root(path: str | Path) -> Path:
+    """A path as parameters mean it: relative to the project's root unless absolute."""
+    return project_root() / path
+
+
+def runs_root() -> Path:
+    """Where runs go: `UNITE_RUNS` if set, else `runs` in the project."""
+    return from_root(os.environ.get("UNITE_RUNS") or "runs")
+
+
+def seed_everything(seed: int) -> None:
+    """Seed python, numpy and torch (all devices)."""
+    import numpy as np
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - libraries draw from the global generator
+    torch.manual_seed(seed)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a notebook: where its results, figures and texts go."""
+
+    name: str
+    folder: Path
+
+    def save(self, results: Mapping[str, float]) -> None:
+        """Write `results.json` (flat, finite numbers) and print it, rounded to 3 digits."""
+        for name, value in results.items():
+            if isinstance(value, str | Mapping) or not math.isfinite(float(value)):
+                raise ValueError(f"result {name!r} is {value!r}: results are finite numbers")
+        flat = {name: float(value) for name, value in results.items()}
+        write_json(self.folder / "results.json", flat)
+        width = max(map(len, flat), default=0)
+        print("\n".join(f"{name:<{width}}  {value:.3f}" for name, value in flat.items()))
+
+    def text(self, name: str, text: str) -> None:
+        """Write a text file into the folder, atomically."""
+        write_text(self.folder / name, text)
+
+    def figure(self, slug: str, figure) -> None:
+        """Save a figure, or an axes' figure, as SVG and PNG; equal figures give equal files."""
+        import matplotlib
+
+        if not re.fullmatch(r"[a-z0-9_]+", slug):
+            raise ValueError(f"slug {slug!r}: use small letters, digits and _")
+        figure = getattr(figure, "figure", figure)
+        folder = self.folder / "figures"
+        with matplotlib.rc_context({"svg.hashsalt": "unite"}):
+            for suffix, about in ((".svg", {"Date": None}), (".png", {"Software": None})):
+                with replacing(folder / f"{self.name}_{slug}{suffix}", durable=False) as partial:
+                    figure.savefig(partial, format=suffix[1:], metadata=about, bbox_inches="tight")
+
+
+def open_run(name: str, namespace: Mapping) -> Run:
+    """The run that a notebook is part of; `namespace` is its `globals()`.
+
+    With a parameter `output` (set by `run_notebook`) the folder is that one. Otherwise it is
+    `runs/interactive/<name>`, and what a run with other parameters left there is set aside.
+    """
+    output = namespace.get("output")
+    folder = from_root(output) if output else runs_root() / "interactive" / name
+    if not output:
+        notebook = project_root() / "notebooks" / f"{name}.ipynb"
+        names = parameter_names(notebook) if notebook.is_file() else []
+        _claim(folder, _describe(name, [], {key: namespace.get(key) for key in names}))
+    folder.mkdir(parents=True, exist_ok=True)
+    versions = ", ".join(f"{name} {version}" for name, version in _versions().items())
+    print(f"{name} in {os.path.relpath(folder, project_root())} ({versions})")
+    return Run(name, folder)
+
+
+def run_notebook(path, parameters: Mapping, out, force=False, progress=True) -> dict[str, float]:
+    """Execute a notebook with checked parameters and return its `results.json`.
+
+    The kernel works in the notebook's folder. A finished run with the same parameters, code,
+    package and inputs is not repeated unless `force`. The same run unfinished is continued in its
+    folder (checkpoints); anything else that is there is set aside as `OUT.1`, `OUT.2`…
+    A notebook that fails is kept as `<name>.failed.ipynb` and raises a NotebookError.
+    """
+    path, out = Path(path).resolve(), from_root(out).resolve()
+    parameters = check_parameters(path, parameters)
+    about = _describe(path.stem, code_of(path), parameters)
+    if not force and _is_finished(out, about):
+        print(f"{out} is finished with these parameters: not repeated")
+    else:
+        _claim(out, about)
+        (out / "results.json").unlink(missing_ok=True)
+        _execute(path, parameters | {"output": str(out)}, out, progress)
+        if not (out / "results.json").is_file():
+            raise NotebookError(f"{path} ended without run.save(results)")
+        write_json(out / "run.json", about | {"finished": _now()})
+    return read_json(out / "results.json")
+
+
+def sweep(path, grid: Mapping[str, list], out, force=False, progress=True) -> list[dict]:
+    """Run a notebook at every point of a grid; rows of parameters and results, also `sweep.csv`.
+
+    Each point has a folder of its own below `out`; points that are finished are not repeated.
+    """
+    out, rows = from_root(out).resolve(), []
+    for values in itertools.product(*grid.values()):
+        point = dict(zip(grid, values, strict=True))
+        rows.append(point | run_notebook(path, point, out / _slug(point), force, progress))
+        _write_csv(out / "sweep.csv", rows)
+    return rows
+
+
+def _execute(path: Path, parameters: dict, out: Path, progress: bool) -> None:
+    import papermill
+
+    partial, failed = (out / f"{path.stem}.{state}.ipynb" for state in ("partial", "failed"))
+    failed.unlink(missing_ok=True)
+    streams = {"stdout_file": sys.stdout, "stderr_file": sys.stderr} if progress else {}
+    try:
+        papermill.execute_notebook(
+            literal(path), literal(partial), parameters,
+            cwd=str(path.parent), progress_bar=progress, extra_arguments=["--log-level=40"],
+            **streams,
+        )  # fmt: skip
+    except papermill.PapermillExecutionError as error:
+        partial.replace(failed)
+        raise NotebookError(
+            f"{path.name} stopped in cell {error.cell_index + 1}: {error.ename}: {error.evalue}\n"
+            f"(the notebook up to there is {failed})"
+        ) from error
+    partial.replace(out / path.name)
+
+
+def _describe(name: str, code: list[str], parameters: Mapping) -> dict:
+    """What makes a run the same run: parameters, code, package, and the inputs it names."""
+    sources = sorted(Path(__file__).parents[1].rglob("*.py"))
+    package = _hash([(file.name, file.read_text(encoding="utf-8")) for file in sources])
+    inputs = {key: _input_hash(value) for key, value in parameters.items()}
+    return {
+        "notebook": name,
+        "parameters": dict(parameters),
+        "hash": _hash([parameters, code, package, inputs]),
+        "package": package,
+        "versions": _versions() | {"python": sys.version.split()[0]},
+        "started": _now(),
+        "finished": None,
+    }
+
+
+def _input_hash(value) -> str | None:
+    """The identity of the corpus or earlier run whose folder a parameter names."""
+    if isinstance(value, str) and value:
+        for name in ("run.json", "manifest.json"):
+            if (from_root(value) / name).is_file():
+                return _hash((from_root(value) / name).read_text(encoding="utf-8"))
+    return None
+
+
+def _is_finished(folder: Path, about: Mapping) -> bool:
+    state = _state(folder)
+    same = bool(state.get("finished")) and state["hash"] == about["hash"]
+    return same and (folder / "results.json").is_file()
+
+
+def _claim(folder: Path, about: Mapping) -> None:
+    """Make a folder the run's own: the same run unfinished goes on, anything else is set aside."""
+    state = _state(folder)
+    goes_on = state.get("hash") == about["hash"] and not state.get("finished")
+    if not goes_on and folder.is_dir() and any(folder.iterdir()):
+        names = (folder.with_name(f"{folder.name}.{number}") for number in itertools.count(1))
+        aside = next(path for path in names if not path.exists())
+        folder.rename(aside)
+        print(f"{folder}: what was there is now {aside.name}")
+    write_json(folder / "run.json", about)
+
+
+def _state(folder: Path) -> dict:
+    file = folder / "run.json"
+    return read_json(file) if file.is_file() else {}
+
+
+def _versions() -> dict[str, str]:
+    return {name: metadata.version(name) for name in VERSIONS}
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _hash(value) -> str:
+    text = json.dumps(value, sort_keys=True)
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
+
+
+def _slug(point: Mapping) -> str:
+    words = "_".join(f"{name}-{value}" for name, value in point.items())
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", words)[:80] + "_" + _hash(dict(point))[:8]
+
+
+def _write_csv(path: Path, rows: list[dict]) -> None:
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _store(paths: list[Path]) -> None:
+    """Execute notebooks with their defaults, clean them, and put them in place of the stored."""
+    for path in paths or sorted((project_root() / "notebooks").glob("*.ipynb")):
+        out = runs_root() / "stored" / path.stem
+        print(f"{path.name}: executing with its defaults")
+        run_notebook(path, {}, out)
+        clean_notebook(out / path.name)
+        with replacing(path) as partial:
+            shutil.copyfile(out / path.name, partial)
+
+
+def _publish(folder: Path) -> None:
+    """Copy the figures of a run, or of all runs in a folder, to `figures/`."""
+    for figure in sorted([*folder.glob("figures/*.*"), *folder.glob("*/figures/*.*")]):
+        shutil.copyfile(figure, project_root() / "figures" / figure.name)
+        print(f"figures/{figure.name}")
+
+
+def _main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="python -m unite_core.runs", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run", help="execute one notebook into a folder")
+    run.add_argument("notebook", type=Path)
+    run.add_argument("out", type=Path)
+    run.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
+    run.add_argument("--force", action="store_true", help="repeat a finished run")
+    clean = commands.add_parser("clean", help="clean notebooks in place")
+    clean.add_argument("notebooks", type=Path, nargs="+")
+    store = commands.add_parser("notebooks", help="execute, clean and store notebooks")
+    store.add_argument("notebooks", type=Path, nargs="*", help="default: all")
+    publish = commands.add_parser("publish", help="copy the figures of runs to figures/")
+    publish.add_argument("folder", type=Path)
+    given = parser.parse_args(arguments)
+    if given.command == "run":
+        parameters = parse_parameters(given.notebook, dict(given.p))
+        run_notebook(given.notebook, parameters, given.out.resolve(), given.force)
+    elif given.command == "clean":
+        for path in given.notebooks:
+            clean_notebook(path)
+    elif given.command == "notebooks":
+        _store(given.notebooks)
+    else:
+        _publish(given.folder)
+
+
+if __name__ == "__main__":
+    try:
+        _main(sys.argv[1:])
+    except (NotebookError, ParameterError) as error:
+        sys.exit(f"error: {error}")

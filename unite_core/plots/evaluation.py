@@ -1,0 +1,137 @@
+"""Axes-level figures of evaluations: which modality is retrieved, and what one model gains."""
+
+# Shapes: R kinds of query, C modalities of candidates.
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+
+from ..data.modality import Modality
+from ..evaluation.confusion import Confusion
+from .common import modality_style
+
+__all__ = ["plot_confusion", "plot_effects", "plot_gains"]
+
+
+_BETTER, _WORSE, _OPEN = "#009E73", "#D55E00", "0.55"
+
+
+def plot_confusion(confusion: Confusion, ax: Axes | None = None, title: str = "") -> Axes:
+    """Modalities of the results by kind of query, in percent, chance in small print below.
+
+    The modality asked for is framed. Rows add up to 100.
+    """
+    ax = ax or plt.gca()
+    share = 100 * confusion.share  # [R, C]
+    ax.imshow(share, cmap="Blues", vmin=0, vmax=100, aspect="auto")
+    ax.grid(visible=False)
+    for (row, column), value in np.ndenumerate(share):
+        ink = "white" if value > 55 else "0.15"
+        ax.text(column, row - 0.08, f"{value:.0f}", ha="center", va="center", color=ink, fontsize=9)
+        chance = f"chance {100 * confusion.chance[row, column]:.0f}"
+        ax.text(column, row + 0.28, chance, ha="center", va="center", color=ink, fontsize=5.5)
+        if confusion.columns[column] in confusion.kinds[row][1].split(" or "):
+            ax.add_patch(_frame(column, row))
+    names = [
+        f"{own} → {asked}  (n {n})"
+        for (own, asked), n in zip(confusion.kinds, confusion.n, strict=True)
+    ]
+    ax.set_yticks(range(len(names)), names)
+    ax.set_xticks(range(len(confusion.columns)), confusion.columns)
+    for label in ax.get_xticklabels():
+        label.set_color(_colour(label.get_text()))
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    ax.set_xlabel(f"modality of the first {confusion.k} results (%)")
+    ax.set_title(title)
+    return ax
+
+
+def plot_gains(
+    rows: Sequence[Mapping], ax: Axes | None = None, title: str = "", level: float = 0.05
+) -> Axes:
+    """Paired gains with their 95 % intervals; filled where the adjusted p is below `level`.
+
+    rows  as `significance.compare_models` gives: task, split, n, families, gain, low, high, p_holm
+    """
+    ax = ax or plt.gca()
+    ax.axvline(0, ls="--", color="0.4", lw=1)
+    for place, row in enumerate(rows):
+        clear = row["p_holm"] < level
+        colour = (_BETTER if row["gain"] > 0 else _WORSE) if clear else _OPEN
+        gain, low, high = (100 * row[name] for name in ("gain", "low", "high"))
+        ax.plot([low, high], [place, place], color=colour, lw=1.2, zorder=1)
+        ax.plot(gain, place, "o", color=colour, mfc=colour if clear else "white", zorder=2)
+        ax.annotate(
+            _p(row["p_holm"]), (1, place), (4, 0), xycoords=("axes fraction", "data"),
+            textcoords="offset points", va="center", fontsize=7, color=colour if clear else "0.4",
+            annotation_clip=False,
+        )  # fmt: skip
+    several = len({row["split"] for row in rows}) > 1
+    splits = [f", {row['split']}" if several else "" for row in rows]
+    names = [
+        f"{row['task']}{split}  ({row['families']} families)"
+        for row, split in zip(rows, splits, strict=True)
+    ]
+    ax.set_yticks(range(len(rows)), names)
+    ax.set_ylim(len(rows) - 0.5, -0.5)
+    ax.set_xlabel("gain in points, 95 % interval over families")
+    ax.annotate("p (Holm)", (1, 1), (4, 4), xycoords="axes fraction", textcoords="offset points",
+                fontsize=7, color="0.4", annotation_clip=False)  # fmt: skip
+    ax.set_title(title)
+    return ax
+
+
+def plot_effects(rows: Sequence[Mapping], ax: Axes | None = None, title: str = "") -> Axes:
+    """What each mix of data gains on each task, in points; its 95 % interval in small print.
+
+    rows  as `composition.effects` gives. Pale where the interval holds 0, framed where a mix has
+    the largest gain of its task.
+    """
+    ax = ax or plt.gca()
+    mixes, tasks = (list(dict.fromkeys(row[name] for row in rows)) for name in ("mix", "task"))
+    largest = max(1.0, *(100 * abs(row["gain"]) for row in rows))
+    picture = np.ones((len(tasks), len(mixes), 3))
+    for row in rows:
+        column, line = mixes.index(row["mix"]), tasks.index(row["task"])
+        gain, low, high = (100 * row[name] for name in ("gain", "low", "high"))
+        strength = 0.25 if low <= 0 <= high else 1.0
+        colour = np.array(plt.get_cmap("PiYG")(0.5 + gain / largest / 2)[:3])
+        picture[line, column] = 1 - strength * (1 - colour)
+        dark = strength * abs(gain) > 0.7 * largest
+        style = {"ha": "center", "va": "center", "color": "white" if dark else "0.15"}
+        ax.text(column, line, f"{gain:+.0f}\n", fontsize=9, **style)
+        ax.text(column, line, f"\n[{low:.0f}, {high:.0f}]", fontsize=6, **style)
+    for line, task in enumerate(tasks):
+        best = max((row for row in rows if row["task"] == task), key=lambda row: row["gain"])
+        if best["gain"] > 0:
+            ax.add_patch(_frame(mixes.index(best["mix"]), line))
+    ax.imshow(picture, aspect="auto")
+    ax.grid(visible=False)
+    ax.set_xticks(range(len(mixes)), [mix.replace(" + ", "\n+ ") for mix in mixes])
+    ax.set_yticks(range(len(tasks)), tasks)
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    ax.set_title(title)
+    return ax
+
+
+def _frame(column: int, row: int) -> plt.Rectangle:
+    return plt.Rectangle(
+        (column - 0.47, row - 0.43), 0.94, 0.86, fill=False, edgecolor="#E69F00", lw=1.6
+    )
+
+
+def _colour(label: str) -> str:
+    known = {part.upper() for part in label.split("+")} <= set(Modality.__members__)
+    return modality_style(label)["color"] if known else "0.15"
+
+
+def _p(value: float) -> str:
+    if value < 0.001:
+        return "< .001"
+    return "1" if value > 0.9995 else f"{value:.3f}".lstrip("0")

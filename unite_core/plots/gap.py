@@ -1,0 +1,270 @@
+"""Axes-level figures of the modality gap; each takes what `gap` computed, draws, returns `ax`."""
+
+# Shapes: N items of a modality, M modalities.
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+
+from ..data.modality import KEYS
+from ..gap.projections import Projection
+from .common import modality_style
+
+__all__ = [
+    "one_legend",
+    "plot_before_after",
+    "plot_confusion",
+    "plot_cosines",
+    "plot_dimensions",
+    "plot_heat",
+    "plot_projection",
+    "plot_replacement",
+    "plot_spectra",
+    "plot_stages",
+    "plot_umap",
+]
+
+
+_OTHERS = ("0.45", "#56B4E9", "#E69F00", "#000000")
+
+
+def plot_projection(
+    projection: Projection,
+    ax: Axes | None = None,
+    links: int = 60,
+    title: str = "",
+    reach: float | None = None,
+) -> Axes:
+    """The main picture: both modalities to one scale, axis 1 along the difference of means.
+
+    `links` pairs are joined by grey lines, the black line joins the means. `reach` of both axes
+    from the middle, so that several pictures have one scale.
+    """
+    ax = ax or plt.gca()
+    names = list(projection.points)
+    first, second = (projection.points[name] for name in names[:2])
+    if len(first) == len(second):
+        for row in np.linspace(0, len(first) - 1, min(links, len(first))).astype(int):
+            ends = np.stack([first[row], second[row]])
+            ax.plot(*ends.T, color="0.6", alpha=0.25, lw=0.6, zorder=1)
+    for number, name in enumerate(names):
+        ax.scatter(*projection.points[name].T, s=7, alpha=0.6, lw=0, zorder=2, label=name,
+                   **_style(name, number))  # fmt: skip
+    means = np.stack([first.mean(0), second.mean(0)])
+    ax.plot(*means.T, "-", color="black", lw=1.6, zorder=4)
+    ax.scatter(*means.T, s=22, color="white", edgecolor="black", zorder=5)
+    ax.set_aspect("equal", adjustable="box" if reach else "datalim")
+    if reach:
+        ax.set(xlim=(-reach, reach), ylim=(-reach, reach))
+    note = (
+        f"n {len(first)}; gap {projection.gap:.3f} ({projection.null:.3f} by chance); "
+        f"{100 * projection.kept:.0f} % of variance"
+    )
+    ax.set_xlabel(f"along the difference of means\n{note}", fontsize=8)
+    ax.set(ylabel="first axis within modalities", title=title)
+    return ax
+
+
+def one_legend(axes: Sequence[Axes]) -> None:
+    """The last axes' legend, to its right, for a row of axes that show the same modalities."""
+    axes[-1].legend(loc="upper left", bbox_to_anchor=(1, 1), markerscale=2)
+
+
+def plot_umap(view: Mapping, ax: Axes | None = None, title: str = "") -> Axes:
+    """One UMAP of `umap_view.umap_views`, with its graph's components and cross edges under it."""
+    ax = ax or plt.gca()
+    for number, (name, points) in enumerate(view["points"].items()):
+        ax.scatter(*points.T, s=5, alpha=0.6, lw=0, label=name, **_style(name, number))
+    ax.set(xticks=[], yticks=[])
+    ax.set_aspect("equal", adjustable="datalim")
+    ax.grid(visible=False)
+    ax.spines[:].set_visible(False)
+    count = view["components"]
+    ax.set_xlabel(
+        f"seed {view['seed']}; {count} component{'s' * (count != 1)}, "
+        f"{100 * view['cross_edges']:.1f} % cross edges", fontsize=7,
+    )  # fmt: skip
+    ax.set_title(title)
+    return ax
+
+
+def plot_heat(similarity: np.ndarray, names: Sequence[str], ax: Axes | None = None,
+              title: str = "") -> Axes:  # fmt: skip
+    """Mean cosines [M, M] between modalities, numbers inside.
+
+    A squared gap is read off it: both diagonal entries less twice the one that joins them.
+    """
+    return _matrix(similarity, names, ax, title, "mean cosine, pairs left out", "{:.2f}")
+
+
+def plot_confusion(confusion: np.ndarray, names: Sequence[str], ax: Axes | None = None,
+                   title: str = "", k: int = 10) -> Axes:  # fmt: skip
+    """Shares [M, M] of the k best by modality of query (rows) and of result (columns)."""
+    label = f"% of the first {k}"
+    ax = _matrix(100 * np.asarray(confusion), names, ax, title, label, "{:.0f}", (0, 100))
+    ax.set(xlabel="retrieved", ylabel="query")
+    return ax
+
+
+def plot_cosines(samples: Mapping[str, np.ndarray], names: Sequence[str] = ("x", "y"),
+                 ax: Axes | None = None, title: str = "") -> Axes:  # fmt: skip
+    """Densities of `views.cosine_samples`: true pairs beside chance across and within."""
+    ax = ax or plt.gca()
+    low = min(values.min() for values in samples.values())
+    bins = np.linspace(low, max(values.max() for values in samples.values()), 50)
+    looks = {"pairs": ("black", "-"), "across": ("0.5", "--"),
+             "within x": (_style(names[0], 0)["color"], "-"),
+             "within y": (_style(names[1], 1)["color"], "-")}  # fmt: skip
+    titles = {"pairs": "true pairs", "across": "others across",
+              "within x": f"within {names[0]}", "within y": f"within {names[1]}"}  # fmt: skip
+    for key, values in samples.items():
+        colour, line = looks[key]
+        ax.hist(values, bins, density=True, histtype="step", color=colour, ls=line, lw=1.4)
+        ax.plot([], [], color=colour, ls=line, label=f"{titles[key]} ({values.mean():.2f})")
+    ax.set(xlabel="cosine", ylabel="density")
+    ax.set_title(title)
+    ax.legend(title="mean", loc="upper left", bbox_to_anchor=(1, 1))
+    return ax
+
+
+def plot_spectra(shares: Mapping[str, np.ndarray], ax: Axes | None = None,
+                 title: str = "") -> Axes:  # fmt: skip
+    """Shares of variance of `views.spectra` by principal axis, both axes logarithmic."""
+    ax = ax or plt.gca()
+    for number, (name, values) in enumerate(shares.items()):
+        seen = values[values > 1e-6]
+        style = {**_style(name, number), "markevery": 0.1, "ms": 4}
+        ax.loglog(np.arange(1, len(seen) + 1), seen, label=name, **style)
+    flat = 1 / max(map(len, shares.values()))
+    ax.axhline(flat, ls="--", color="0.4", lw=1)
+    ax.annotate(f"all alike = {flat:.2g}", (1, flat), (2, 2), textcoords="offset points",
+                color="0.4", fontsize=7)  # fmt: skip
+    ax.set(xlabel="principal axis", ylabel="share of variance")
+    ax.set_title(title)
+    ax.legend()
+    return ax
+
+
+def plot_dimensions(offset: Mapping, ax: Axes | None = None, title: str = "") -> Axes:
+    """How many dimensions carry the offset, from `gap.offset_direction`.
+
+    The bars are |mean difference| per dimension, sorted; the line is the share of the squared gap
+    in those so far, on the right axis.
+    """
+    ax = ax or plt.gca()
+    sizes = np.sort(np.abs(offset["difference"]))[::-1]
+    places = np.arange(1, len(sizes) + 1)
+    ax.fill_between(places, sizes, step="mid", color="0.75", lw=0)
+    even = np.linalg.norm(sizes) / len(sizes) ** 0.5
+    ax.axhline(even, ls="--", color="0.4", lw=1)
+    ax.annotate(f"spread out evenly = {even:.2g}", (len(sizes), even), (-2, 2), ha="right",
+                textcoords="offset points", color="0.4", fontsize=7)  # fmt: skip
+    ax.set(xlabel=f"dimension, sorted (D = {len(sizes)})", ylabel="|difference of means|")
+    ax.set(xlim=(1, len(sizes)), ylim=(0, None))
+    right = ax.twinx()
+    right.plot(places, 100 * offset["dimension_share"], color="black", lw=1.2)
+    right.set(ylim=(0, 102), ylabel="% of the squared gap so far")
+    right.grid(visible=False)
+    ax.set_title(title)
+    return ax
+
+
+def plot_replacement(rows: Sequence[Mapping], ax: Axes | None = None, title: str = "",
+                     label: str = "", color: str = "black") -> Axes:  # fmt: skip
+    """nDCG@10 by share of documents in their other modality, from `replacement_curve`.
+
+    The dashed line is what an index without a gap gives; the band is over repeats.
+    """
+    ax = ax or plt.gca()
+    share, ndcg, low, high = (np.array([100 * row[name] for row in rows])
+                              for name in ("share", "ndcg", "low", "high"))  # fmt: skip
+    ax.plot(share[[0, -1]], ndcg[[0, -1]], "--", color=color, lw=1, alpha=0.6)
+    ax.fill_between(share, low, high, color=color, alpha=0.15, lw=0)
+    ax.plot(share, ndcg, "o-", color=color, ms=3.5, lw=1.4, label=label or None)
+    ax.set(xlabel="% of documents replaced by their other modality", ylabel="nDCG@10 (%)")
+    ax.set_ylim(0, max(1.1 * high.max(), ax.get_ylim()[1] if label else 0))
+    ax.set_title(title)
+    if label:
+        ax.legend()
+    return ax
+
+
+def plot_before_after(rows: Sequence[Mapping], ax: Axes | None = None, title: str = "") -> Axes:
+    """Corrections: the gap that is left beside recall in one modality and in the mixed pool.
+
+    rows of `mixed_pool.compare_corrections`, from the top; the score correction has no gap.
+    """
+    ax = ax or plt.gca()
+    ways = [name for name in rows[0] if name.startswith("R@1 ")]
+    raw = rows[0]["gap"]
+    series = (
+        ("gap left", "0.45", "v", [_left(row["gap"], raw) for row in rows]),
+        ("same modality", "#E69F00", "X", [row["same modality"] for row in rows]),
+        ("R@1 in one modality", "#56B4E9", "P",
+         [np.mean([row[way] for way in ways]) for row in rows]),
+        ("R@10 in the mixed pool", "#000000", "*", [row["mixed R@10"] for row in rows]),
+    )  # fmt: skip
+    for number, (name, colour, marker, values) in enumerate(series):
+        heights = np.arange(len(rows)) + 0.15 * (number - 1.5)
+        ax.scatter(values, heights, color=colour, marker=marker, s=30, label=name, zorder=3)
+    ax.set_yticks(range(len(rows)), [row["kind"] for row in rows])
+    ax.set(ylim=(len(rows) - 0.5, -0.5), xlabel="% (gap: of the gap without correction)")
+    ax.set_xlim(left=0)
+    ax.set_title(title)
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    return ax
+
+
+def plot_stages(tables: Mapping[str, Mapping], names: Sequence[str], axes: Sequence[Axes],
+                labels: Mapping[str, str] | None = None,
+    chain: int | None = None,
+) -> Sequence[Axes]:  # fmt: skip
+    """Measures (one axes each) of several models, with intervals and nulls.
+
+    tables {model: what `gap.measure` gives}, in the order of training; the dashed marks are nulls.
+    A line joins the first `chain` models, each trained from the one before; others stand apart.
+    """
+    for name, ax in zip(names, axes, strict=True):
+        rows = [table[name] for table in tables.values()]
+        values = np.array([(row.value, *row.interval) for row in rows])
+        places = np.arange(len(rows))
+        bars = np.abs(values[:, 1:] - values[:, :1]).T
+        ax.errorbar(places, values[:, 0], yerr=bars, fmt="o", color="black", elinewidth=1, ms=4)
+        ax.plot(places[:chain], values[:chain, 0], "-", color="black", lw=1)
+        for place, row in zip(places, rows, strict=True):
+            ax.plot([place - 0.3, place + 0.3], [row.null] * 2, "--", color="0.4", lw=1)
+        ax.set_xticks(places, list(tables), rotation=30, ha="right")
+        ax.set_xlim(-0.5, len(rows) - 0.5)
+        ax.set_title((labels or {}).get(name, name), fontsize=9)
+        ax.margins(y=0.15)
+    return axes
+
+
+def _matrix(values, names, ax, title, label, form, limits=(None, None)) -> Axes:
+    ax = ax or plt.gca()
+    values = np.asarray(values, float)
+    picture = ax.imshow(values, vmin=limits[0], vmax=limits[1])
+    ax.grid(visible=False)
+    middle = picture.norm.vmin / 2 + picture.norm.vmax / 2
+    for (row, column), value in np.ndenumerate(values):
+        ink = "white" if value < middle else "black"
+        ax.text(column, row, form.format(value), ha="center", va="center", color=ink, fontsize=8)
+    ax.set_xticks(range(len(names)), names)
+    ax.set_yticks(range(len(names)), names)
+    ax.figure.colorbar(picture, ax=ax, label=label, shrink=0.8)
+    ax.set_title(title)
+    return ax
+
+
+def _style(name: str, number: int) -> dict[str, str]:
+    """The modality's colour and marker if the name is one, else the next of four others."""
+    known = set(name.split("+")) <= set(KEYS)
+    return modality_style(name) if known else {"color": _OTHERS[number % 4], "marker": "o"}
+
+
+def _left(gap: float | None, raw: float) -> float:
+    return np.nan if gap is None or raw == 0 else 100 * gap / raw

@@ -1,0 +1,103 @@
+"""A corpus of items with ids, from files or from memory, seen as often as asked for."""
+
+# Shapes: N items.
+
+from __future__ import annotations
+
+import hashlib
+import json
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ..data.items import files_of
+from ..data.readers import iter_values
+from ..data.records import RecordError, content_id, validate_item, validate_record
+
+__all__ = ["Corpus", "item_key", "iter_items"]
+
+
+class Corpus:
+    """Items of files, or those given, one after the other; nothing of them is held.
+
+    Args
+        files       of items or records, see `iter_items`
+        given       (id, item) in place of files; iterated as often as needed, so no generator
+        take        sides of records that are items
+        media_root  folder that paths in files must not leave
+    Iterating yields (id, item, how errors name it).
+    """
+
+    def __init__(self, files: Sequence[str], given: Iterable[tuple[str, Mapping]] | None = None,
+                 take: Sequence[str] = ("candidate",), media_root: str | Path = "."):  # fmt: skip
+        if (given is None) == (not files):
+            raise ValueError("a corpus is files or items given, one of the two")
+        if isinstance(given, Iterator):
+            raise TypeError("items are iterated twice: give a list, not a generator")
+        self.files, self.given, self.take, self.media_root = files, given, take, media_root
+
+    def __iter__(self) -> Iterator[tuple[str, Mapping, str]]:
+        if self.given is not None:
+            yield from ((name, item, f"item {name!r}") for name, item in self.given)
+        for file in self.files:
+            prefix = f"{Path(file).name}:" if len(self.files) > 1 else ""
+            yield from iter_items(file, self.take, self.media_root, prefix)
+
+    def survey(self) -> tuple[int, str]:
+        """N, and a digest of all ids and contents; ids must differ. Takes 16 bytes per item."""
+        numbers, digest = array("q"), hashlib.sha256()
+        for name, item, _ in self:
+            digest.update(json.dumps([name, content_id(item), list(item)]).encode())
+            numbers.append(_number(name))
+        if not numbers:
+            raise ValueError("the corpus has no items: check its files")
+        ordered = np.sort(np.asarray(numbers))
+        twice = set(ordered[1:][ordered[1:] == ordered[:-1]].tolist())
+        for name, _, where in self if twice else ():
+            if _number(name) in twice:
+                raise ValueError(f"{where}: the id {name!r} is given twice; ids must differ")
+        return len(numbers), digest.hexdigest()[:32]
+
+
+def iter_items(path: str | Path, take: Sequence[str] = ("candidate",),
+               media_root: str | Path = ".", prefix: str = "",
+               ) -> Iterator[tuple[str, dict, str]]:  # fmt: skip
+    """(id, item, place) of a file that `readers` can read, streamed and validated.
+
+    A row is an item, with an `id` or with its number as id, or a record, of which the sides in
+    `take` are items with ids such as "7:candidate". `prefix` goes before ids that are numbers.
+    """
+    for number, (where, row) in enumerate(iter_values(path), 1):
+        if isinstance(row, Mapping) and "query" in row:
+            validate_record(row, where, media_root)
+            for side in take:
+                yield f"{prefix}{number}:{side}", row[side], f"{where}, {side}"
+            continue
+        name = row.pop("id", None) if isinstance(row, dict) else None
+        if name is not None and not isinstance(name, str | int):
+            raise RecordError(f"{where}, field id: {name!r} is neither a string nor a number")
+        validate_item(row, where, media_root)
+        yield f"{prefix}{number}" if name is None else str(name), row, where
+
+
+def item_key(item: Mapping, root: str | Path = ".") -> str:
+    """32 hex digits of what an item's vector depends on: content, order of fields, its files.
+
+    Files count by size and time of change: equal bytes written anew make another key.
+    """
+    stamps = []
+    for path in files_of(item):
+        try:
+            stat = Path(root, path).stat()
+            stamps.append([stat.st_size, stat.st_mtime_ns])
+        except OSError:
+            stamps.append([])
+    text = json.dumps([content_id(item), list(item), stamps])
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _number(name: str) -> int:
+    """64 bits of an id: among a million ids two that differ are alike once in 40 million times."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)

@@ -1,0 +1,309 @@
+"""Search among encoded vectors: one faiss index for each modality that candidates have.
+
+A search in one modality looks at its index alone, a mixed pool is the merger of several. Scores of
+different modalities need not be comparable (MAMCL never compares them), so a mixed pool can be
+ranked by z instead, for a query q and the candidates' mean m and covariance C in each modality:
+
+    z = (s - q.m) / sqrt(q C q),   s = q.c
+
+q.m and q C q *are* the mean and variance of q's scores over all candidates of that modality, so
+z is the score standardised per query and modality, exactly, and costs no score more.
+"""
+
+# Shapes: Q queries, N candidates, n of one modality, D embedding size, k results.
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ..data.modality import Modality, parse_modality
+from ..files import from_row, read_json, write_json
+from .exact import checked_vectors, drop_excluded, ranked, search_past_ties
+from .shards import Shard, ShardFolder
+
+__all__ = ["Found", "IndexConfig", "VectorIndex", "build_index", "load_index"]
+
+
+_POINTS_PER_CELL = 64  # that place the cells of "ivf"
+_BLOCK = 16384  # vectors whose moments are taken together
+
+
+@dataclass(frozen=True)
+class IndexConfig:
+    """How candidates are searched.
+
+    "flat" compares with every candidate and is exact; "hnsw" walks a graph of near ones, "ivf"
+    looks into the `probes` nearest of `cells` cells: both are faster and miss some.
+    """
+
+    kind: str = "flat"
+    neighbours: int = 32  # hnsw: links of each candidate
+    build_depth: int = 200  # hnsw: candidates looked at to place one
+    search_depth: int = 128  # hnsw: candidates looked at to find k, at least k
+    cells: int | None = None  # ivf; None: 4 sqrt(n), at most n / 39
+    probes: int = 32  # ivf
+
+    def __post_init__(self):
+        if self.kind not in ("flat", "hnsw", "ivf"):
+            raise ValueError(f"kind must be one of flat, hnsw, ivf; not {self.kind!r}")
+        numbers = [self.neighbours, self.build_depth, self.search_depth, self.probes]
+        if min([*numbers, self.cells or 1]) < 1:
+            raise ValueError(f"{self}: all numbers must be at least 1")
+
+
+class Found(NamedTuple):
+    """What queries found, best first."""
+
+    scores: np.ndarray  # [Q, k] inner products or z; -inf where fewer than k were found
+    rows: np.ndarray  # [Q, k] numbers of candidates in the order they were added; -1 there
+    modality: np.ndarray  # [Q, k] codes; 0 there
+
+
+@dataclass
+class _Part:
+    """The candidates of one modality."""
+
+    index: object  # faiss
+    rows: np.ndarray  # [n] their numbers among all
+
+    @cached_property
+    def moments(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean [D] and covariance [D, D] in float64; reads all vectors once, when asked first."""
+        n, total, squares = len(self.rows), 0.0, 0.0
+        if hasattr(self.index, "make_direct_map"):
+            self.index.make_direct_map()
+        for start in range(0, n, _BLOCK):
+            vectors = self.index.reconstruct_n(start, min(_BLOCK, n - start)).astype(np.float64)
+            total = total + vectors.sum(0)
+            squares = squares + vectors.T @ vectors
+        mean = total / n
+        return mean, squares / n - np.outer(mean, mean)
+
+
+@dataclass(eq=False)
+class VectorIndex:
+    """Candidates to search; `build_index` and `load_index` make one.
+
+    ids    of all candidates, in the order in which they were added
+    model  `encode.model_key` of what embedded them, "" where it is not known
+    """
+
+    config: IndexConfig
+    ids: list[str]
+    parts: dict[int, _Part] = field(repr=False)
+    model: str = ""
+
+    def __post_init__(self):
+        self._modality = np.zeros(len(self.ids), dtype=np.uint8)
+        for code, part in self.parts.items():
+            self._modality[part.rows] = code
+
+    @property
+    def dim(self) -> int:
+        return next(iter(self.parts.values())).index.d
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """{modality: number of candidates}."""
+        return {Modality(code).label: len(part.rows) for code, part in self.parts.items()}
+
+    def search(self, query_vectors: np.ndarray, k: int,
+               modalities: Sequence[str | Modality] | None = None, standardise: bool = False,
+               excluded: Sequence[Sequence[int]] | None = None) -> Found:  # fmt: skip
+        """The k best candidates of each query.
+
+        Args
+            query_vectors  [Q, D]  finite; unit norm makes the score a cosine
+            k              >= 1
+            modalities     those that candidates may have ("image", "text+video"); None: all, mixed
+            standardise    rank by z, see above; within one modality the order stays as it is
+            excluded       [Q] rows that a query may not find (itself, say)
+        Equal scores are in the order of rows. ValueError for a modality that no candidate has.
+        """
+        queries = checked_vectors("query_vectors", query_vectors)
+        if queries.shape[1] != self.dim or k < 1:
+            raise ValueError(
+                f"query_vectors {queries.shape} and k {k}: the index holds vectors of size "
+                f"{self.dim}, k must be at least 1"
+            )
+        margin = max(map(len, excluded), default=0) if excluded is not None else 0
+        scores, rows = [], []
+        for part in map(self.parts.get, self._asked(modalities)):
+            found, places = self._best(part, queries, k + margin)
+            if standardise:
+                found = _standardised(found, queries, part)
+            scores.append(found)
+            rows.append(np.where(places < 0, -1, part.rows[places]))
+        scores, rows = np.concatenate(scores, axis=1), np.concatenate(rows, axis=1)
+        if excluded is not None:
+            drop_excluded(scores, rows, excluded)
+        scores, rows = ranked(scores, rows, k)
+        return Found(scores, rows, np.where(rows < 0, 0, self._modality[rows]))
+
+    def names(self, rows: np.ndarray) -> list[list[str]]:
+        """The ids of found rows, best first, without the places that are empty."""
+        return [[self.ids[row] for row in found if row >= 0] for found in rows.tolist()]
+
+    def save(self, folder: str | Path) -> None:
+        """Write the index; a folder without `index.json`, which comes last, is not whole."""
+        import faiss
+        from safetensors.numpy import save_file
+
+        folder = Path(folder)
+        if folder.is_dir() and any(folder.iterdir()) and not (folder / "index.json").is_file():
+            raise ValueError(f"{folder}: holds other files than an index; choose another folder")
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "index.json").unlink(missing_ok=True)
+        for stale in folder.glob("*.faiss"):
+            stale.unlink()
+        for code, part in self.parts.items():
+            faiss.write_index(part.index, str(folder / f"{Modality(code).label}.faiss"))
+        rows = {str(code): part.rows for code, part in self.parts.items()}
+        save_file(rows, folder / "rows.safetensors")
+        (folder / "ids.json").write_text(json.dumps(self.ids, ensure_ascii=False), "utf-8")
+        noted = {"config": asdict(self.config), "model": self.model, "counts": self.counts}
+        write_json(folder / "index.json", noted, indent=1)
+
+    def _asked(self, modalities: Sequence[str | Modality] | None) -> list[int]:
+        if modalities is None:
+            return sorted(self.parts)
+        if isinstance(modalities, str):
+            raise TypeError(f"modalities is a list of names, such as [{modalities!r}]")
+        codes = {int(parse_modality(m) if isinstance(m, str) else m) for m in modalities}
+        lacking = [Modality(code).label for code in sorted(codes - set(self.parts))]
+        if lacking or not codes:
+            raise ValueError(
+                f"no candidate has the modality {', '.join(lacking) or '(none given)'}; the index "
+                f"has {', '.join(self.counts)}"
+            )
+        return sorted(codes)
+
+    def _best(self, part: _Part, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        k = min(k, len(part.rows))
+        if self.config.kind == "flat":
+            return search_past_ties(part.index, queries, k)
+        if self.config.kind == "hnsw":
+            part.index.hnsw.efSearch = max(self.config.search_depth, k)
+        else:
+            part.index.nprobe = min(self.config.probes, part.index.nlist)
+        scores, places = part.index.search(queries, k)
+        return np.where(places < 0, -np.inf, scores), places
+
+
+def build_index(shards: Iterable[Shard], config: IndexConfig | None = None) -> VectorIndex:
+    """An index of all vectors of some shards.
+
+    Args
+        shards  `ShardFolder(folder)`, or a list; iterated twice for "ivf", one shard in memory
+    Memory is that of the index: 4 N D bytes, with "hnsw" 8 N neighbours more. The same shards give
+    the same index; "hnsw" only on one thread.
+    """
+    config = config or IndexConfig()
+    if isinstance(shards, Iterator):
+        raise TypeError("shards are iterated more than once: give a list or a ShardFolder")
+    parts = _trained(shards, config) if config.kind == "ivf" else {}
+    ids: list[str] = []
+    rows: dict[int, list[np.ndarray]] = {}
+    for shard in shards:
+        for code in np.unique(shard.modality).tolist():
+            here = np.flatnonzero(shard.modality == code)
+            vectors = shard.vectors if len(here) == len(shard.vectors) else shard.vectors[here]
+            if not np.isfinite(np.vdot(vectors, vectors)):  # quicker than a look at each number
+                checked_vectors("shard", vectors)
+            if code not in parts:
+                parts[code] = _empty(vectors.shape[1], config, None)
+            parts[code].add(vectors)
+            rows.setdefault(code, []).append(here + len(ids))
+        ids += shard.ids
+    if not ids:
+        raise ValueError("the shards hold no vectors: there is nothing to search")
+    found = {code: _Part(parts[code], np.concatenate(rows[code])) for code in sorted(parts)}
+    return VectorIndex(config, ids, found, getattr(shards, "model", ""))
+
+
+def load_index(folder: str | Path) -> VectorIndex:
+    """What `save` wrote; ValueError where it is not whole."""
+    import faiss
+    from safetensors.numpy import load_file
+
+    folder = Path(folder)
+    if not (folder / "index.json").is_file():
+        raise ValueError(f"{folder}: no whole index (no index.json); build and save it again")
+    noted = read_json(folder / "index.json")
+    rows = load_file(folder / "rows.safetensors")
+    parts = {}
+    for label, count in noted["counts"].items():
+        code = int(parse_modality(label))
+        index = faiss.read_index(str(folder / f"{label}.faiss"))
+        if index.ntotal != count:
+            raise ValueError(f"{folder}: {index.ntotal} instead of {count} vectors of {label}")
+        parts[code] = _Part(index, rows[str(code)])
+    config = from_row(IndexConfig, noted["config"], str(folder / "index.json"))
+    return VectorIndex(config, read_json(folder / "ids.json"), parts, noted["model"])
+
+
+def _empty(dim: int, config: IndexConfig, cells: int | None):
+    import faiss
+
+    if config.kind == "ivf":
+        return faiss.index_factory(dim, f"IVF{cells},Flat", faiss.METRIC_INNER_PRODUCT)
+    if config.kind == "hnsw":
+        index = faiss.IndexHNSWFlat(dim, config.neighbours, faiss.METRIC_INNER_PRODUCT)
+        index.hnsw.efConstruction = config.build_depth
+        return index
+    return faiss.IndexFlatIP(dim)
+
+
+def _trained(shards: Iterable[Shard], config: IndexConfig) -> dict[int, object]:
+    """Empty "ivf" indexes whose cells are placed by an even sample of each modality."""
+    counts: dict[int, int] = {}
+    for shard in shards:
+        for code, n in zip(*np.unique(shard.modality, return_counts=True), strict=True):
+            counts[int(code)] = counts.get(int(code), 0) + int(n)
+    cells = {code: max(1, min(config.cells or round(4 * n**0.5), n // 39))
+             for code, n in counts.items()}  # fmt: skip
+    steps = {code: max(1, n // (_POINTS_PER_CELL * cells[code])) for code, n in counts.items()}
+    sample, passed = {code: [] for code in counts}, dict.fromkeys(counts, 0)
+    for shard in shards:
+        for code, step in steps.items():
+            vectors = shard.vectors[shard.modality == code]
+            sample[code].append(vectors[-passed[code] % step :: step])
+            passed[code] += len(vectors)
+    parts = {}
+    for code, some in sample.items():
+        vectors = checked_vectors("shards", np.concatenate(some))
+        parts[code] = _empty(vectors.shape[1], config, cells[code])
+        parts[code].train(vectors)
+    return parts
+
+
+def _standardised(scores: np.ndarray, queries: np.ndarray, part: _Part) -> np.ndarray:
+    """z of scores [Q, K]; 0 where all candidates of the modality score alike."""
+    q, (mean, covariance) = queries.astype(np.float64), part.moments
+    spread = np.sqrt(np.maximum(((q @ covariance) * q).sum(1), 0))[:, None]  # [Q, 1]
+    differs = spread > 1e-6 * np.linalg.norm(q, axis=1, keepdims=True)
+    z = (scores - (q @ mean)[:, None]) / np.where(differs, spread, 1)
+    return np.where(differs | np.isinf(scores), z, 0).astype(np.float32)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="unite_core.index", description=__doc__.split("\n")[0])
+    parser.add_argument("vectors", help="folder that unite_core.encode wrote")
+    parser.add_argument("output", help="folder of the index")
+    parser.add_argument("--kind", default="flat", help="flat, hnsw or ivf")
+    options = parser.parse_args()
+    index = build_index(ShardFolder(options.vectors), IndexConfig(options.kind))
+    index.save(options.output)
+    print(f"{options.output}: {index.counts}")
+
+
+if __name__ == "__main__":
+    main()

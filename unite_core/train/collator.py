@@ -1,0 +1,168 @@
+"""From files of records to training batches: the pairs, their order, which share a forward.
+
+A batch holds B pairs. Their items (B queries, B candidates, K hard negatives) are sorted by length
+and cut into groups that share a forward, so that short texts are not padded to the longest clip.
+
+Nothing is replaced: a pair whose medium cannot be read is left out of its batch, reported with it,
+and counted by cause; too many of them are an error (DESIGN §3.8).
+"""
+
+# Shapes: B pairs in a batch, K hard negatives, N = 2 B + K items.
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..data.bad_media import BadMediaError, BadMedium, _listed
+from ..data.media import MediaError
+from ..data.modality import modality_of
+from ..data.pairs import Pair, content_number
+from ..data.records import content_id
+from ..model.preprocessing import Layout
+from ..model.processor import Encoded, Processor
+
+__all__ = ["Pair", "PairCollator"]
+
+
+class PairCollator:
+    """Pairs -> one batch for the trainer.
+
+        {"groups": list of `Processor.collate` batches,
+         "order": [N] row of each item in the concatenated groups; queries, candidates, negatives,
+         "target_modality", "candidate_ids": [B] int64; equal content or group has equal ids,
+         "negative_modality", "negative_ids": [K] int64, only if there are hard negatives,
+         "source": list of B names, "bad": list of BadMedium that were left out}
+
+    Args
+        forward_items  items per group at most
+        cache_mib      memory for encoded items; 0 encodes each one anew
+        see            `UniteEmbedder.see` of a frozen tower: visual tokens are kept, not pixels
+        forward_tokens  tokens per group at most, padding included; a longer item is a group alone
+        fewest         pairs that must be left in a batch; 0 where it is a part of one only
+    A medium that cannot be read takes its pair out of the batch. An item that does not fit
+    `max_length` is an error that names its record.
+    """
+
+    def __init__(self, processor: Processor, media_root: str | Path = ".",
+                 forward_items: int = 32, cache_mib: int = 0,
+                 see: Callable[[list[Encoded]], list[Encoded]] | None = None,
+                 fewest: int = 2, forward_tokens: int | None = None):  # fmt: skip
+        self.fewest, self.forward_tokens = fewest, forward_tokens
+        self.processor, self.media_root = processor, media_root
+        self.forward_items, self.see = forward_items, see
+        self.cache = _Cache(processor.layout, cache_mib * 2**20)
+
+    def __call__(self, pairs: Sequence[Pair]) -> dict:
+        good, keys, bad = [], [], []
+        encoded: dict[tuple, Encoded] = {}  # of this batch
+        for pair in pairs:
+            try:
+                items = (pair.query, pair.candidate, *pair.negatives)
+                keys.append([self._encode(item, pair.where, encoded) for item in items])
+                good.append(pair)
+            except MediaError as error:
+                bad.append(BadMedium.of(pair.where, error))
+        if len(good) < self.fewest:
+            raise BadMediaError(f"{len(good)} pairs are left in a batch\n{_listed(bad)}")
+        self._keep(encoded)
+        order = [one[0] for one in keys] + [one[1] for one in keys]
+        order += [negative for one in keys for negative in one[2:]]
+        groups, places = self._groups([encoded[key] for key in order])
+        return {"groups": groups, "order": places, "bad": bad, **_labels(good)}
+
+    def _encode(self, item: dict, where: str, encoded: dict[tuple, Encoded]) -> tuple:
+        """The item's key in `encoded`, where it is put if it is not there."""
+        key = (content_id(item), *item)  # the prompt follows the order of the item's keys
+        if key not in encoded:
+            known = self.cache.get(key)
+            encoded[key] = known or self.processor.encode(item, self.media_root, where)
+        return key
+
+    def _keep(self, encoded: dict[tuple, Encoded]) -> None:
+        """Remember what was encoded just now, as visual tokens if a tower sees it."""
+        fresh = [key for key in encoded if key not in self.cache.items]
+        if self.see and fresh:
+            seen = self.see([encoded[key] for key in fresh])
+            encoded |= dict(zip(fresh, seen, strict=True))
+        for key in fresh:
+            self.cache.put(key, encoded[key])
+
+    def _groups(self, items: Sequence[Encoded]) -> tuple[list[dict], Tensor]:
+        lengths = torch.tensor([len(item.input_ids) for item in items], dtype=torch.long)
+        by_length = lengths.argsort(stable=True)
+        cuts = by_length.split(self._sizes(lengths[by_length].tolist()))
+        groups = [self.processor.collate([items[i] for i in rows]) for rows in cuts]
+        return groups, by_length.argsort()
+
+    def _sizes(self, lengths: Sequence[int]) -> list[int]:
+        """How many of the items of these lengths, which grow, each group takes."""
+        sizes: list[int] = []
+        for length in lengths:
+            tokens = (sizes[-1] + 1) * length if sizes else 0
+            full = self.forward_tokens is not None and tokens > self.forward_tokens
+            if not sizes or full or sizes[-1] == self.forward_items:
+                sizes.append(0)
+            sizes[-1] += 1
+        return sizes
+
+
+class _Cache:
+    """Encoded items by key until the budget is used up; what is in stays in.
+
+    Pixels are kept as the 8-bit values that they were before normalisation, if these give them
+    back bit by bit, else as they are: a quarter of the memory, equal batches.
+    """
+
+    def __init__(self, layout: Layout, budget: int):
+        self.left = budget  # bytes
+        self.items: dict[tuple, Encoded] = {}
+        self.mean, self.std = (torch.tensor(v)[:, None] for v in (layout.mean, layout.std))
+
+    def get(self, key: tuple) -> Encoded | None:
+        encoded = self.items.get(key)
+        return encoded if encoded is None or encoded.seen else self._mapped(encoded, self._unpack)
+
+    def put(self, key: tuple, encoded: Encoded) -> None:
+        packed = encoded if encoded.seen else self._mapped(encoded, self._pack)
+        size = 64 * len(packed.input_ids)  # a list of Python integers, and what holds it
+        size += sum(patches.nbytes for patches, _ in (*packed.images, *packed.videos))
+        if size <= self.left:
+            self.left -= size
+            self.items[key] = packed
+
+    def _mapped(self, encoded: Encoded, change) -> Encoded:
+        images, videos = (
+            [(change(patches), grid) for patches, grid in media]
+            for media in (encoded.images, encoded.videos)
+        )
+        return encoded._replace(images=images, videos=videos)
+
+    def _pack(self, patches: Tensor) -> Tensor:
+        levels = (patches.unflatten(1, (3, -1)) * self.std + self.mean) * 255
+        packed = levels.round().clamp(0, 255).to(torch.uint8).flatten(1)
+        return packed if torch.equal(self._unpack(packed), patches) else patches
+
+    def _unpack(self, packed: Tensor) -> Tensor:
+        if packed.dtype != torch.uint8:
+            return packed
+        channels = packed.unflatten(1, (3, -1)).float()  # as `pixels.to_patches` does it
+        return ((channels / 255 - self.mean) / self.std).flatten(1)
+
+
+def _labels(pairs: Sequence[Pair]) -> dict:
+    codes = [pair.target_modality for pair in pairs]
+    ids = [pair.groups[1] or content_number(pair.candidate) for pair in pairs]
+    negatives = [negative for pair in pairs for negative in pair.negatives]
+    labels = {
+        "source": [pair.source for pair in pairs],
+        "target_modality": torch.tensor(codes, dtype=torch.long),
+        "candidate_ids": torch.tensor(ids, dtype=torch.long),
+    }
+    if negatives:
+        labels["negative_modality"] = torch.tensor([int(modality_of(item)) for item in negatives])
+        labels["negative_ids"] = torch.tensor([content_number(item) for item in negatives])
+    return labels

@@ -1,0 +1,220 @@
+"""A batch that is spread over processes: its vectors, labels and gradients as if it were in one.
+
+Every process embeds its own pairs. Vectors and labels are then gathered, each process computes the
+loss of its own rows against the whole batch, and gradients are added up over processes. Nothing
+is pickled; processes may have different numbers of rows, or none.
+
+All but `processes` are collectives: every process calls them, in the same order. Bad media keep no
+process from it; another error ends its process, and the launcher (torchrun) then ends the others.
+With a single process each function gives back what it was given.
+
+Frozen weights spread over processes with torch's `fully_shard`, for models too big for one GPU.
+
+Every process keeps its part of each decoder layer and of the token embeddings, and has a layer
+whole only while it computes. Trained weights (LoRA: few) stay whole everywhere, so optimizer,
+checkpoints and `average_gradients` are those of a run without sharding; so does the vision tower,
+which only processes with media call.
+
+A layer is put together by all processes at once, so all must call it equally often: those with
+fewer groups than others embed blank ones (`with_blanks`), which nothing depends on.
+"""
+
+# Shapes: W processes, B pairs in the whole batch, b pairs of one process, K and k hard negatives.
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from ..distributed import processes
+
+__all__ = [
+    "average_gradients",
+    "broadcast_weights",
+    "gather_batch",
+    "gather_bytes",
+    "gather_rows",
+    "shard_frozen",
+    "with_blanks",
+]
+
+
+_BUCKET = 2**24  # gradients that travel together
+
+
+def gather_rows(rows: Tensor, sizes: list[int]) -> Tensor:
+    """[n, ...] of each process -> [sum(sizes), ...] of all, in rank order; differentiable.
+
+    Args
+        rows   must require a gradient on all processes or on none
+        sizes  n of each process
+    The gradient is the one of the sum of all processes' losses with respect to one's own rows.
+    """
+    return _Gather.apply(rows, sizes) if len(sizes) > 1 else rows
+
+
+def gather_batch(vectors: Tensor, labels: Mapping[str, Tensor]):
+    """Vectors and labels of the whole batch, and which pairs in it are this process's.
+
+    Args as in `stage_loss`: vectors [2 b + k, D] of queries, candidates, negatives, and labels.
+    Returns
+        vectors [2 B + K, D] in the same order, labels of the whole batch, rows: slice of [0, B)
+    `negative_modality` and `negative_ids` are there if any process has a hard negative.
+    """
+    rank, world = processes()
+    pairs = len(labels["target_modality"])
+    if world == 1:
+        return vectors, labels, slice(0, pairs)
+    counts = _all_gather(vectors.new_tensor([[pairs, len(vectors) - 2 * pairs]], dtype=torch.long),
+                         [1] * world).tolist()  # fmt: skip
+    known = _all_gather(_packed(labels), [b + k for b, k in counts])
+    every = gather_rows(vectors, [2 * b + k for b, k in counts])
+    whole = _unpacked(*_sorted_parts(known, [(b, k) for b, k in counts]))
+    start = sum(b for b, _ in counts[:rank])
+    parts = _sorted_parts(every, [(b, b, k) for b, k in counts])
+    return torch.cat(parts), whole, slice(start, start + pairs)
+
+
+def gather_bytes(message: bytes, device: torch.device | str = "cpu") -> list[bytes]:
+    """The messages of all processes, in rank order; `device` is one that the backend serves."""
+    world = processes()[1]
+    if world == 1:
+        return [message]
+    size = torch.tensor([len(message)], device=device)
+    sizes = _all_gather(size, [1] * world).tolist()
+    if not any(sizes):
+        return [b""] * world
+    content = torch.tensor(list(message), dtype=torch.uint8, device=device)
+    return [bytes(part.tolist()) for part in _all_gather(content, sizes).split(sizes)]
+
+
+@torch.no_grad()
+def average_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
+    """Replace each gradient by its mean over processes; one that has none counts as zero.
+
+    A parameter without a gradient on every process keeps none, as on a single process.
+    """
+    world = processes()[1]
+    weights = [weight for weight in parameters if weight.requires_grad]
+    if world == 1 or not weights:
+        return
+    used = torch.tensor([weight.grad is not None for weight in weights], dtype=torch.int32)
+    used = used.to(weights[0].device)
+    dist.all_reduce(used)
+    touched = [weight for weight, count in zip(weights, used.tolist(), strict=True) if count]
+    for bucket in _buckets(touched):
+        grads = [w.new_zeros(w.shape) if w.grad is None else w.grad for w in bucket]
+        flat = torch.cat([grad.flatten() for grad in grads])
+        dist.all_reduce(flat)
+        flat /= world
+        for weight, part in zip(bucket, flat.split([w.numel() for w in bucket]), strict=True):
+            weight.grad = part.view_as(weight).clone()
+
+
+@torch.no_grad()
+def broadcast_weights(parameters: Iterable[torch.nn.Parameter]) -> None:
+    """Give every process rank 0's values."""
+    if processes()[1] > 1:
+        for weight in parameters:
+            dist.broadcast(weight, 0)
+
+
+class _Gather(torch.autograd.Function):
+    """All-gather whose backward adds the gradients of all processes and cuts out one's own."""
+
+    @staticmethod
+    def forward(ctx, rows: Tensor, sizes: list[int]) -> Tensor:
+        ctx.sizes = sizes
+        return _all_gather(rows, sizes)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        total = grad.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total.split(ctx.sizes)[dist.get_rank()], None
+
+
+def _all_gather(rows: Tensor, sizes: list[int]) -> Tensor:
+    """Uneven all-gather: padded to the longest, because backends want equal shapes."""
+    padded = rows.new_zeros(max(sizes), *rows.shape[1:])
+    padded[: len(rows)] = rows.detach()
+    parts = [torch.empty_like(padded) for _ in sizes]
+    dist.all_gather(parts, padded)
+    return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
+
+
+def _sorted_parts(rows: Tensor, sizes: list[tuple[int, ...]]) -> list[Tensor]:
+    """Rows of [rank][part] -> for each part the rows of all ranks."""
+    flat = rows.split([size for of_rank in sizes for size in of_rank])
+    count = len(sizes[0])
+    return [torch.cat(flat[part::count]) for part in range(count)]
+
+
+def _packed(labels: Mapping[str, Tensor]) -> Tensor:
+    """[b + k, 2] modality and content of pairs and of hard negatives."""
+    pairs = torch.stack([labels["target_modality"], labels["candidate_ids"]], 1)
+    if "negative_ids" not in labels:
+        return pairs
+    return torch.cat([pairs, torch.stack([labels["negative_modality"], labels["negative_ids"]], 1)])
+
+
+def _unpacked(pairs: Tensor, negatives: Tensor) -> dict[str, Tensor]:
+    labels = {"target_modality": pairs[:, 0], "candidate_ids": pairs[:, 1]}
+    if len(negatives):
+        labels |= {"negative_modality": negatives[:, 0], "negative_ids": negatives[:, 1]}
+    return labels
+
+
+def _buckets(weights: list[torch.nn.Parameter]) -> Iterator[list[torch.nn.Parameter]]:
+    """Consecutive weights of one type, about `_BUCKET` numbers at a time."""
+    bucket: list[torch.nn.Parameter] = []
+    for weight in weights:
+        full = sum(w.numel() for w in bucket) + weight.numel() > _BUCKET
+        if bucket and (full or weight.dtype != bucket[0].dtype):
+            yield bucket
+            bucket = []
+        bucket.append(weight)
+    if bucket:
+        yield bucket
+
+
+def shard_frozen(embedder: nn.Module) -> None:
+    """Spread the frozen weights of the language model over the processes; every process calls it.
+
+    Args
+        embedder  a UniteEmbedder on its final device, the same weights in every process, with what
+                  is to be trained attached and marked
+    Its weights are then no plain tensors: load the model anew to save or merge it. Does nothing in
+    a single process. Raises RuntimeError where it has been done already.
+    """
+    _, world = processes()
+    if world == 1:
+        return
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import FSDPModule, fully_shard
+
+    if isinstance(embedder, FSDPModule):
+        raise RuntimeError("the weights are sharded already: load the model anew")
+    decoder = embedder.base.language_model
+    units = [*decoder.layers, decoder.embed_tokens]
+    spread = {weight for unit in units for weight in unit.parameters() if not weight.requires_grad}
+    settings = {
+        "mesh": init_device_mesh(embedder.device.type, (world,)),
+        "ignored_params": set(embedder.parameters()) - spread,
+    }
+    for unit in units:
+        fully_shard(unit, **settings)
+    settings["ignored_params"] = set(embedder.parameters())
+    fully_shard(embedder, **settings)  # the common root: layers then gather ahead of each other
+
+
+def with_blanks(groups: Sequence[Mapping[str, Tensor]], device: torch.device) -> list:
+    """The groups of a batch and blank ones, as many as the process with most groups has."""
+    most = torch.tensor(len(groups), device=device)
+    dist.all_reduce(most, dist.ReduceOp.MAX)
+    one = torch.ones(1, 1, dtype=torch.long)
+    blank = {"input_ids": torch.zeros_like(one), "attention_mask": one}
+    return [*groups, *[blank] * (int(most) - len(groups))]
