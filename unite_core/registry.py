@@ -12,7 +12,7 @@ importing the module, the command line by `unite --plugin MODULE`.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
 __all__ = ["Registry"]
@@ -20,8 +20,8 @@ __all__ = ["Registry"]
 T = TypeVar("T")
 
 
-class Registry(Mapping, Generic[T]):
-    """A mapping from names to things of one kind, whose errors say what names there are.
+class Registry(Generic[T]):
+    """Maps names to things of one kind; an unknown name is an error that lists the known ones.
 
     Args
         kind  what the things are, for error messages: "loss"
