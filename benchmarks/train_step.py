@@ -27,7 +27,7 @@ from _report import RESULTS, machine, spread, table, versions, write_section
 from unite_core import UniteEmbedder
 from unite_core.corpora.emoji.pairs import WEIGHTS
 from unite_core.data.pairs import PairDataset
-from unite_core.model.lora import one_product
+from unite_core.model.lora import fused_lora
 from unite_core.notebook.stages import TINY_STAGE_1, TINY_STAGE_2
 from unite_core.tiny.model import TINY
 from unite_core.train.collator import PairCollator
@@ -106,12 +106,13 @@ def dense(query, candidate, stage: StageConfig, pairs: Batch) -> torch.Tensor:
 def ours(embedder: UniteEmbedder, stage: StageConfig, root: Path, see: bool = False,
          cached: bool = False) -> Callable[[Batch], float]:  # fmt: skip
     """`UniteTrainer`'s way, with or without the frozen tower's tokens kept and GradCache."""
-    collator = PairCollator(embedder.processor, root, FORWARD, 4096, embedder.see if see else None)
+    encode_vision = embedder.encode_vision if see else None
+    collator = PairCollator(embedder.processor, root, FORWARD, 4096, encode_vision)
     weight = next(embedder.parameters())
 
     def step(pairs: Batch) -> float:
         batch = collator(pairs)
-        with one_product(embedder):
+        with fused_lora(embedder):
             vectors = embed_groups(embedder, batch["groups"], weight, cached)[batch["order"]]
             loss = stage_loss(stage, vectors, batch)
             loss.backward()

@@ -12,7 +12,7 @@ from PIL import Image
 
 from unite_core import UniteEmbedder
 from unite_core.data.media import MediaError
-from unite_core.model.batching import _batches, make_plan
+from unite_core.model.batching import _batches, plan_batches
 from unite_core.model.preprocessing import MediaReader, Source, reads_here
 
 FOLDER = Path(__file__).parents[1] / "data" / "unite_qwen2vl_tiny"
@@ -75,7 +75,7 @@ def test_each_medium_is_read_once_and_each_prompt_tokenised_once(embedder, root,
 
 def test_over_the_limit_media_are_read_again_and_vectors_stay(embedder, root, monkeypatch):
     names = [f"item {n}" for n in range(len(items()))]
-    plan = make_plan(embedder.processor, items(), names, root, 60, kept_bytes=0)
+    plan = plan_batches(embedder.processor, items(), names, root, 60, kept_bytes=0)
     asked = reads(monkeypatch)
     vectors = np.empty((len(items()), embedder.dim), np.float32)
     media = reads_here(embedder.processor.reader, plan.reads, root)

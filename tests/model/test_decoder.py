@@ -107,7 +107,7 @@ def test_checkpointing_takes_the_long_way_to_the_same_vectors(adapted):
 
 def test_seen_items_give_the_same_vectors_without_pixels(adapted):
     items = [adapted.processor.encode(item, FOLDER) for item in ITEMS]
-    seen = adapted.see(items)
+    seen = adapted.encode_vision(items)
     pixels, tokens = adapted.processor.collate(items), adapted.processor.collate(seen)
     assert "pixel_values" in pixels and "pixel_values" not in tokens
     with torch.no_grad():
@@ -123,4 +123,4 @@ def test_only_towers_that_feed_nothing_but_tokens_can_be_seen(adapted):
     other = UniteEmbedder(Qwen3VLModel.__new__(Qwen3VLModel), adapted.processor)
     torch.nn.Module.__init__(other.backbone)
     with pytest.raises(ValueError, match="cache_vision"):
-        other.see([])
+        other.encode_vision([])

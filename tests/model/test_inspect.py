@@ -54,7 +54,7 @@ def test_tokens_are_told_apart(embedder):
     assert written.split() == ["like", "but", "red"]
     for item in ITEMS:
         kinds = inside.token_kinds(embedder.processor, item)
-        assert len(kinds) == inside.sight(embedder.processor, item)["tokens"]
+        assert len(kinds) == inside.describe_tokens(embedder.processor, item)["tokens"]
         assert kinds[-1][1] == kinds[0][1] == "template"
     assert of_kind(embedder, {"text": "0"}, "text"), "also a text like those it is compared with"
     assert of_kind(embedder, {"text": "%%"}, "text")
@@ -65,19 +65,19 @@ def test_runs_are_lengths_of_stretches():
     assert inside.token_runs(pairs) == [("text", 2), ("image", 1), ("text", 1)]
 
 
-def test_sight_counts_the_tokens_of_media(embedder):
-    seen = inside.sight(embedder.processor, ITEMS[3])
+def test_describe_tokens_counts_the_tokens_of_media(embedder):
+    seen = inside.describe_tokens(embedder.processor, ITEMS[3])
     ((_, height, width),) = seen["grids"]
     assert seen["modality"] == "text+image" and seen["pixels"] == [(height * 14, width * 14)]
     assert seen["visual"] == height * width // 4 == len(of_kind(embedder, ITEMS[3], "image"))
     assert 3136 <= height * width * 14**2 <= 12544
-    assert inside.sight(embedder.processor, ITEMS[2])["grids"][0][0] == 2
+    assert inside.describe_tokens(embedder.processor, ITEMS[2])["grids"][0][0] == 2
 
 
 def test_grids_of_sizes_are_those_of_the_pictures(embedder):
     config = embedder.config
     grid = inside.grid_for(config, PICTURE.height, PICTURE.width)
-    assert [grid] == inside.sight(embedder.processor, ITEMS[1])["grids"]
+    assert [grid] == inside.describe_tokens(embedder.processor, ITEMS[1])["grids"]
     # PAPER 1: 1584 tokens where the second resize undoes the cap, 91 a patch without it
     frames = {kind: inside.grid_for(EmbedConfig(video_pixels=kind), 360, 640, 12)
               for kind in ("effective", "released")}  # fmt: skip
@@ -148,7 +148,7 @@ def test_work_is_what_torch_counts(embedder, row):
     positions = torch.arange(batch["input_ids"].shape[1]).expand(3, 1, -1)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(**batch, position_ids=positions)
-    seen = inside.sight(embedder.processor, ITEMS[row])
+    seen = inside.describe_tokens(embedder.processor, ITEMS[row])
     work = inside.work_of(config, seen["grids"], seen["tokens"])
     assert (work.vision > 0) == (row > 0)
     rotary = 1.02  # of tables of angles, and nothing else

@@ -5,7 +5,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
 
-from unite_core.model.lora import one_product
+from unite_core.model.lora import fused_lora
 
 
 def adapted(rank=16, wide=256, dropout=0.0, **options):
@@ -43,7 +43,7 @@ def replaced(model):
 def test_loss_and_gradients_are_the_same(recompute, scaling):
     model = adapted(**scaling)
     wanted = gradients(model, recompute)
-    with one_product(model):
+    with fused_lora(model):
         assert len(replaced(model)) == 2
         found = gradients(model, recompute)
     assert len(found) == 5 and min(w.abs().max() for w in wanted) > 1e-3
@@ -53,13 +53,13 @@ def test_loss_and_gradients_are_the_same(recompute, scaling):
 
 def test_layers_are_as_before_after_it_even_after_an_error():
     model = adapted()
-    with pytest.raises(RuntimeError, match="stop"), one_product(model):
+    with pytest.raises(RuntimeError, match="stop"), fused_lora(model):
         raise RuntimeError("stop")
     assert not replaced(model)
     for weight in model.parameters():
         weight.data += 0.1
     wanted = gradients(model)
-    with one_product(model):
+    with fused_lora(model):
         found = gradients(model)
     assert torch.allclose(found[0], wanted[0], rtol=1e-12), "it has seen the new weights"
 
@@ -76,15 +76,15 @@ def test_layers_are_as_before_after_it_even_after_an_error():
 )
 def test_only_layers_that_gain_by_it_and_that_it_can_do(options, count):
     model = adapted(**options)
-    with one_product(model):
+    with fused_lora(model):
         assert len(replaced(model)) == count
 
 
 def test_merged_and_disabled_adapters_stay_as_they_are():
     model = adapted()
     model.merge_adapter()
-    with one_product(model):
+    with fused_lora(model):
         assert not replaced(model)
     model.unmerge_adapter()
-    with model.disable_adapter(), one_product(model):
+    with model.disable_adapter(), fused_lora(model):
         assert not replaced(model)

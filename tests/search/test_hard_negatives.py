@@ -17,7 +17,7 @@ from unite_core.data.bad_media import BadMediaError
 from unite_core.data.items import ItemError
 from unite_core.data.pairs import PairDataset
 from unite_core.data.records import content_id, read_records, write_records
-from unite_core.model.batching import Batch, Plan
+from unite_core.model.batching import Batch, BatchPlan
 from unite_core.search import encode
 from unite_core.search import hard_negatives as mine
 from unite_core.search.config import MineConfig
@@ -55,12 +55,12 @@ class Planted(torch.nn.Module):
         return self.all.shape[1]
 
     def plan(self, items, where, media_root):
-        return Plan(list(items), [Batch(list(range(len(items))), [], [])], {}, {})
+        return BatchPlan(list(items), [Batch(list(range(len(items))), [], [])], {}, {})
 
     def embed_plan(self, plan, reads, where):
         if len(self.calls) == self.dies_at:
             raise KeyboardInterrupt
-        self.calls.append([name_of(item) for item in plan.outlines])
+        self.calls.append([name_of(item) for item in plan.items])
         yield plan.batches[0].rows, np.stack([self.vectors[name] for name in self.calls[-1]])
 
 

@@ -12,7 +12,7 @@ from accelerate.data_loader import skip_first_batches
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from unite_core.data.bad_media import BadMediaError, BadMedium, check_bad_share
+from unite_core.data.bad_media import BadMediaError, BadMediaRow, check_bad_share
 from unite_core.data.items import ItemError
 from unite_core.data.modality import Modality
 from unite_core.data.pairs import PairDataset
@@ -141,7 +141,7 @@ def test_a_record_outside_the_media_root_stops_at_once(root):
 
 
 def test_a_long_list_of_bad_media_is_shortened():
-    bad = [BadMedium(f"r{i}", "no such file", f"r{i}: x") for i in range(30)]
+    bad = [BadMediaRow(f"r{i}", "no such file", f"r{i}: x") for i in range(30)]
     with pytest.raises(BadMediaError, match="and 10 more"):
         check_bad_share(bad, 100, 0.01)
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 from .media import MediaError
 
-__all__ = ["BadMediaError", "BadMedium", "check_bad_share"]
+__all__ = ["BadMediaError", "BadMediaRow", "check_bad_share"]
 
 
 @dataclass(frozen=True)
-class BadMedium:
+class BadMediaRow:
     """A record that was left out because a medium of it cannot be read."""
 
     where: str
@@ -22,7 +22,7 @@ class BadMedium:
     message: str
 
     @classmethod
-    def of(cls, where: str, error: MediaError) -> BadMedium:
+    def of(cls, where: str, error: MediaError) -> BadMediaRow:
         """From an error "place: file: cause (detail); remedy", or one that was caused by such."""
         message = str(error.__cause__ or error)
         cause = message.split(": ", 1)[-1].split(";")[0].split(" (")[0]
@@ -33,17 +33,17 @@ class BadMediaError(ValueError):
     """More records with unreadable media than allowed: how many of each cause, and which."""
 
 
-def check_bad_share(bad: Sequence[BadMedium], total: int, max_share: float) -> None:
+def check_bad_share(bad: Sequence[BadMediaRow], total: int, max_share: float) -> None:
     """Raise a BadMediaError with causes and records if more than `max_share` of `total` are bad."""
     if len(bad) > max_share * total:
         raise BadMediaError(
             f"{len(bad)} of {total} records have media that cannot be read, more than the "
             f"{max_share:.2%} of max_bad_share: repair or remove them, or raise the limit\n"
-            + _listed(bad)
+            + list_bad(bad)
         )
 
 
-def _listed(bad: Sequence[BadMedium], shown: int = 20) -> str:
+def list_bad(bad: Sequence[BadMediaRow], shown: int = 20) -> str:
     causes = Counter(one.cause for one in bad)
     lines = [f"  {count} x {cause}" for cause, count in causes.most_common()]
     lines += [f"  {one.message}" for one in bad[:shown]]

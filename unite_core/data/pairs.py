@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from .bad_media import BadMediaError, BadMedium, _listed
+from .bad_media import BadMediaError, BadMediaRow, list_bad
 from .items import files_of
 from .records import GROUPS, content_id, iter_records, target_modality
 
@@ -135,7 +135,7 @@ class PairDataset(torch.utils.data.Dataset):
 
     def __init__(self, files: Sequence[str | Path], media_root: str | Path = "."):
         self.pairs = PackedPairs()
-        self.bad: list[BadMedium] = []
+        self.bad: list[BadMediaRow] = []
         repeated: list[str] = []  # hard negatives that are their record's positive
         defects: dict[str, str] = {}  # path -> what is wrong with the file, "" if nothing
         for file in map(Path, files):
@@ -145,7 +145,7 @@ class PairDataset(torch.utils.data.Dataset):
                     self.pairs.append(pair, str(file), row)
         if not self.pairs:
             names = ", ".join(map(str, files))
-            raise BadMediaError(f"{names}: no usable record\n{_listed(self.bad)}")
+            raise BadMediaError(f"{names}: no usable record\n{list_bad(self.bad)}")
         if repeated:
             warnings.warn(
                 f"{len(repeated)} hard negatives repeat their record's candidate and are left "
@@ -189,7 +189,7 @@ class PairDataset(torch.utils.data.Dataset):
             if path not in defects:
                 defects[path] = _defect(root / path)
             if cause := defects[path]:
-                self.bad.append(BadMedium(pair.where, cause, f"{pair.where}: {path}: {cause}"))
+                self.bad.append(BadMediaRow(pair.where, cause, f"{pair.where}: {path}: {cause}"))
                 return True
         return False
 

@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 from ..data.items import ItemError
 from ..data.media import MediaError
 from .preprocessing import Source
-from .processor import Outline, Processor, naming
+from .processor import ItemPlan, Processor, naming
 
-__all__ = ["Batch", "Plan", "make_plan"]
+__all__ = ["Batch", "BatchPlan", "plan_batches"]
 
 
 KEPT_BYTES = 256 * 2**20  # of media that later batches use again
@@ -35,10 +35,10 @@ class Batch(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Plan:
+class BatchPlan:
     """How N items become vectors."""
 
-    outlines: list[Outline | None]  # [N]; None for a bad item
+    items: list[ItemPlan | None]  # [N]; None for a bad item
     batches: list[Batch]
     bad: dict[int, ValueError]  # items that cannot be embedded: an ItemError or MediaError
     patches: dict[tuple, int]  # of each medium; of a video file perhaps more than it has
@@ -49,10 +49,10 @@ class Plan:
         return (source for batch in self.batches for source in batch.fresh)
 
 
-def make_plan(processor: Processor, items: Sequence[Any], where: Sequence[str],
+def plan_batches(processor: Processor, items: Sequence[Any], where: Sequence[str],
               media_root: str | Path, tokens: int, batch_size: int | None = None,
-              token_bytes: int = 4096, kept_bytes: int = KEPT_BYTES) -> Plan:  # fmt: skip
-    """Plan batches of items of similar length, the longest first.
+              token_bytes: int = 4096, kept_bytes: int = KEPT_BYTES) -> BatchPlan:  # fmt: skip
+    """BatchPlan batches of items of similar length, the longest first.
 
     Args
         where        [N] how errors name the items
@@ -73,10 +73,10 @@ def make_plan(processor: Processor, items: Sequence[Any], where: Sequence[str],
     media = {row: {source.key: source for source in outlines[row].media} for row in lengths}
     groups = list(_groups(lengths, tokens, batch_size))
     patches = {key: math.prod(grid) for key, (_, grid) in shapes.items()}
-    return Plan(outlines, list(_batches(groups, media, sizes, kept_bytes)), bad, patches)
+    return BatchPlan(outlines, list(_batches(groups, media, sizes, kept_bytes)), bad, patches)
 
 
-def _length(processor, outline: Outline | ItemError, root, shapes: dict, where: str) -> int:
+def _length(processor, outline: ItemPlan | ItemError, root, shapes: dict, where: str) -> int:
     """Tokens of an item; headers of media that are not in `shapes` are read into it."""
     if isinstance(outline, ItemError):
         raise outline

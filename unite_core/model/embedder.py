@@ -17,7 +17,7 @@ import torch
 from torch.nn.functional import normalize
 
 from ..settings import write_config
-from .batching import Plan, make_plan
+from .batching import BatchPlan, plan_batches
 from .checkpoint import (
     CheckpointError,
     default_config,
@@ -37,7 +37,7 @@ from .decoder import (
     shared_tokens,
     takes_visual_tokens,
 )
-from .inference import embed_batches, look
+from .inference import embed_batches, encode_media
 from .positions import token_positions
 from .preprocessing import Read, reads_here
 from .processor import Encoded, Processor
@@ -139,7 +139,7 @@ class UniteEmbedder(torch.nn.Module):
         return normalize(states.float(), dim=-1)
 
     @torch.no_grad()
-    def see(self, items: Sequence[Encoded]) -> list[Encoded]:
+    def encode_vision(self, items: Sequence[Encoded]) -> list[Encoded]:
         """The items with visual tokens in place of pixels, for a vision tower that stays as it is.
 
         ValueError for a backbone whose tower feeds more than the prompt's tokens (Qwen3-VL).
@@ -150,12 +150,12 @@ class UniteEmbedder(torch.nn.Module):
                 "cannot be kept: set cache_vision to false"
             )
         media = [medium for item in items for medium in (*item.images, *item.videos)]
-        left = iter([tokens.cpu() for tokens in look(self, media)])
+        left = iter([tokens.cpu() for tokens in encode_media(self, media)])
         return [
             item._replace(
                 images=[(next(left), grid) for _, grid in item.images],
                 videos=[(next(left), grid) for _, grid in item.videos],
-                seen=True,
+                has_features=True,
             )
             for item in items
         ]
@@ -194,16 +194,16 @@ class UniteEmbedder(torch.nn.Module):
         return vectors
 
     def plan(self, items: Sequence[Any], where: Sequence[str], media_root: str | Path = ".",
-             batch_size: int | None = None) -> Plan:  # fmt: skip
-        """`make_plan` for this model: batches as large as suits its device."""
+             batch_size: int | None = None) -> BatchPlan:  # fmt: skip
+        """`plan_batches` for this model: batches as large as suits its device."""
         budget = _TOKENS_PER_BATCH.get(self.device.type, _TOKENS_PER_BATCH["cpu"])
         size = self.dim * next(self.parameters()).element_size()
         if not takes_visual_tokens(self.base):  # then patches are kept, in float32
             size = self.processor.layout.bytes_per_token
-        return make_plan(self.processor, items, where, media_root, budget, batch_size, size)
+        return plan_batches(self.processor, items, where, media_root, budget, batch_size, size)
 
     def embed_plan(
-        self, plan: Plan, reads: Iterable[Read], where: Sequence[str] | None = None
+        self, plan: BatchPlan, reads: Iterable[Read], where: Sequence[str] | None = None
     ) -> Iterator[tuple[list[int], np.ndarray]]:
         """Rows of `plan` and their vectors [rows, D] float32, batch by batch.
 
@@ -212,7 +212,7 @@ class UniteEmbedder(torch.nn.Module):
             where  how errors name the items; default: "item" and the row
         Items that turn out to be bad get no vector and are put into `plan.bad`.
         """
-        where = where or [f"item {row}" for row in range(len(plan.outlines))]
+        where = where or [f"item {row}" for row in range(len(plan.items))]
         training = self.training
         self.eval()
         try:

@@ -21,20 +21,20 @@ import torch
 
 from ..data.items import ItemError
 from ..data.media import MediaError
-from .batching import Plan
+from .batching import BatchPlan
 from .decoder import takes_visual_tokens
 from .preprocessing import Pixels, Read, patches_of
-from .processor import Medium, Outline, naming
+from .processor import ItemPlan, Medium, naming
 from .vision import visual_tokens
 
-__all__ = ["Run", "embed_batches", "look", "side_by_side"]
+__all__ = ["Run", "embed_batches", "encode_media", "side_by_side"]
 
 
 _STREAMS = 4  # batches at once; each may have several of torch's threads
 _PATCHES_AT_ONCE = {"cpu": 1024, "cuda": 16384}  # a CPU is fastest with what its caches hold
 
 
-def embed_batches(embedder, plan: Plan, reads: Iterable[Read],
+def embed_batches(embedder, plan: BatchPlan, reads: Iterable[Read],
                   where: Sequence[str]) -> Iterator[tuple[list[int], np.ndarray]]:  # fmt: skip
     """Rows of `plan` and their vectors [rows, D] float32, batch by batch, in its order.
 
@@ -57,10 +57,10 @@ def embed_batches(embedder, plan: Plan, reads: Iterable[Read],
             yield rows, vectors
 
     with side_by_side(streams) as run:
-        media = _looking(embedder, plan, reads, run, ahead)
+        media = _encoding(embedder, plan, reads, run, ahead)
         for batch in plan.batches:
             kept |= {source.key: next(media) for source in batch.fresh}
-            outlines = {row: plan.outlines[row] for row in batch.rows}
+            outlines = {row: plan.items[row] for row in batch.rows}
             keys = {source.key for outline in outlines.values() for source in outline.media}
             looked = {key: kept[key] for key in keys}
             under_way.append(run(_embed_batch, embedder, outlines, looked, where))
@@ -70,7 +70,7 @@ def embed_batches(embedder, plan: Plan, reads: Iterable[Read],
         yield from taken(0)
 
 
-def look(embedder, media: Sequence[Medium]) -> list[torch.Tensor]:
+def encode_media(embedder, media: Sequence[Medium]) -> list[torch.Tensor]:
     """The visual tokens of each medium, on the model's device; several media at a time."""
     merged, seen = embedder.processor.layout.merge**2, []
     for some in _portions(media, lambda medium: len(medium[0]), embedder.device):
@@ -81,14 +81,14 @@ def look(embedder, media: Sequence[Medium]) -> list[torch.Tensor]:
     return seen
 
 
-class _Looked(NamedTuple):
+class _Encoded(NamedTuple):
     medium: Medium  # visual tokens, or patches where the tower's output is more than tokens
     seconds: list[float]
 
 
-def _looking(embedder, plan: Plan, reads: Iterable[Read], run: Run,
+def _encoding(embedder, plan: BatchPlan, reads: Iterable[Read], run: Run,
              ahead: int) -> Iterator[Future]:  # fmt: skip
-    """For each of `plan.reads` its _Looked, or what was wrong with it, to come.
+    """For each of `plan.reads` its _Encoded, or what was wrong with it, to come.
 
     When one is handed out, `ahead` portions of media beyond its own have been started.
     """
@@ -96,7 +96,7 @@ def _looking(embedder, plan: Plan, reads: Iterable[Read], run: Run,
     pairs = zip(plan.reads, reads, strict=True)
     for some in _portions(pairs, lambda pair: plan.patches[pair[0].key], embedder.device):
         begun.append([Future() for _ in some])
-        run(_look_at, embedder, [read for _, read in some], begun[-1])
+        run(_read_and_encode, embedder, [read for _, read in some], begun[-1])
         if len(begun) > ahead:
             yield from begun.popleft()
     for places in begun:
@@ -104,16 +104,16 @@ def _looking(embedder, plan: Plan, reads: Iterable[Read], run: Run,
 
 
 @torch.inference_mode()
-def _look_at(embedder, reads: Sequence[Read], places: Sequence[Future]) -> None:
-    """Read media and look at them; each one's _Looked, or what was wrong with it, to its place."""
+def _read_and_encode(embedder, reads: Sequence[Read], places: Sequence[Future]) -> None:
+    """Read media and look at them; each one's _Encoded, or what was wrong with it, to its place."""
     try:
         layout, read = embedder.processor.layout, [one() for one in reads]
         good = [one for one in read if isinstance(one, Pixels)]
         media = [patches_of(torch.from_numpy(one.frames).to(embedder.device), layout)
                  for one in good]  # fmt: skip
         sees = takes_visual_tokens(embedder.base)
-        values = look(embedder, media) if sees else [patches for patches, _ in media]
-        found = iter([_Looked((value, medium[1]), one.seconds)
+        values = encode_media(embedder, media) if sees else [patches for patches, _ in media]
+        found = iter([_Encoded((value, medium[1]), one.seconds)
                       for value, medium, one in zip(values, media, good, strict=True)])  # fmt: skip
     except BaseException as error:
         for place in places:
@@ -124,7 +124,7 @@ def _look_at(embedder, reads: Sequence[Read], places: Sequence[Future]) -> None:
 
 
 @torch.inference_mode()
-def _embed_batch(embedder, outlines: Mapping[int, Outline], looked: Mapping[tuple, Future],
+def _embed_batch(embedder, outlines: Mapping[int, ItemPlan], looked: Mapping[tuple, Future],
                  where: Sequence[str]):  # fmt: skip
     """Rows and vectors of a batch's good items, and what is wrong with the others."""
     sees = takes_visual_tokens(embedder.base)
@@ -133,7 +133,7 @@ def _embed_batch(embedder, outlines: Mapping[int, Outline], looked: Mapping[tupl
         found = [looked[source.key].result() for source in outline.media]
         try:
             with naming(where[row]):
-                for error in (one for one in found if not isinstance(one, _Looked)):
+                for error in (one for one in found if not isinstance(one, _Encoded)):
                     raise error
             media, seconds = [one.medium for one in found], [one.seconds for one in found]
             encoded[row] = embedder.processor.complete(outline, media, seconds, where[row], sees)

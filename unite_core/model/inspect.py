@@ -42,7 +42,7 @@ __all__ = [
     "positions_of",
     "seconds_of",
     "shape_2b",
-    "sight",
+    "describe_tokens",
     "token_kinds",
     "token_runs",
     "token_states",
@@ -98,7 +98,7 @@ def token_runs(kinds: Sequence[tuple[str, str]]) -> list[tuple[str, int]]:
     return [(kind, len(list(run))) for kind, run in groupby(kinds, lambda pair: pair[1])]
 
 
-def sight(processor: Processor, item: Any, root: str | Path = ".") -> dict:
+def describe_tokens(processor: Processor, item: Any, root: str | Path = ".") -> dict:
     """How an item arrives: number of tokens, and of each medium the pixels and the grid.
 
     Returns modality, tokens, visual (tokens of media), pixels (height x width after resizing, of
@@ -372,7 +372,7 @@ def _tower_work(vision, grid: tuple[int, int, int]) -> int:
 
 
 def _seen(embedder: UniteEmbedder, encoded: Encoded) -> Encoded:
-    seen = embedder.see([encoded])[0] if encoded.images or encoded.videos else encoded
+    seen = embedder.encode_vision([encoded])[0] if encoded.images or encoded.videos else encoded
     _wait(embedder)
     return seen
 

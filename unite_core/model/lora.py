@@ -12,11 +12,11 @@ import torch
 from torch import nn
 from torch.nn.functional import linear
 
-__all__ = ["one_product"]
+__all__ = ["fused_lora"]
 
 
 @contextmanager
-def one_product(model: nn.Module) -> Iterator[None]:
+def fused_lora(model: nn.Module) -> Iterator[None]:
     """Within it, LoRA layers whose rank is high for their width compute x (W + s B A)^T.
 
     The matrix is made once, when the context is entered, so weights must not change within, and

@@ -15,7 +15,7 @@ from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
 
-from .batching import Plan
+from .batching import BatchPlan
 from .preprocessing import MediaReader, Pixels, Read, Source, reads_here
 
 __all__ = ["read_ahead"]
@@ -27,9 +27,9 @@ _AHEAD = 4  # chunks of each process that are read or wait for being used
 _reading: tuple[MediaReader, str | Path]  # of a process that reads
 
 
-def read_ahead(plans: Iterable[tuple[Any, Plan]], reader: MediaReader, media_root: str | Path,
-               workers: int) -> Iterator[tuple[Any, Plan, Iterator]]:  # fmt: skip
-    """Each plan with its media, in the order of `Plan.reads`.
+def read_ahead(plans: Iterable[tuple[Any, BatchPlan]], reader: MediaReader, media_root: str | Path,
+               workers: int) -> Iterator[tuple[Any, BatchPlan, Iterator]]:  # fmt: skip
+    """Each plan with its media, in the order of `BatchPlan.reads`.
 
     Args
         plans    (label, plan); asked for the next one while the last is being used
@@ -57,13 +57,15 @@ def read_ahead(plans: Iterable[tuple[Any, Plan]], reader: MediaReader, media_roo
 class _Window:
     """Chunks of media under way: those of the plan in use, then those of the next one."""
 
-    def __init__(self, plans: Iterator[tuple[Any, Plan]], pool: ProcessPoolExecutor, size: int):
+    def __init__(
+        self, plans: Iterator[tuple[Any, BatchPlan]], pool: ProcessPoolExecutor, size: int
+    ):
         self.plans, self.pool, self.size = plans, pool, size
-        self.planned: deque[tuple[Any, Plan]] = deque()
+        self.planned: deque[tuple[Any, BatchPlan]] = deque()
         self.left: Iterator[Source] = iter(())  # of the newest plan
         self.running: deque[Future] = deque()
 
-    def __iter__(self) -> Iterator[tuple[Any, Plan, Iterator]]:
+    def __iter__(self) -> Iterator[tuple[Any, BatchPlan, Iterator]]:
         self.fill()
         while self.planned:
             label, plan = self.planned.popleft()

@@ -21,7 +21,7 @@ from .config import EmbedConfig
 from .preprocessing import Grid, Layout, MediaReader, Source, media_of, patches_of
 from .prompts import VIDEO_BLOCK, build_prompt
 
-__all__ = ["Encoded", "Medium", "Outline", "Processor", "naming"]
+__all__ = ["Encoded", "Medium", "ItemPlan", "Processor", "naming"]
 
 
 _PLACEHOLDERS = re.compile(f"({re.escape(IMAGE_PLACEHOLDER)}|{re.escape(VIDEO_PLACEHOLDER)})")
@@ -30,7 +30,7 @@ _PIXELS = ("pixel_values", "pixel_values_videos")
 Medium = tuple[torch.Tensor, Grid]
 
 
-class Outline(NamedTuple):
+class ItemPlan(NamedTuple):
     """An item before its media are read."""
 
     item: dict  # as `as_item` gives it
@@ -45,7 +45,7 @@ class Encoded(NamedTuple):
     images: list[Medium]
     videos: list[Medium]
     video_step: list[float]  # seconds between the temporal patches of each video
-    seen: bool = False  # media are visual tokens, see `UniteEmbedder.see`
+    has_features: bool = False  # media are visual tokens, see `UniteEmbedder.encode_vision`
 
 
 class Processor:
@@ -91,14 +91,14 @@ class Processor:
         media = [patches_of(torch.from_numpy(one.frames), self.layout) for one in read]
         return self.complete(outline, media, [one.seconds for one in read], where)
 
-    def outline(self, item: Any, where: str = "item") -> Outline:
+    def outline(self, item: Any, where: str = "item") -> ItemPlan:
         """What an item asks for, without a look at its media; errors as in `encode`."""
         (outline,) = self.outlines([item], [where])
         if isinstance(outline, ItemError):
             raise outline
         return outline
 
-    def outlines(self, items: Sequence[Any], where: Sequence[str]) -> list[Outline | ItemError]:
+    def outlines(self, items: Sequence[Any], where: Sequence[str]) -> list[ItemPlan | ItemError]:
         """`outline` of each item, or its error; their prompts are tokenised together."""
         found: list[tuple[dict, str] | ItemError] = []
         for thing, name in zip(items, where, strict=True):
@@ -111,16 +111,16 @@ class Processor:
         prompts = [each[1] for each in found if not isinstance(each, ItemError)]
         ids = iter(self._tokenize(prompts) if prompts else ())
         return [each if isinstance(each, ItemError)
-                else Outline(each[0], array("i", next(ids)), media_of(each[0]))
+                else ItemPlan(each[0], array("i", next(ids)), media_of(each[0]))
                 for each in found]  # fmt: skip
 
-    def complete(self, outline: Outline, media: Sequence[Medium],
+    def complete(self, outline: ItemPlan, media: Sequence[Medium],
                  seconds: Sequence[list[float]], where: str = "item",
-                 seen: bool = False) -> Encoded:  # fmt: skip
+                 has_features: bool = False) -> Encoded:  # fmt: skip
         """The item with its media.
 
         Args
-            media    patches of `outline.media`, or, if `seen`, their visual tokens, with grids
+            media    patches of `outline.media`, or, if `has_features`, their visual tokens, with grids
             seconds  of `MediaReader.read`, for each of them
         """
         count = sum(source.kind == "image" for source in outline.media)
@@ -129,7 +129,7 @@ class Processor:
         with naming(where):
             ids = self._fitting_ids(outline, grids, times, where)
         steps = [_step(t, self.layout.temporal) for t in times]
-        return Encoded(ids, images, videos, steps, seen)
+        return Encoded(ids, images, videos, steps, has_features)
 
     def estimate_tokens(self, item: Any, media_root: str | Path = ".",
                         where: str = "item") -> int:  # fmt: skip
@@ -140,7 +140,7 @@ class Processor:
             shapes = [self.reader.shape(source, media_root) for source in outline.media]
             return self.count(outline, shapes)
 
-    def count(self, outline: Outline, shapes: Sequence[tuple[int, Grid]]) -> int:
+    def count(self, outline: ItemPlan, shapes: Sequence[tuple[int, Grid]]) -> int:
         """Tokens of an item whose media have these `MediaReader.shape`s."""
         images, videos = (
             [shape for source, shape in zip(outline.media, shapes, strict=True)
@@ -163,10 +163,12 @@ class Processor:
         mask = [[0] * (width - len(i.input_ids)) + [1] * len(i.input_ids) for i in items]
         batch = {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(mask)}
         with_media = [item for item in items if item.images or item.videos]
-        if len({item.seen for item in with_media}) > 1:
-            raise ValueError("items with pixels and items with visual tokens do not mix: see() all")
-        seen = any(item.seen for item in with_media)
-        names = ("image_features", "video_features") if seen else _PIXELS
+        if len({item.has_features for item in with_media}) > 1:
+            raise ValueError(
+                "items with pixels and items with visual tokens do not mix: encode_vision() all"
+            )
+        has_features = any(item.has_features for item in with_media)
+        names = ("image_features", "video_features") if has_features else _PIXELS
         for kind, name, each in zip(("image", "video"), names, ("images", "videos"), strict=True):
             media = [medium for item in items for medium in getattr(item, each)]
             if media:
@@ -186,7 +188,7 @@ class Processor:
         options = {"add_special_tokens": False, "return_attention_mask": False}
         return self.tokenizer(texts, **options).input_ids
 
-    def _fitting_ids(self, outline: Outline, grids, times, where: str) -> list[int]:
+    def _fitting_ids(self, outline: ItemPlan, grids, times, where: str) -> list[int]:
         """Token ids, the text shortened until they fit."""
         limit, item = self.config.max_length, outline.item
         ids = self._token_ids(outline, grids, times)
@@ -208,7 +210,7 @@ class Processor:
             ids = self._token_ids(self.outline(item, where), grids, times)
         return ids
 
-    def _token_ids(self, outline: Outline, grids, times) -> list[int]:
+    def _token_ids(self, outline: ItemPlan, grids, times) -> list[int]:
         """The prompt's tokens with as many pads as its media have visual tokens."""
         images, videos = grids
         prompt: Sequence[int] = outline.prompt

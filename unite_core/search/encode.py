@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..data.bad_media import BadMedium, check_bad_share
+from ..data.bad_media import BadMediaRow, check_bad_share
 from ..data.items import ItemError
 from ..data.media import MediaError
 from ..data.modality import modality_of
@@ -182,7 +182,7 @@ def _encode_shards(embedder, config: EncodeConfig, corpus: Corpus, total: int,
     from tqdm import tqdm
 
     rank, world = processes()
-    bad_here: list[BadMedium] = []
+    bad_here: list[BadMediaRow] = []
     with tqdm(total=_share(total, config.shard_items, rank, world), desc="encode_corpus", unit="item",
               disable=not progress or rank > 0) as bar:  # fmt: skip
         blocks = _missing(_blocks(corpus, config), bad_here, bar)
@@ -196,7 +196,7 @@ def _encode_shards(embedder, config: EncodeConfig, corpus: Corpus, total: int,
             write_shard(block.path, shard, config.number_format)
 
 
-def _missing(blocks: Iterable[_Block], bad: list[BadMedium], bar) -> Iterator[_Block]:
+def _missing(blocks: Iterable[_Block], bad: list[BadMediaRow], bar) -> Iterator[_Block]:
     """Those that have no shard yet; of the others what was bad joins `bad`."""
     for block in blocks:
         if not block.path.is_file():
@@ -269,8 +269,8 @@ def _report(folder: Path, inputs: Mapping, total: int) -> dict:
     }
 
 
-def _listed(bad: Mapping[str, str]) -> list[BadMedium]:
-    return [BadMedium.of(name, MediaError(message)) for name, message in bad.items()]
+def _listed(bad: Mapping[str, str]) -> list[BadMediaRow]:
+    return [BadMediaRow.from_error(name, MediaError(message)) for name, message in bad.items()]
 
 
 def _share(count: int, size: int, rank: int, world: int) -> int:

@@ -26,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data.bad_media import BadMedium, check_bad_share
+from ..data.bad_media import BadMediaRow, check_bad_share
 from ..data.items import files_of, images_of, videos_of
 from ..data.pairs import PairDataset, content_number
 from ..data.records import write_records
@@ -259,7 +259,7 @@ class _KnownFilters:
         }
 
 
-def _records(corpus: _Corpus, mined: _Mined, bad: Mapping[int, BadMedium]) -> Iterator[dict]:
+def _records(corpus: _Corpus, mined: _Mined, bad: Mapping[int, BadMediaRow]) -> Iterator[dict]:
     for row, pair in enumerate(corpus.dataset):
         if row in bad:
             continue
@@ -272,7 +272,7 @@ def _records(corpus: _Corpus, mined: _Mined, bad: Mapping[int, BadMedium]) -> It
         yield record | {"source": pair.source}  # it may be the file's name, which is another now
 
 
-def _report(config, corpus, mined: _Mined, bad: Sequence[BadMedium]) -> dict:
+def _report(config, corpus, mined: _Mined, bad: Sequence[BadMediaRow]) -> dict:
     counts = Counter(mined.count[mined.count >= 0].tolist())
     return {
         "records": sum(counts.values()),
@@ -290,14 +290,14 @@ def _report(config, corpus, mined: _Mined, bad: Sequence[BadMedium]) -> dict:
     }
 
 
-def _bad_records(dataset, corpus: _Corpus, vectors: StoredVectors) -> dict[int, BadMedium]:
+def _bad_records(dataset, corpus: _Corpus, vectors: StoredVectors) -> dict[int, BadMediaRow]:
     """Records whose query or candidate could not be read."""
     broken = np.zeros(len(corpus), dtype=bool)
     broken[list(vectors.bad)] = True
     bad = {}
     for row in np.flatnonzero(broken[corpus.queries] | broken[corpus.candidates]).tolist():
         number = next(n for n in (corpus.queries[row], corpus.candidates[row]) if broken[n])
-        bad[row] = BadMedium.of(dataset[row].where, vectors.bad[int(number)])
+        bad[row] = BadMediaRow.from_error(dataset[row].where, vectors.bad[int(number)])
     return bad
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..data.bad_media import BadMediaError, BadMedium, _listed
+from ..data.bad_media import BadMediaError, BadMediaRow, list_bad
 from ..data.media import MediaError
 from ..data.modality import modality_of
 from ..data.pairs import Pair, content_number
@@ -35,12 +35,12 @@ class PairCollator:
          "order": [N] row of each item in the concatenated groups; queries, candidates, negatives,
          "target_modality", "candidate_ids": [B] int64; equal content or group has equal ids,
          "negative_modality", "negative_ids": [K] int64, only if there are hard negatives,
-         "source": list of B names, "bad": list of BadMedium that were left out}
+         "source": list of B names, "bad": list of BadMediaRow that were left out}
 
     Args
         forward_items  items per group at most
         cache_mib      memory for encoded items; 0 encodes each one anew
-        see            `UniteEmbedder.see` of a frozen tower: visual tokens are kept, not pixels
+        encode_vision  that of a UniteEmbedder with a frozen tower: caches visual tokens, not pixels
         forward_tokens  tokens per group at most, padding included; a longer item is a group alone
         fewest         pairs that must be left in a batch; 0 where it is a part of one only
     A medium that cannot be read takes its pair out of the batch. An item that does not fit
@@ -49,11 +49,11 @@ class PairCollator:
 
     def __init__(self, processor: Processor, media_root: str | Path = ".",
                  forward_items: int = 32, cache_mib: int = 0,
-                 see: Callable[[list[Encoded]], list[Encoded]] | None = None,
+                 encode_vision: Callable[[list[Encoded]], list[Encoded]] | None = None,
                  fewest: int = 2, forward_tokens: int | None = None):  # fmt: skip
         self.fewest, self.forward_tokens = fewest, forward_tokens
         self.processor, self.media_root = processor, media_root
-        self.forward_items, self.see = forward_items, see
+        self.forward_items, self.encode_vision = forward_items, encode_vision
         self.cache = _Cache(processor.layout, cache_mib * 2**20)
 
     def __call__(self, pairs: Sequence[Pair]) -> dict:
@@ -65,9 +65,9 @@ class PairCollator:
                 keys.append([self._encode(item, pair.where, encoded) for item in items])
                 good.append(pair)
             except MediaError as error:
-                bad.append(BadMedium.of(pair.where, error))
+                bad.append(BadMediaRow.from_error(pair.where, error))
         if len(good) < self.fewest:
-            raise BadMediaError(f"{len(good)} pairs are left in a batch\n{_listed(bad)}")
+            raise BadMediaError(f"{len(good)} pairs are left in a batch\n{list_bad(bad)}")
         self._keep(encoded)
         order = [one[0] for one in keys] + [one[1] for one in keys]
         order += [negative for one in keys for negative in one[2:]]
@@ -85,8 +85,8 @@ class PairCollator:
     def _keep(self, encoded: dict[tuple, Encoded]) -> None:
         """Remember what was encoded just now, as visual tokens if a tower sees it."""
         fresh = [key for key in encoded if key not in self.cache.items]
-        if self.see and fresh:
-            seen = self.see([encoded[key] for key in fresh])
+        if self.encode_vision and fresh:
+            seen = self.encode_vision([encoded[key] for key in fresh])
             encoded |= dict(zip(fresh, seen, strict=True))
         for key in fresh:
             self.cache.put(key, encoded[key])
@@ -124,10 +124,12 @@ class _Cache:
 
     def get(self, key: tuple) -> Encoded | None:
         encoded = self.items.get(key)
-        return encoded if encoded is None or encoded.seen else self._mapped(encoded, self._unpack)
+        if encoded is None or encoded.has_features:
+            return encoded
+        return self._mapped(encoded, self._unpack)
 
     def put(self, key: tuple, encoded: Encoded) -> None:
-        packed = encoded if encoded.seen else self._mapped(encoded, self._pack)
+        packed = encoded if encoded.has_features else self._mapped(encoded, self._pack)
         size = 64 * len(packed.input_ids)  # a list of Python integers, and what holds it
         size += sum(patches.nbytes for patches, _ in (*packed.images, *packed.videos))
         if size <= self.left:

@@ -21,14 +21,14 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from transformers.integrations import TensorBoardCallback
 from transformers.trainer_utils import rotate_checkpoints
 
-from ..data.bad_media import BadMediaError, BadMedium, check_bad_share
+from ..data.bad_media import BadMediaError, BadMediaRow, check_bad_share
 from ..data.modality import Modality
 from ..data.pairs import PairDataset
 from ..distributed import barrier, processes
 from ..files import flush, read_json, write_json
 from ..loss.contrastive import in_batch_accuracy, surviving_share
 from ..model.embedder import UniteEmbedder
-from ..model.lora import one_product
+from ..model.lora import fused_lora
 from .checkpoints import write_manifest
 from .collator import PairCollator
 from .config import StageConfig, TrainConfig
@@ -104,9 +104,10 @@ class UniteTrainer(Trainer):
                 if any(weight.requires_grad for weight in part.parameters()):
                     part.activation_checkpointing_enable()
         cache = config.cache_mib // max(1, config.workers)
-        see = embedder.see if config.cache_vision else None
+        encode_vision = embedder.encode_vision if config.cache_vision else None
         collator = PairCollator(embedder.processor, config.media_root, config.forward_items, cache,
-                                see, 2 if world == 1 else 0, config.forward_tokens)  # fmt: skip
+                                encode_vision, 2 if world == 1 else 0,
+                                config.forward_tokens)  # fmt: skip
         return cls(embedder, stage, arguments, dataset, sampler, collator,
                    config.max_bad_share, config.grad_cache, config.shard_frozen)  # fmt: skip
 
@@ -123,7 +124,7 @@ class UniteTrainer(Trainer):
 
     def training_step(self, model, inputs, num_items_in_batch=None) -> Tensor:
         exact = not (self.args.bf16 or self.model.sharded)  # small updates of W survive in float32
-        with one_product(self.model) if exact else nullcontext():
+        with fused_lora(self.model) if exact else nullcontext():
             loss = super().training_step(model, inputs, num_items_in_batch)
         average_gradients(self.model.parameters())
         return loss
@@ -181,7 +182,7 @@ class UniteTrainer(Trainer):
             self._measures[f"accuracy/{Modality(code).label}"].append(share)
         self._measures["surviving_share"].append(surviving_share(modality))
 
-    def _report_bad(self, bad: Sequence[BadMedium]) -> None:
+    def _report_bad(self, bad: Sequence[BadMediaRow]) -> None:
         """Add to the records left out, save the list, stop if they are too many."""
         self._bad |= {one.where: one for one in bad}
         if self._bad and self.args.process_index == 0:
@@ -353,13 +354,13 @@ def _mean_loss(history: Sequence[Mapping]) -> float:
     return total / max(1, before)
 
 
-def _known_bad(path: Path, found: Sequence[BadMedium]) -> dict[str, BadMedium]:
+def _known_bad(path: Path, found: Sequence[BadMediaRow]) -> dict[str, BadMediaRow]:
     rows = read_json(path) if path.is_file() else []
-    return {one.where: one for one in (*(BadMedium(**row) for row in rows), *found)}
+    return {one.where: one for one in (*(BadMediaRow(**row) for row in rows), *found)}
 
 
-def _gather_bad(bad: Sequence[BadMedium], device: torch.device) -> list[BadMedium]:
+def _gather_bad(bad: Sequence[BadMediaRow], device: torch.device) -> list[BadMediaRow]:
     """Those of all processes."""
     own = json.dumps([asdict(one) for one in bad]).encode() if bad else b""
     messages = filter(None, gather_bytes(own, device))
-    return [BadMedium(**row) for message in messages for row in json.loads(message)]
+    return [BadMediaRow(**row) for message in messages for row in json.loads(message)]
