@@ -32,8 +32,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from unite_core.curate.dedupe import exact_groups, first_of, image_hashes, near_groups
+from unite_core.curate.dedupe import exact_duplicates
 from unite_core.curate.ingest import ingest_source, iter_ingested
+from unite_core.curate.item_groups import first_of
+from unite_core.curate.perceptual_hash import image_hashes, near_groups
 from unite_core.curate.profile import profile
 from unite_core.curate.recipe import Source
 
@@ -144,7 +146,7 @@ def curate(root: Path, workers: int) -> dict[str, float]:
     lap("validate")
     found = profile(iter_ingested(root / "ingested"), root / "media")
     lap("profile")
-    groups = exact_groups(iter_ingested(root / "ingested"), root / "media")
+    groups = exact_duplicates(iter_ingested(root / "ingested"), root / "media").rows
     lap("exact")
     steps["rejects"], steps["copies"] = report.rejects, int((~first_of(groups)).sum())
     steps["profiled"] = found["records"]

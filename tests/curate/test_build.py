@@ -93,7 +93,7 @@ def test_an_interrupted_mix_is_not_taken_for_a_whole_one(base):
 
 def test_verdicts_and_card_say_what_went_and_why(base):
     done = build_mix(recipe(), base)
-    rows = [row.value for row in iter_rows(done.parent / "verdicts.parquet")]
+    rows = [row.value for row in iter_rows(done.parent / "reasons.parquet")]
     assert len(rows) == 26 and sum(row["kept"] for row in rows) == 18
     reasons = [reason for row in rows for reason in row["reasons"]]
     assert reasons.count("exact duplicate") == 2 and reasons.count("unquoted") == 6

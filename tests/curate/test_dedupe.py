@@ -1,4 +1,4 @@
-"""Twins are found and told from things that are merely alike, against searches pair by pair."""
+"""Duplicates are found, similar items are not taken for them; compared with brute-force search."""
 
 import numpy as np
 import pytest
@@ -8,16 +8,10 @@ from PIL import Image, ImageEnhance
 
 from unite_core.corpora import scenes
 from unite_core.curate.dedupe import (
-    Likeness,
-    exact_groups,
-    exact_twins,
-    first_of,
-    image_hashes,
+    DuplicateThresholds,
+    exact_duplicates,
     leaks,
-    near_groups,
-    near_twins,
-    text_groups,
-    video_hashes,
+    near_duplicates,
     with_groups,
 )
 from unite_core.curate.item_groups import (
@@ -25,12 +19,13 @@ from unite_core.curate.item_groups import (
     combine,
     connect,
     content_classes,
+    first_of,
     gather_items,
     group_items,
     renumber,
 )
-from unite_core.curate.minhash import normal_text
-from unite_core.curate.perceptual_hash import near_pairs
+from unite_core.curate.minhash import normal_text, text_groups
+from unite_core.curate.perceptual_hash import image_hashes, near_groups, near_pairs, video_hashes
 from unite_core.data.records import validate_record
 
 labels = st.lists(st.integers(-3, 3), max_size=20)
@@ -153,13 +148,13 @@ def test_exact_rows_have_equal_sides_whatever_the_names(root):
         row(text, {"image": "gone.png"}),
         row(text, {"image": "gone2.png"}),
     ]
-    groups = exact_groups(iter(rows), root)
+    groups = exact_duplicates(iter(rows), root).rows
     expected = ["1", "1", "2", "3", "1", "5", "6", "7", "8", "8", "9", "10"]
     assert np.array_equal(same(groups), same(np.array(expected)))
     assert first_of(groups).sum() == len(set(expected))
-    twins = exact_twins(rows, root)
-    assert twins.query[3] == twins.candidate[0]
-    assert exact_groups([], root).shape == (0,)
+    duplicates = exact_duplicates(rows, root)
+    assert duplicates.query[3] == duplicates.candidate[0]
+    assert exact_duplicates([], root).rows.shape == (0,)
 
 
 item_lists = st.lists(
@@ -301,14 +296,14 @@ def test_rows_are_near_with_both_sides_only(tmp_path):
             row({"text": TEXTS[0]}, {"image": names[4]}),
             row({"text": TEXTS[0], "image": names[4]}, {"image": names[0]}),
             row({"image": names[5], "text": TEXTS[1]}, {"image": names[3]})]  # fmt: skip
-    twins = near_twins(rows, tmp_path)
-    assert np.array_equal(same(twins.rows), same(np.array([0, 0, 1, 2, 3, 3])))
-    assert len(set(twins.candidate[[0, 1, 2, 4, 5]].tolist())) == 1
-    assert len(set(twins.query.tolist()) & set(twins.candidate.tolist())) == 0
-    strict = near_twins(rows, tmp_path, Likeness(text=1, max_distance=0, image=0))
+    duplicates = near_duplicates(rows, tmp_path)
+    assert np.array_equal(same(duplicates.rows), same(np.array([0, 0, 1, 2, 3, 3])))
+    assert len(set(duplicates.candidate[[0, 1, 2, 4, 5]].tolist())) == 1
+    assert len(set(duplicates.query.tolist()) & set(duplicates.candidate.tolist())) == 0
+    strict = near_duplicates(rows, tmp_path, DuplicateThresholds(text=1, max_distance=0, image=0))
     assert len(set(strict.rows.tolist())) == len(rows)
     memory = [row({"image": noise(n)}, {"text": "a"}) for n in (3, 3, 4)]
-    assert np.array_equal(near_twins(memory).rows, [0, 0, 1])
+    assert np.array_equal(near_duplicates(memory).rows, [0, 0, 1])
 
 
 def test_groups_are_named_where_there_are_twins(root):
@@ -317,7 +312,7 @@ def test_groups_are_named_where_there_are_twins(root):
             row({"text": "b"}, {"image": "sub/b.png"}),
             row({"text": "c"}, {"image": "c.png"}) | {"candidate_group": "old"},
             row({"image": "c.png"}, text)]  # fmt: skip
-    first, second, third, last = with_groups(rows, exact_twins(rows, root), "set")
+    first, second, third, last = with_groups(rows, exact_duplicates(rows, root), "set")
     assert first["candidate_group"] == second["candidate_group"]
     assert first["query_group"] == last["candidate_group"]
     assert third["candidate_group"] == last["query_group"]

@@ -1,4 +1,4 @@
-"""Planted faults are what they say, and the rules find them on a seed they were not tuned on.
+"""Injected faults are what they say, and the rules find them on a seed they were not tuned on.
 
 Thresholds were chosen on seeds 1 to 3 of shapes; emoji were looked at afterwards.
 """
@@ -11,9 +11,15 @@ import pytest
 
 from unite_core.corpora.scenes import Scene, draw, draw_clip
 from unite_core.corpora.shapes import ShapesConfig, build
-from unite_core.curate.fault_injection import REASON_OF, PlantConfig, _content_words, measure, plant
-from unite_core.curate.filter import judge
-from unite_core.curate.reasons import Verdicts
+from unite_core.curate.fault_injection import (
+    REASON_OF,
+    InjectionConfig,
+    _content_words,
+    inject_faults,
+    measure,
+)
+from unite_core.curate.filter import filter_records
+from unite_core.curate.reasons import Reasons
 from unite_core.data.media import clip_header
 from unite_core.data.records import read_records
 
@@ -39,8 +45,8 @@ def make(root, records, seed):
 
 
 def test_faults_are_what_they_say(corpus, tmp_path):
-    config = PlantConfig(0.05, 0.1, 0.1, 0.1, 0.05, 0.05)
-    planted = plant(*corpus, tmp_path, config)
+    config = InjectionConfig(0.05, 0.1, 0.1, 0.1, 0.05, 0.05)
+    planted = inject_faults(*corpus, tmp_path, config)
     counts = Counter(fault.kind for fault in planted.faults)
     assert set(counts) == set(REASON_OF) and len(planted.faults) == sum(counts.values())
     assert len({fault.row for fault in planted.faults}) == len(planted.faults)
@@ -64,8 +70,8 @@ def test_media_of_one_name_in_two_folders_stay_two(tmp_path):
         rows.append(
             {"query": {"image": f"a/{number}.png"}, "candidate": {"image": f"b/{number}.png"}}
         )
-    config = PlantConfig(0, 0.4, 0.4, 0, 0, 0)
-    planted = plant(rows, [], tmp_path / "media", tmp_path / "planted", config)
+    config = InjectionConfig(0, 0.4, 0.4, 0, 0, 0)
+    planted = inject_faults(rows, [], tmp_path / "media", tmp_path / "planted", config)
     assert {fault.kind for fault in planted.faults} == {"exact duplicate", "near duplicate"}
     for fault in planted.faults:
         sides = [planted.root / planted.rows[fault.row][side]["image"] for side in SIDES]
@@ -81,8 +87,8 @@ def test_a_still_clip_is_as_long_as_it_was(tmp_path):
         first, *rest = draw_clip(Scene("star", "blue", background=background, motion="left"), 84)
         first.save(path, save_all=True, append_images=rest, duration=250, lossless=True)
         rows.append({"query": {"text": background}, "candidate": {"video": path.name}})
-    config = PlantConfig(0, 0, 0, 0, 0.8, 0)
-    planted = plant(rows, [], tmp_path / "media", tmp_path / "planted", config)
+    config = InjectionConfig(0, 0, 0, 0, 0.8, 0)
+    planted = inject_faults(rows, [], tmp_path / "media", tmp_path / "planted", config)
     assert [fault.kind for fault in planted.faults] == ["static"] * 2
     for row in planted.rows:
         frames, _, _, seconds = clip_header(row["candidate"]["video"], planted.root)
@@ -91,20 +97,21 @@ def test_a_still_clip_is_as_long_as_it_was(tmp_path):
 
 def test_the_seed_decides(corpus, tmp_path):
     first, again, other = (
-        plant(*corpus, tmp_path / str(seed), PlantConfig(seed=seed)) for seed in (1, 1, 2)
+        inject_faults(*corpus, tmp_path / str(seed), InjectionConfig(seed=seed))
+        for seed in (1, 1, 2)
     )
     assert first.rows == again.rows and first.faults == again.faults
     assert first.faults != other.faults
 
 
 def test_measures_count_what_is_named():
-    planted = type("Planted", (), {})()
+    planted = type("InjectedData", (), {})()
     from unite_core.curate.fault_injection import Fault
 
     planted.faults = [Fault("static", 0, -1), Fault("static", 1, -1), Fault("leak", 2, 0)]
-    verdicts = Verdicts(5)
-    verdicts.mark("static", np.array([0, 3]))
-    static, leak = measure(planted, verdicts)
+    reasons = Reasons(5)
+    reasons.mark("static", np.array([0, 3]))
+    static, leak = measure(planted, reasons)
     assert (static["recall"], static["precision"]) == (0.5, 0.5)
     assert (leak["recall"], leak["precision"], leak["named"]) == (0.0, 1.0, 0)
 
@@ -115,16 +122,16 @@ def test_captions_without_common_words_share_none():
 
 def test_too_many_faults_are_refused():
     with pytest.raises(ValueError, match="leave most records clean"):
-        PlantConfig(swapped=0.9)
+        InjectionConfig(swapped=0.9)
 
 
 @pytest.mark.slow
 def test_planted_faults_are_found_on_an_untuned_seed(tmp_path):
-    planted = plant(
-        *make(tmp_path / "shapes", 2000, 11), tmp_path / "planted", PlantConfig(seed=11)
+    planted = inject_faults(
+        *make(tmp_path / "shapes", 2000, 11), tmp_path / "planted", InjectionConfig(seed=11)
     )
-    judged = judge(planted.rows, planted.root, planted.tests)
-    rows = measure(planted, judged.verdicts)
+    judged = filter_records(planted.rows, planted.root, planted.tests)
+    rows = measure(planted, judged.reasons)
     assert {row["kind"] for row in rows} == set(REASON_OF)
     for row in rows:
         assert row["recall"] >= (0.99 if row["kind"] in EXACT else 0.9), row

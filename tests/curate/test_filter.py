@@ -5,12 +5,12 @@ import pytest
 from PIL import Image
 
 from unite_core.corpora.scenes import Scene, draw, draw_clip
-from unite_core.curate import media_stats as facts_module
+from unite_core.curate import media_stats as stats_module
 from unite_core.curate.alignment import AlignConfig, align, cross_fitted
-from unite_core.curate.alignment_features import fit_words, picture_features, word_features
-from unite_core.curate.filter import RuleConfig, _repeats, judge, pair_type
-from unite_core.curate.media_stats import distinct_media, look_at
-from unite_core.curate.reasons import REASONS, Verdicts
+from unite_core.curate.alignment_features import predict_words, visual_features, word_features
+from unite_core.curate.filter import RuleConfig, _repeats, directed_pair_type, filter_records
+from unite_core.curate.media_stats import distinct_media, measure_media
+from unite_core.curate.reasons import REASONS, Reasons
 from unite_core.curate.text_rules import CleanConfig, clean, media_faults, text_faults
 
 
@@ -48,7 +48,7 @@ def media():
 
 def test_media_rules_name_the_faulty_media_only(root):
     config = CleanConfig(largest_aspect=5)
-    faults = media_faults(look_at(media(), root), config)
+    faults = media_faults(measure_media(media(), root), config)
     assert {path: sorted(faults.get((kind, path), [])) for kind, path in media()} == {
         path: sorted(reasons) for path, reasons in MEDIA.items()
     }
@@ -57,30 +57,30 @@ def test_media_rules_name_the_faulty_media_only(root):
 def test_a_threshold_of_zero_turns_its_rule_off(root):
     names = ("least_side", "largest_aspect", "least_contrast", "least_motion")
     off = CleanConfig(readable=False, **dict.fromkeys(names, 0))
-    assert media_faults(look_at(media(), root), off) == {}
+    assert media_faults(measure_media(media(), root), off) == {}
 
 
 def test_facts_are_kept_and_a_changed_file_is_looked_at_again(root, tmp_path, monkeypatch):
-    first = look_at(media(), root, tmp_path / "facts")
+    first = measure_media(media(), root, tmp_path / "facts")
     calls = []
-    look = facts_module._look_at_one
-    monkeypatch.setattr(facts_module, "_look_at_one", lambda *a: calls.append(a) or look(*a))
-    again = look_at(media(), root, tmp_path / "facts")
+    look = stats_module._measure_one
+    monkeypatch.setattr(stats_module, "_measure_one", lambda *a: calls.append(a) or look(*a))
+    again = measure_media(media(), root, tmp_path / "facts")
     assert not calls and again.cause == first.cause
     assert all((again[k] == first[k]).all() for k in range(3, 7))
     changed = root / "flat.png"
     before = changed.read_bytes()
     draw(Scene("ring", "pink"), 84).save(changed)
     try:
-        look_at(media(), root, tmp_path / "facts")
+        measure_media(media(), root, tmp_path / "facts")
     finally:
         changed.write_bytes(before)
     assert len(calls) == len(MEDIA)
 
 
 def test_an_interrupted_pass_goes_on_from_its_shards(root, tmp_path, monkeypatch):
-    monkeypatch.setattr(facts_module, "SHARD", 2)
-    look, calls = facts_module._look_at_one, []
+    monkeypatch.setattr(stats_module, "SHARD", 2)
+    look, calls = stats_module._measure_one, []
 
     def stopping(*arguments):
         if len(calls) == 5:
@@ -88,19 +88,19 @@ def test_an_interrupted_pass_goes_on_from_its_shards(root, tmp_path, monkeypatch
         calls.append(arguments)
         return look(*arguments)
 
-    monkeypatch.setattr(facts_module, "_look_at_one", stopping)
+    monkeypatch.setattr(stats_module, "_measure_one", stopping)
     with pytest.raises(KeyboardInterrupt):
-        look_at(media(), root, tmp_path)
+        measure_media(media(), root, tmp_path)
     del calls[:3]  # allows three more
-    monkeypatch.setattr(facts_module, "_look_at_one", lambda *a: calls.append(a) or look(*a))
+    monkeypatch.setattr(stats_module, "_measure_one", lambda *a: calls.append(a) or look(*a))
     calls.clear()
-    facts = look_at(media(), root, tmp_path)
+    facts = measure_media(media(), root, tmp_path)
     assert len(calls) == len(MEDIA) - 4, "two shards of two were whole"
     assert facts.paths == list(MEDIA) and not list(tmp_path.glob("*.partial"))
 
 
 def test_workers_see_the_same(root):
-    alone, shared = look_at(media()[:4], root), look_at(media()[:4], root, workers=1)
+    alone, shared = measure_media(media()[:4], root), measure_media(media()[:4], root, workers=1)
     assert alone.cause == shared.cause and (alone.contrast == shared.contrast).all()
 
 
@@ -153,28 +153,28 @@ def test_records_take_the_faults_of_all_their_items(root):
             "negative": [{"text": "z"}, {"video": "still.webp"}],
         },
     ]
-    verdicts = Verdicts(len(rows))
-    clean(verdicts, rows, look_at(distinct_media(rows), root))
-    assert [verdicts.of(row) for row in range(4)] == [
+    reasons = Reasons(len(rows))
+    clean(reasons, rows, measure_media(distinct_media(rows), root))
+    assert [reasons.of(row) for row in range(4)] == [
         [], ["constant", "boilerplate"], ["unreadable"], ["static"]
     ]  # fmt: skip
     with pytest.raises(ValueError, match="4 records for verdicts on 3"):
-        clean(Verdicts(3), rows, look_at([], root))
+        clean(Reasons(3), rows, measure_media([], root))
 
 
 def test_reports_add_up_and_show_examples():
-    verdicts = Verdicts(10)
-    verdicts.mark("blank", np.array([1, 2, 3]))
-    verdicts.mark("static", np.arange(10) > 2)
-    blank, static = sorted(verdicts.report(), key=lambda row: row["reason"])
+    reasons = Reasons(10)
+    reasons.mark("blank", np.array([1, 2, 3]))
+    reasons.mark("static", np.arange(10) > 2)
+    blank, static = sorted(reasons.report(), key=lambda row: row["reason"])
     assert (blank["hits"], blank["first"], blank["only"]) == (3, 2, 2)
     assert (static["hits"], static["first"], static["only"]) == (7, 7, 6)
-    assert blank["first"] + static["first"] == (~verdicts.kept).sum()
+    assert blank["first"] + static["first"] == (~reasons.kept).sum()
     assert blank["examples"] == [1, 2, 3], "the ones that only this rule names come first"
     assert set(static["examples"]) <= set(range(4, 10))
-    assert verdicts.of(3) == ["static", "blank"]
+    assert reasons.of(3) == ["static", "blank"]
     with pytest.raises(ValueError, match="reason"):
-        verdicts.mark("ugly", np.array([0]))
+        reasons.mark("ugly", np.array([0]))
     assert len(REASONS) <= 32, "reasons are bits of a uint32"
 
 
@@ -307,7 +307,7 @@ def test_the_map_is_the_same_in_either_space():
 
 
 def test_features_tell_colours_and_words(root):
-    features = picture_features([{"image": "good.png"}, {"image": "flat.png"}], root)
+    features = visual_features([{"image": "good.png"}, {"image": "flat.png"}], root)
     assert np.isfinite(features).all() and not np.allclose(features[0], features[1])
     words = word_features(["a red circle", "circle a red", "blue"])
     assert words[0].sum() == 5 and set(np.unique(words)) == {0, 1}
@@ -316,7 +316,7 @@ def test_features_tell_colours_and_words(root):
 
 def test_too_few_pairs_are_not_judged(root):
     rows = [{"query": {"text": "a"}, "candidate": {"image": "good.png"}}] * 3
-    numbers, predicted, actual = fit_words(rows, root, np.arange(3))
+    numbers, predicted, actual = predict_words(rows, root, np.arange(3))
     assert len(numbers) == len(predicted) == len(actual) == 0
 
 
@@ -324,7 +324,7 @@ def test_rules_are_refused_by_name():
     with pytest.raises(ValueError, match="duplicates must be one of"):
         RuleConfig(duplicates="some")
     with pytest.raises(ValueError, match="needs an embedder"):
-        judge([], ".", config=RuleConfig(alignment="embedder"))
+        filter_records([], ".", config=RuleConfig(alignment="embedder"))
     with pytest.raises(ValueError, match="clean: .*least_height"):
         RuleConfig(clean={"least_height": 3})
 
@@ -343,6 +343,6 @@ def test_an_embedder_decides_where_it_is_asked(root):
         return vectors
 
     config = RuleConfig(alignment="embedder", duplicates="exact")
-    found = judge(rows, root, config=config, embed=embed)
-    assert np.flatnonzero(found.verdicts.has("misaligned")).tolist() == [3, 4]
-    assert calls == [40, 40] and pair_type(rows[0]) == "text > text"
+    found = filter_records(rows, root, config=config, embed=embed)
+    assert np.flatnonzero(found.reasons.has("misaligned")).tolist() == [3, 4]
+    assert calls == [40, 40] and directed_pair_type(rows[0]) == "text > text"

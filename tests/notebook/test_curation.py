@@ -1,4 +1,4 @@
-"""Material is complete and drawn by the seed; mistakes and outcomes count what was planted."""
+"""The input is complete and drawn by the seed; mistakes and outcomes count what was planted."""
 
 import json
 from types import SimpleNamespace
@@ -8,8 +8,8 @@ import pytest
 
 from unite_core.corpora.shapes import ShapesConfig, build
 from unite_core.curate.fault_injection import Fault
-from unite_core.curate.filter import Judgement
-from unite_core.curate.reasons import Verdicts
+from unite_core.curate.filter import FilterResult
+from unite_core.curate.reasons import Reasons
 from unite_core.notebook import curation as study
 
 
@@ -27,15 +27,15 @@ def planted():
 
 
 @pytest.fixture
-def verdicts():
-    verdicts = Verdicts(6)
-    verdicts.mark("static", np.array([1, 5]))
-    verdicts.mark("near duplicate", np.array([4]))
-    return verdicts
+def reasons():
+    reasons = Reasons(6)
+    reasons.mark("static", np.array([1, 5]))
+    reasons.mark("near duplicate", np.array([4]))
+    return reasons
 
 
 def test_a_corpus_gives_both_stages_and_all_right_answers(root):
-    given = study.material_of(root)
+    given = study.from_corpus(root)
     tasks = json.loads((root / "tasks.json").read_text())
     assert len(given.rows) == 24 and given.root == root
     assert len(given.tests) == sum(len(right) for t in tasks for right in t["positives"])
@@ -50,41 +50,41 @@ def test_a_recipe_gives_its_records_without_hard_negatives_and_its_rules(tmp_pat
     recipe["rules"] = {"duplicates": "exact"}
     path = tmp_path / "recipe.json"
     path.write_text(json.dumps(recipe))
-    given = study.recipe_material(path)
+    given = study.from_recipe(path)
     assert given.rows == [{"query": text, "candidate": {"text": "b"}, "source": "mine"}]
     assert len(given.tests) == 1 and given.rules.duplicates == "exact"
     recipe |= {"rules": {"alignment": "embedder"}, "model": "some/model"}
     path.write_text(json.dumps(recipe))
-    assert study.recipe_material(path).model == "some/model"
+    assert study.from_recipe(path).model == "some/model"
 
 
 def test_the_seed_draws_and_order_stays(root):
-    given = study.material_of(root)
-    first, again, other = (study.drawn(given, 8, seed) for seed in (0, 0, 1))
+    given = study.from_corpus(root)
+    first, again, other = (study.sample(given, 8, seed) for seed in (0, 0, 1))
     assert first == again and first.rows != other.rows
     assert (len(first.rows), len(first.tests)) == (8, 4)
     places = [given.rows.index(row) for row in first.rows]
     assert places == sorted(places)
-    assert study.drawn(given, 10_000, 0) == given
+    assert study.sample(given, 10_000, 0) == given
     with pytest.raises(ValueError, match="at least 1"):
-        study.drawn(given, 0, 0)
+        study.sample(given, 0, 0)
 
 
-def test_mistakes_are_missed_faults_and_other_reasons(planted, verdicts):
-    wrong = study.mistakes(planted, verdicts)
+def test_mistakes_are_missed_faults_and_other_reasons(planted, reasons):
+    wrong = study.mistakes(planted, reasons)
     assert wrong["missed"].tolist() == [2, 4]
     assert wrong["false alarms"].tolist() == [4, 5]
 
 
-def test_outcomes_count_every_record_once(planted, verdicts):
-    assert study.outcome(planted, verdicts) == {
+def test_outcomes_count_every_record_once(planted, reasons):
+    assert study.outcomes(planted, reasons) == {
         "faults": 3, "faults kept": 1, "sound": 3, "sound dropped": 1,
     }  # fmt: skip
 
 
-def test_similarities_are_unknown_where_nothing_was_judged(verdicts):
+def test_similarities_are_unknown_where_nothing_was_judged(reasons):
     alignment = SimpleNamespace(similarity=np.array([0.5, 0.25]))
-    judged = Judgement(verdicts, None, None, np.array([0, 3]), alignment)
+    judged = FilterResult(reasons, None, None, np.array([0, 3]), alignment)
     found = judged.of_all("similarity")
     assert found[[0, 3]].tolist() == [0.5, 0.25] and np.isnan(found).sum() == 4
     assert np.isnan(judged._replace(alignment=None).of_all("similarity")).all()

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from unite_core.corpora.scenes import Scene, draw, draw_clip
-from unite_core.curate.reasons import Verdicts
+from unite_core.curate.reasons import Reasons
 from unite_core.loss import reference
 from unite_core.notebook import widgets as explore
 from unite_core.notebook.batches import FIGURE_2B
@@ -30,11 +30,11 @@ def rows():
 
 
 @pytest.fixture
-def verdicts(rows):
-    verdicts = Verdicts(len(rows))
-    verdicts.mark("unreadable", np.array([7]))
-    verdicts.mark("misaligned", np.array([2, 6, 7]))
-    return verdicts
+def reasons(rows):
+    reasons = Reasons(len(rows))
+    reasons.mark("unreadable", np.array([7]))
+    reasons.mark("misaligned", np.array([2, 6, 7]))
+    return reasons
 
 
 def title(ax):
@@ -45,45 +45,45 @@ def words(ax):
     return [text.get_text() for text in ax.texts]
 
 
-def test_rows_are_chosen_by_verdict_and_kind_and_sorted(rows, verdicts):
+def test_rows_are_chosen_by_verdict_and_kind_and_sorted(rows, reasons):
     order = np.array([5, 4, 9, np.nan, 3, 2, 1, 0])
-    assert explore.rows_of(rows, verdicts).tolist() == [0, 1, 3, 4, 5]
-    assert explore.rows_of(rows, verdicts, order=order).tolist() == [5, 4, 1, 0, 3]
-    assert explore.rows_of(rows, verdicts, "misaligned", order=order).tolist() == [7, 6, 2]
-    assert explore.rows_of(rows, verdicts, "misaligned", "video > text").tolist() == [6]
-    assert explore.rows_of(rows, verdicts, "leak", "video > text", order).tolist() == []
+    assert explore.rows_of(rows, reasons).tolist() == [0, 1, 3, 4, 5]
+    assert explore.rows_of(rows, reasons, order=order).tolist() == [5, 4, 1, 0, 3]
+    assert explore.rows_of(rows, reasons, "misaligned", order=order).tolist() == [7, 6, 2]
+    assert explore.rows_of(rows, reasons, "misaligned", "video > text").tolist() == [6]
+    assert explore.rows_of(rows, reasons, "leak", "video > text", order).tolist() == []
 
 
-def test_a_page_names_records_and_reasons_and_starts_over(rows, verdicts, ax):
-    numbers = explore.rows_of(rows, verdicts)
-    assert explore.page_of(rows, verdicts, numbers, 1, "nowhere", ax) is ax
+def test_a_page_names_records_and_reasons_and_starts_over(rows, reasons, ax):
+    numbers = explore.rows_of(rows, reasons)
+    assert explore.page_of(rows, reasons, numbers, 1, "nowhere", ax) is ax
     assert "record 5\nkept" in words(ax) and title(ax) == "page 2 of 2"
 
 
-def test_pages_past_the_end_start_over(rows, verdicts, root, ax):
-    explore.page_of(rows, verdicts, np.arange(5), 2, root, ax, "all")
+def test_pages_past_the_end_start_over(rows, reasons, root, ax):
+    explore.page_of(rows, reasons, np.arange(5), 2, root, ax, "all")
     assert [text for text in words(ax) if text.startswith("record")] == [
         "record 0\nkept", "record 1\nkept", "record 2\nmisaligned", "record 3\nkept",
     ]  # fmt: skip
     assert title(ax) == "all" and len(ax.images) == 4
 
 
-def test_media_that_cannot_be_read_are_said_to_be(rows, verdicts, root, ax):
-    explore.page_of(rows, verdicts, np.array([6, 7]), 0, root, ax)
+def test_media_that_cannot_be_read_are_said_to_be(rows, reasons, root, ax):
+    explore.page_of(rows, reasons, np.array([6, 7]), 0, root, ax)
     shown = " ".join(words(ax))
     assert "[unreadable" in shown and "record 7\nunreadable\nmisaligned" in words(ax)
     assert len(ax.images) == 2, "the clip and the readable candidate"
 
 
-def test_no_pair_is_no_error(rows, verdicts, ax):
-    explore.page_of(rows, verdicts, np.array([], int), 0, ".", ax, "leak")
+def test_no_pair_is_no_error(rows, reasons, ax):
+    explore.page_of(rows, reasons, np.array([], int), 0, ".", ax, "leak")
     assert title(ax) == "leak: no such pair"
 
 
-def test_controls_draw_what_they_say_and_leave_no_figure_open(rows, verdicts, root, monkeypatch):
+def test_controls_draw_what_they_say_and_leave_no_figure_open(rows, reasons, root, monkeypatch):
     drawn, before = [], plt.get_fignums()
     monkeypatch.setattr("IPython.display.display", drawn.append)
-    controls, _ = explore.browse(rows, verdicts, root).children
+    controls, _ = explore.browse(rows, reasons, root).children
     reason, kind, page = controls.children
     assert reason.options == ("kept", "unreadable", "misaligned")
     assert set(kind.options) >= {"all pair types", "video > text", "text+image > image"}

@@ -47,5 +47,5 @@ def test_the_cut_is_drawn_where_there_is_one(ax):
 
 
 def test_recovery_has_a_row_per_fault(ax):
-    plot_recovery([{"kind": "static", "planted": 4, "recall": 1.0, "precision": 0.9}], ax)
+    plot_recovery([{"kind": "static", "injected": 4, "recall": 1.0, "precision": 0.9}], ax)
     assert ax.get_yticklabels()[0].get_text() == "static  (n 4)"

@@ -7,7 +7,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "adapters": ["ADAPTERS"],
         "build": ["build_mix"],
-        "dedupe": ["exact_twins", "leaks", "near_twins"],
+        "dedupe": ["exact_duplicates", "leaks", "near_duplicates"],
         "ingest": ["ingest_source"],
         "recipe": ["Recipe", "Source", "read_recipe"],
         "validate": ["check_rows"],

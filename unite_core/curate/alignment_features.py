@@ -16,7 +16,7 @@ from ..data.modality import Modality, modality_of
 from .alignment import cross_fitted
 from .text_rules import words_of
 
-__all__ = ["fit_words", "picture_features", "word_features"]
+__all__ = ["predict_words", "visual_features", "word_features"]
 
 
 SIDE = 16  # S
@@ -25,7 +25,7 @@ WORDS = 1024  # E
 _LEAST_PAIRS = 50  # fewer pairs of a kind teach nothing
 
 
-def picture_features(items: Sequence[Mapping], root: str | Path = ".") -> np.ndarray:
+def visual_features(items: Sequence[Mapping], root: str | Path = ".") -> np.ndarray:
     """[N, D] float32: thumbnail, colours and edge directions of each item's first medium.
 
     Of a clip those of its first frame, and how its last frame differs. The three parts are scaled
@@ -47,7 +47,7 @@ def word_features(texts: Sequence[str], size: int = WORDS) -> np.ndarray:
     return features
 
 
-def fit_words(
+def predict_words(
     rows: Sequence[Mapping], root: str | Path, groups: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Predict the words of a picture's or clip's text from its pixels, learned on other pairs.
@@ -66,7 +66,7 @@ def fit_words(
         if len(picked) < _LEAST_PAIRS:
             continue
         places, media, texts = zip(*picked, strict=True)
-        both = picture_features(media, root), word_features([item["text"] for item in texts])
+        both = visual_features(media, root), word_features([item["text"] for item in texts])
         vectors = cross_fitted(*both, groups[list(places)])
         numbers.append(places)
         predicted.append(vectors[0])

@@ -1,7 +1,7 @@
 """From a recipe to a mix on disk: read, judge, choose, write, describe.
 
 The output folder holds `mix.parquet` (the records, shuffled, twins named as groups: training reads
-it), `verdicts.parquet` (a row for every record read: kept or why not), `rejects.jsonl`, `card.md`
+it), `reasons.parquet` (a row for every record read: kept or why not), `rejects.jsonl`, `card.md`
 with `card.json` and figures, and last of all `mix.json`, which says that the rest is whole. Running
 a finished recipe again does nothing.
 
@@ -21,16 +21,17 @@ from pathlib import Path
 
 import numpy as np
 
+from ..data.packed import PackedRows
 from ..data.records import GROUPS, RecordError
 from ..files import read_json, replacing, write_json
 from .alignment import BANDS
 from .dataset_card import alignment_rows, card_text, count_by
-from .dedupe import Twins, with_groups
-from .filter import Judgement, judge
+from .dedupe import DuplicateGroups, with_groups
+from .filter import FilterResult, filter_records
 from .profile import profile
 from .reasons import REASONS
 from .recipe import Recipe
-from .rows import PackedRows, load_source, load_tests
+from .rows import load_source, load_tests
 
 __all__ = ["MixError", "build_mix", "choose", "content_keys", "write_columns", "write_rows"]
 
@@ -70,17 +71,19 @@ def build_mix(
     rows, source_of, counts = _read(recipe, base, output)
     tests = [test for source in recipe.tests for test in load_tests(source, base)]
     embed_here = (lambda items: embed(items, root)) if embed else None
-    judged = judge(rows, root, tests, recipe.rules, output / "facts", embed_here, workers)
+    result = filter_records(
+        rows, root, tests, recipe.rules, output / "media_stats", embed_here, workers
+    )
     keys = content_keys(rows, recipe.seed)
-    chosen = choose(recipe, source_of, judged.verdicts.kept, keys)
-    left = judged.verdicts.kept
+    chosen = choose(recipe, source_of, result.reasons.kept, keys)
+    left = result.reasons.kept
     left[chosen] = False
-    judged.verdicts.mark("unquoted", left)
+    result.reasons.mark("unquoted", left)
     digest = _digest(rows, chosen)
     about = {"recipe": recipe.name, "records_sha256": digest}
-    write_rows(output / "mix.parquet", _grouped(recipe, rows, chosen, judged), about)
-    write_columns(output / "verdicts.parquet", _columns(recipe, rows, source_of, judged))
-    card = _card(recipe, root, rows, source_of, counts, judged, chosen, len(tests))
+    write_rows(output / "mix.parquet", _grouped(recipe, rows, chosen, result), about)
+    write_columns(output / "reasons.parquet", _columns(recipe, rows, source_of, result))
+    card = _card(recipe, root, rows, source_of, counts, result, chosen, len(tests))
     card |= {"records_sha256": digest, "stamp": stamp}
     _describe(card, output, draw)
     write_json(done, {"stamp": stamp, "records": len(chosen), "records_sha256": digest}, indent=2)
@@ -138,7 +141,7 @@ def _wanted(recipe: Recipe, limits: Sequence[int]) -> list[int]:
 
 def _read(recipe: Recipe, base: Path, output: Path):
     """Records of all sources, the source of each, and counts; rejects go to a file."""
-    rows, source_of, counts = PackedRows(), [], {}
+    rows, source_of, counts = PackedRows(sort_keys=True), [], {}
     with (
         replacing(output / "rejects.jsonl") as partial,
         partial.open("w", encoding="utf-8") as rejects,
@@ -157,51 +160,53 @@ def _read(recipe: Recipe, base: Path, output: Path):
     return rows, np.concatenate(source_of), counts
 
 
-def _columns(recipe: Recipe, rows, source_of, judged: Judgement) -> dict:
+def _columns(recipe: Recipe, rows, source_of, result: FilterResult) -> dict:
     count = len(rows)
     band = np.full(count, "", object)
-    if judged.alignment is not None:
-        band[judged.aligned] = np.array(BANDS, object)[judged.alignment.band]
+    if result.alignment is not None:
+        band[result.aligned] = np.array(BANDS, object)[result.alignment.band]
     names = [source.name for source in recipe.sources]
     return {
         "source": [names[place] for place in source_of.tolist()],
         "record": [rows.packed(row).decode() for row in range(count)],
-        "kept": judged.verdicts.kept,
-        "reasons": [judged.verdicts.of(row) for row in range(count)],
-        "group": judged.twins.rows,
-        "similarity": judged.of_all("similarity"),
-        "rank": judged.of_all("rank"),
+        "kept": result.reasons.kept,
+        "reasons": [result.reasons.of(row) for row in range(count)],
+        "group": result.duplicates.rows,
+        "similarity": result.of_all("similarity"),
+        "rank": result.of_all("rank"),
         "band": band.tolist(),
     }
 
 
-def _grouped(recipe: Recipe, rows, chosen: np.ndarray, judged: Judgement) -> Iterator[dict]:
+def _grouped(recipe: Recipe, rows, chosen: np.ndarray, result: FilterResult) -> Iterator[dict]:
     """The mix's records; items that have a twin among them name its group, unless twins may be."""
     records = (rows[row] for row in chosen.tolist())
     if recipe.rules.duplicates == "keep":
         return records
-    return with_groups(records, Twins(*(part[chosen] for part in judged.twins)), recipe.name)
+    return with_groups(
+        records, DuplicateGroups(*(part[chosen] for part in result.duplicates)), recipe.name
+    )
 
 
-def _card(recipe, root, rows, source_of, counts, judged: Judgement, chosen, tests: int) -> dict:
-    report = judged.verdicts.report()
+def _card(recipe, root, rows, source_of, counts, result: FilterResult, chosen, tests: int) -> dict:
+    report = result.reasons.report()
     for row in report:
         row["examples"] = [
-            {"record": rows[number], "reasons": judged.verdicts.of(number)}
+            {"record": rows[number], "reasons": result.reasons.of(number)}
             for number in row["examples"]
         ]
     names = [source.name for source in recipe.sources]
     for place, name in enumerate(names):
         mine = source_of == place
-        counts[name] |= {"kept": int((judged.verdicts.kept & mine).sum())}
+        counts[name] |= {"kept": int((result.reasons.kept & mine).sum())}
     return {
         "name": recipe.name,
         "recipe": recipe.as_json(),
         "tests": tests,
         "sources": counts,
         "removed": report,
-        "removed_by_pair_type": count_by(rows, judged.verdicts),
-        "alignment": alignment_rows(judged),
+        "removed_by_pair_type": count_by(rows, result.reasons),
+        "alignment": alignment_rows(result),
         "before": profile(rows, root, recipe.profile),
         "after": profile((rows[row] for row in chosen.tolist()), root, recipe.profile),
     }

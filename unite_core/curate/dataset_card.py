@@ -7,29 +7,29 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from .filter import Judgement, pair_type
-from .reasons import REASONS, Verdicts
+from .filter import FilterResult, directed_pair_type
+from .reasons import REASONS, Reasons
 
 __all__ = ["alignment_rows", "card_text", "count_by"]
 
 
-def count_by(rows: Sequence[Mapping], verdicts: Verdicts) -> dict[str, dict[str, int]]:
+def count_by(rows: Sequence[Mapping], reasons: Reasons) -> dict[str, dict[str, int]]:
     """{pair type: {first reason against a record, "" for kept: records}}."""
     counts: dict[str, Counter] = {}
     for number, row in enumerate(rows):
-        reasons = verdicts.of(number)
-        counts.setdefault(pair_type(row), Counter())[reasons[0] if reasons else ""] += 1
+        found = reasons.of(number)
+        counts.setdefault(directed_pair_type(row), Counter())[found[0] if found else ""] += 1
     return {name: dict(found) for name, found in sorted(counts.items())}
 
 
-def alignment_rows(judged: Judgement) -> list[dict]:
+def alignment_rows(result: FilterResult) -> list[dict]:
     """Per pair type what `align` found, similarities as histograms over common bins.
 
     Returns rows of `pair_type`, `pairs`, `threshold` (None where none is dropped by similarity),
     `mismatched_share`, `dropped`, and 40 bins: `edges`, `counts` and `null_counts`.
     """
     found = []
-    for each in judged.alignment.types if judged.alignment else ():
+    for each in result.alignment.types if result.alignment else ():
         both = np.concatenate([each.similarity, each.null])
         edges = np.histogram_bin_edges(both, 40)
         found.append({

@@ -1,6 +1,6 @@
 """Exact and near twins of rows, within a set and between training and evaluation sets.
 
-Groups are numbers: rows of one number are one another's twins. They are kept as groups, not
+Groups are numbers: rows of one number are one another's duplicates. They are kept as groups, not
 removed: a cleaning rule drops all but `first_of` each, or training treats members as positives.
 """
 
@@ -32,22 +32,16 @@ from .perceptual_hash import MAX_DIFFERENCE, MAX_DISTANCE, image_hashes, near_gr
 
 __all__ = [
     "Leaks",
-    "Likeness",
-    "Twins",
-    "exact_groups",
-    "exact_twins",
-    "first_of",
-    "image_hashes",
+    "DuplicateThresholds",
+    "DuplicateGroups",
+    "exact_duplicates",
     "leaks",
-    "near_groups",
-    "near_twins",
-    "text_groups",
-    "video_hashes",
+    "near_duplicates",
     "with_groups",
 ]
 
 
-class Likeness(NamedTuple):
+class DuplicateThresholds(NamedTuple):
     """How alike near twins are; see `near_groups` and `text_groups`."""
 
     max_distance: int = MAX_DISTANCE
@@ -56,7 +50,7 @@ class Likeness(NamedTuple):
     text: float = THRESHOLD
 
 
-class Twins(NamedTuple):
+class DuplicateGroups(NamedTuple):
     """Groups of rows, and of the items on their two sides."""
 
     query: np.ndarray  # [N] int64, numbered together with `candidate`
@@ -72,12 +66,7 @@ class Leaks(NamedTuple):
     media: np.ndarray  # [N] int64: some image or video of it is alike, whatever the side and text
 
 
-def exact_groups(rows: Iterable[Mapping], root: str | Path = ".") -> np.ndarray:
-    """int64 [N], equal exactly for rows of the same content on both sides: `exact_twins.rows`."""
-    return exact_twins(rows, root).rows
-
-
-def exact_twins(rows: Iterable[Mapping], root: str | Path = ".") -> Twins:
+def exact_duplicates(rows: Iterable[Mapping], root: str | Path = ".") -> DuplicateGroups:
     """Rows and items of the same content, whatever the names of their files.
 
     Texts are equal when all their characters are, media when the bytes of their files are, by
@@ -89,23 +78,25 @@ def exact_twins(rows: Iterable[Mapping], root: str | Path = ".") -> Twins:
     return _twins(group_items(items, content_classes(list(leaves.numbers), root)))
 
 
-def near_twins(
+def near_duplicates(
     rows: Iterable[Mapping],
     root: str | Path = ".",
-    likeness: Likeness | None = None,
+    likeness: DuplicateThresholds | None = None,
     workers: int = 0,
-) -> Twins:
+) -> DuplicateGroups:
     """Rows and items that are alike part by part: text to text, image to image, video to video.
 
     Items are twins when they have the same parts in the same order and each pair of parts is in
-    one group of `text_groups` or `near_groups`. Exact twins are near twins.
+    one group of `text_groups` or `near_groups`. Exact twins are near duplicates.
     A row is near only with both sides: two captions of one picture are twins on one side.
     """
-    items, _, classes = _alike(rows, root, likeness or Likeness(), workers)
+    items, _, classes = _alike(rows, root, likeness or DuplicateThresholds(), workers)
     return _twins(group_items(items, classes))
 
 
-def with_groups(rows: Iterable[Mapping], twins: Twins, prefix: str = "twins") -> Iterator[dict]:
+def with_groups(
+    rows: Iterable[Mapping], duplicates: DuplicateGroups, prefix: str = "twins"
+) -> Iterator[dict]:
     """Rows with `query_group` and `candidate_group` "{prefix} {number}" where an item has a twin.
 
     Training then counts twins as one item: candidates of one group are positives of each other's
@@ -113,9 +104,9 @@ def with_groups(rows: Iterable[Mapping], twins: Twins, prefix: str = "twins") ->
     negatives of each other. Groups that rows have already are replaced. A row of another file
     with the same item but no group is a stranger: find twins over all files together.
     """
-    numbers = np.concatenate([twins.query, twins.candidate])
+    numbers = np.concatenate([duplicates.query, duplicates.candidate])
     shared = np.bincount(numbers, minlength=1) > 1
-    for row, *groups in zip(rows, twins.query, twins.candidate, strict=True):
+    for row, *groups in zip(rows, duplicates.query, duplicates.candidate, strict=True):
         named = zip(GROUPS, groups, strict=True)
         kept = {key: value for key, value in row.items() if key not in GROUPS}
         yield kept | {name: f"{prefix} {group}" for name, group in named if shared[group]}
@@ -125,7 +116,7 @@ def leaks(
     train_rows: Iterable[Mapping],
     test_rows: Iterable[Mapping],
     root: str | Path = ".",
-    likeness: Likeness | None = None,
+    likeness: DuplicateThresholds | None = None,
     workers: int = 0,
 ) -> Leaks:
     """Which training rows have an exact or near twin in an evaluation set under the same root.
@@ -135,14 +126,14 @@ def leaks(
     """
     train, test = list(train_rows), list(test_rows)
     rows, count = train + test, len(train)
-    items, leaves, classes = _alike(rows, root, likeness or Likeness(), workers)
+    items, leaves, classes = _alike(rows, root, likeness or DuplicateThresholds(), workers)
     near = _twins(group_items(items, classes)).rows
     is_medium = np.array([leaf.kind != "text" for leaf in leaves], bool)
     row_of = np.repeat(np.arange(len(items.structures)) // 2, np.diff(items.starts))
     shown = is_medium[items.refs]
     media = _first_test(classes[items.refs[shown]], row_of[shown], count)
     every = np.arange(len(rows))
-    exact = _first_test(exact_groups(rows, root), every, count)
+    exact = _first_test(exact_duplicates(rows, root).rows, every, count)
     return Leaks(exact, _first_test(near, every, count), media)
 
 
@@ -152,9 +143,9 @@ def _sides(rows: Iterable[Mapping]) -> Iterator[Mapping]:
         yield row["candidate"]
 
 
-def _twins(groups: np.ndarray) -> Twins:
+def _twins(groups: np.ndarray) -> DuplicateGroups:
     query, candidate = groups[0::2], groups[1::2]
-    return Twins(query, candidate, combine(query, candidate))
+    return DuplicateGroups(query, candidate, combine(query, candidate))
 
 
 def _alike(rows, root, likeness, workers) -> tuple[Items, list[Leaf], np.ndarray]:
@@ -171,7 +162,9 @@ def _alike(rows, root, likeness, workers) -> tuple[Items, list[Leaf], np.ndarray
     return items, leaves, classes
 
 
-def _classes(kind: str, values: list, root, likeness: Likeness, workers: int) -> np.ndarray:
+def _classes(
+    kind: str, values: list, root, likeness: DuplicateThresholds, workers: int
+) -> np.ndarray:
     if kind == "text":
         return text_groups(values, likeness.text)
     same = _same_files(values, root)

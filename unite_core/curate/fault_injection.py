@@ -19,10 +19,10 @@ from ..data.media import load_image, read_clip
 from ..data.modality import Modality, modality_of
 from ..files import replacing
 from .media_stats import media_of
-from .reasons import Verdicts
+from .reasons import Reasons
 from .text_rules import words_of
 
-__all__ = ["Fault", "PlantConfig", "Planted", "REASON_OF", "measure", "plant"]
+__all__ = ["Fault", "InjectionConfig", "InjectedData", "REASON_OF", "inject_faults", "measure"]
 
 
 REASON_OF = {
@@ -34,7 +34,7 @@ REASON_OF = {
     "near duplicate": "near duplicate",
     "swapped caption": "misaligned",
 }
-"""The reason in `verdicts.REASONS` that each planted fault should be given."""
+"""The reason in `reasons.REASONS` that each planted fault should be given."""
 
 _FILLERS = frozenset(
     ("a", "an", "the", "of", "on", "in", "at", "to", "and", "is", "with", "it", "for", "as", "by")
@@ -44,7 +44,7 @@ _PARTNERS = 200  # captions looked at for one that differs enough
 
 
 @dataclass(frozen=True)
-class PlantConfig:
+class InjectionConfig:
     """Shares of the clean records; a fault needs records that it fits, else it comes up less."""
 
     unreadable: float = 0.01  # a medium cut in half or replaced by an error page
@@ -70,7 +70,7 @@ class Fault(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Planted:
+class InjectedData:
     """Records below a media root of their own, and what is wrong with some."""
 
     rows: list[dict]
@@ -79,13 +79,13 @@ class Planted:
     root: Path
 
 
-def plant(
+def inject_faults(
     rows: Iterable[Mapping],
     tests: Iterable[Mapping],
     media_root: str | Path,
     root: str | Path,
-    config: PlantConfig | None = None,
-) -> Planted:
+    config: InjectionConfig | None = None,
+) -> InjectedData:
     """Copy records and their media into `root` and plant faults; the seed decides where.
 
     Args
@@ -96,7 +96,7 @@ def plant(
         has at most a quarter of the shorter one's words in common with the right one: it is wrong
         beyond doubt, as most swaps in found data are.
     """
-    config, root = config or PlantConfig(), Path(root)
+    config, root = config or InjectionConfig(), Path(root)
     rng = random.Random(f"plant {config.seed}")
     clean = list({repr((row["query"], row["candidate"])): dict(row) for row in rows}.values())
     rng.shuffle(clean)
@@ -121,24 +121,24 @@ def plant(
     return _arranged(clean, changed, added, tests, root, rng)
 
 
-def measure(planted: Planted, verdicts: Verdicts) -> list[dict]:
+def measure(planted: InjectedData, reasons: Reasons) -> list[dict]:
     """What the rules found of each planted kind, and what else they took for it.
 
-    Returns rows of `kind`, `reason`, `planted`, `found` (the record has the reason), `recall`, and
+    Returns rows of `kind`, `reason`, `injected`, `found` (the record has the reason), `recall`, and
     of the reason `named` (records that have it) and `precision`: the share of these in which it,
     or another fault that is to have the same reason, was planted (1 if it names none). A planted
     record that a rule names for another reason counts against that rule.
     """
     rows = []
     for kind, reason in REASON_OF.items():
-        has = verdicts.has(reason)
+        has = reasons.has(reason)
         mine = {fault.row for fault in planted.faults if fault.kind == kind}
         right = {f.row for f in planted.faults if REASON_OF[f.kind] == reason}
         if mine:
             found, named = sum(bool(has[row]) for row in mine), int(has.sum())
             hits = sum(bool(has[row]) for row in right)
             rows.append({
-                "kind": kind, "reason": reason, "planted": len(mine), "found": found,
+                "kind": kind, "reason": reason, "injected": len(mine), "found": found,
                 "recall": found / len(mine), "named": named,
                 "precision": hits / named if named else 1.0,
             })  # fmt: skip
@@ -149,9 +149,9 @@ class _Makers:
     """How each fault is made; new media go to `planted/` below the root."""
 
     def __init__(self, root: Path, rng: random.Random, seed: int):
-        self.root, self.rng, self.folder = root, rng, f"planted/{seed}"
+        self.root, self.rng, self.folder = root, rng, f"injected/{seed}"
 
-    def changes(self, config: PlantConfig, clean: Sequence[Mapping]):
+    def changes(self, config: InjectionConfig, clean: Sequence[Mapping]):
         """(kind, share, whether it fits a record, its maker) of faults that change a record."""
         captions = [_caption(row) for row in clean if _is_captioned(row)]
 
@@ -165,7 +165,7 @@ class _Makers:
         yield "static", config.static, _has_clip, self.static
         yield "unreadable", config.unreadable, lambda row: any(_media(row)), self.unreadable
 
-    def copies(self, config: PlantConfig):
+    def copies(self, config: InjectionConfig):
         yield "exact duplicate", config.exact_duplicates, self.exact
         yield "near duplicate", config.near_duplicates, self.near
 
@@ -215,7 +215,7 @@ class _Makers:
         return _with_texts(row, lambda _: wrong)
 
 
-def _arranged(clean, changed, added, tests, root: Path, rng: random.Random) -> Planted:
+def _arranged(clean, changed, added, tests, root: Path, rng: random.Random) -> InjectedData:
     """Rows with copies at random places behind what they repeat, and where everything went."""
     order = [(row, 0.0, None) for row in range(len(clean))]
     for number, (_, _, after, _) in enumerate(added):
@@ -233,7 +233,7 @@ def _arranged(clean, changed, added, tests, root: Path, rng: random.Random) -> P
             if kind:
                 faults.append(Fault(kind, new, -1))
         rows.append(dict(record))
-    return Planted(rows, tests, faults, root)
+    return InjectedData(rows, tests, faults, root)
 
 
 def _pick(clean, taken, count: int, fits) -> Iterator[int]:
@@ -242,7 +242,7 @@ def _pick(clean, taken, count: int, fits) -> Iterator[int]:
     yield from free[:count]
 
 
-def _leaks(config: PlantConfig, clean, tests) -> int:
+def _leaks(config: InjectionConfig, clean, tests) -> int:
     return min(round(config.leaks * len(clean)), len(tests))
 
 

@@ -14,13 +14,13 @@ import numpy as np
 
 from ..data.modality import modality_of
 from .alignment import AlignConfig, Alignment, align
-from .alignment_features import fit_words
-from .dedupe import Likeness, Twins, exact_twins, leaks, near_twins
-from .media_stats import MediaFacts, distinct_media, look_at
-from .reasons import Verdicts
+from .alignment_features import predict_words
+from .dedupe import DuplicateGroups, DuplicateThresholds, exact_duplicates, leaks, near_duplicates
+from .media_stats import MediaStats, distinct_media, measure_media
+from .reasons import Reasons
 from .text_rules import CleanConfig, clean
 
-__all__ = ["Judgement", "RuleConfig", "judge", "pair_type"]
+__all__ = ["FilterResult", "RuleConfig", "directed_pair_type", "filter_records"]
 
 
 Embed = Callable[[Sequence[Mapping]], np.ndarray]
@@ -32,7 +32,9 @@ class RuleConfig:
 
     clean: CleanConfig = field(default_factory=CleanConfig)
     duplicates: str = "near"  # "near", "exact" or "keep"
-    likeness: Likeness = Likeness(text=0.9)  # near; captions differ by a word and in meaning
+    likeness: DuplicateThresholds = DuplicateThresholds(
+        text=0.9
+    )  # near; captions differ by a word and in meaning
     leaks: str = "pairs"  # "pairs" (both sides alike), "media" (any medium alike) or "keep"
     alignment: str = "words"  # "words" (no model), "embedder" or "keep"
     align: AlignConfig = field(default_factory=AlignConfig)
@@ -47,30 +49,36 @@ class RuleConfig:
                 raise ValueError(
                     f"{name} must be one of {', '.join(allowed)}; not {getattr(self, name)!r}"
                 )
-        for name, kind in (("clean", CleanConfig), ("align", AlignConfig), ("likeness", Likeness)):
+        for name, kind in (
+            ("clean", CleanConfig),
+            ("align", AlignConfig),
+            ("likeness", DuplicateThresholds),
+        ):
             value = getattr(self, name)
             if isinstance(value, Mapping):  # from a recipe
                 object.__setattr__(self, name, _from_mapping(kind, value, name))
 
 
-class Judgement(NamedTuple):
-    """Verdicts on N records and what they rest on."""
+class FilterResult(NamedTuple):
+    """Reasons on N records and what they rest on."""
 
-    verdicts: Verdicts
-    facts: MediaFacts
-    twins: Twins  # of the records and their items: near ones, or exact ones where asked for
+    reasons: Reasons
+    media: MediaStats
+    duplicates: (
+        DuplicateGroups  # of the records and their items: near ones, or exact ones where asked for
+    )
     aligned: np.ndarray  # [n] the rows that alignment was judged on
     alignment: Alignment | None  # of these rows
 
     def of_all(self, name: str) -> np.ndarray:
         """[N] "similarity" or "rank" of `alignment` for each record, NaN where it judged none."""
-        values = np.full(len(self.verdicts), np.nan)
+        values = np.full(len(self.reasons), np.nan)
         if self.alignment is not None:
             values[self.aligned] = getattr(self.alignment, name)
         return values
 
 
-def judge(
+def filter_records(
     rows: Sequence[Mapping],
     root: str | Path,
     tests: Sequence[Mapping] = (),
@@ -78,7 +86,7 @@ def judge(
     folder: str | Path | None = None,
     embed: Embed | None = None,
     workers: int = 0,
-) -> Judgement:
+) -> FilterResult:
     """Apply the rules to records and say of each why it should go, if it should.
 
     Args
@@ -93,44 +101,44 @@ def judge(
     config = config or RuleConfig()
     if config.alignment == "embedder" and embed is None:
         raise ValueError('alignment = "embedder" needs an embedder: give one, or use "words"')
-    verdicts = Verdicts(len(rows))
-    facts = look_at(distinct_media(rows), root, folder, workers)
-    clean(verdicts, rows, facts, config.clean)
+    reasons = Reasons(len(rows))
+    facts = measure_media(distinct_media(rows), root, folder, workers)
+    clean(reasons, rows, facts, config.clean)
     groups = _groups(rows, tests, root, config, workers)
-    _mark_leaks(verdicts, rows, root, tests, config, groups, workers)
+    _mark_leaks(reasons, rows, root, tests, config, groups, workers)
     exact, near = (
-        Twins(*(part[: len(rows)] for part in groups[name])) for name in ("exact", "near")
+        DuplicateGroups(*(part[: len(rows)] for part in groups[name])) for name in ("exact", "near")
     )
     if config.duplicates != "keep":
-        repeats = _repeats(exact.rows, verdicts.kept)
-        verdicts.mark("near duplicate", _repeats(near.rows, verdicts.kept & ~repeats))
-        verdicts.mark("exact duplicate", repeats)
-    aligned, alignment = _mark_misaligned(verdicts, rows, root, config, embed)
-    return Judgement(verdicts, facts, near, aligned, alignment)
+        repeats = _repeats(exact.rows, reasons.kept)
+        reasons.mark("near duplicate", _repeats(near.rows, reasons.kept & ~repeats))
+        reasons.mark("exact duplicate", repeats)
+    aligned, alignment = _mark_misaligned(reasons, rows, root, config, embed)
+    return FilterResult(reasons, facts, near, aligned, alignment)
 
 
-def pair_type(row: Mapping) -> str:
+def directed_pair_type(row: Mapping) -> str:
     """Such as `"text > image"`: the modalities of query and candidate."""
     return " > ".join(modality_of(row[side]).label for side in ("query", "candidate"))
 
 
-def _groups(rows, tests, root, config: RuleConfig, workers) -> dict[str, Twins]:
+def _groups(rows, tests, root, config: RuleConfig, workers) -> dict[str, DuplicateGroups]:
     """Exact and near twins of rows and tests; both exact where near ones are not asked for."""
-    exact = exact_twins(chain(rows, tests), root)
+    exact = exact_duplicates(chain(rows, tests), root)
     if config.duplicates != "near" and config.leaks == "keep":
         return {"exact": exact, "near": exact}
-    near = near_twins(chain(rows, tests), root, config.likeness, workers)
+    near = near_duplicates(chain(rows, tests), root, config.likeness, workers)
     return {"exact": exact, "near": near if config.duplicates == "near" else exact, "alike": near}
 
 
-def _mark_leaks(verdicts, rows, root, tests, config: RuleConfig, groups, workers) -> None:
+def _mark_leaks(reasons, rows, root, tests, config: RuleConfig, groups, workers) -> None:
     if config.leaks == "keep" or not tests:
         return
     for each in (groups["exact"].rows, groups["alike"].rows):
-        verdicts.mark("leak", np.isin(each[: len(rows)], each[len(rows) :]))
+        reasons.mark("leak", np.isin(each[: len(rows)], each[len(rows) :]))
     if config.leaks == "media":
         found = leaks(rows, tests, root, config.likeness, workers)
-        verdicts.mark("leak", found.media >= 0)
+        reasons.mark("leak", found.media >= 0)
 
 
 def _repeats(groups: np.ndarray, good: np.ndarray) -> np.ndarray:
@@ -143,8 +151,8 @@ def _repeats(groups: np.ndarray, good: np.ndarray) -> np.ndarray:
     return repeated
 
 
-def _mark_misaligned(verdicts, rows, root, config: RuleConfig, embed):
-    left = np.flatnonzero(verdicts.kept)
+def _mark_misaligned(reasons, rows, root, config: RuleConfig, embed):
+    left = np.flatnonzero(reasons.kept)
     if config.alignment == "keep" or not len(left):
         return left[:0], None
     chosen = [rows[row] for row in left.tolist()]
@@ -153,21 +161,21 @@ def _mark_misaligned(verdicts, rows, root, config: RuleConfig, embed):
         picked = np.arange(len(left))
         query, candidate = (embed([row[side] for row in chosen]) for side in ("query", "candidate"))
     else:
-        picked, query, candidate = fit_words(chosen, root, _media_groups(chosen))
+        picked, query, candidate = predict_words(chosen, root, _media_groups(chosen))
     types = _alignment_types([chosen[place] for place in picked.tolist()])
     if not types:
         return left[:0], None
     numbers = tuple(side[picked] for side in contents)
     alignment = align(query, candidate, types, config.align, numbers)
     aligned = left[picked]
-    verdicts.mark("misaligned", aligned[~alignment.kept])
+    reasons.mark("misaligned", aligned[~alignment.kept])
     return aligned, alignment
 
 
 def _alignment_types(rows: Sequence[Mapping]) -> list[str]:
     """Pair types, with the source where there are several: noise differs between them, too."""
     sources = {row.get("source") for row in rows}
-    names = [pair_type(row) for row in rows]
+    names = [directed_pair_type(row) for row in rows]
     if len(sources) < 2:
         return names
     return [f"{name}, {row.get('source', '')}" for name, row in zip(names, rows, strict=True)]

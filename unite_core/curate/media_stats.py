@@ -28,14 +28,14 @@ from ..data.media import MediaError, choose_frames, clip_header, image_shape, lo
 from ..files import replacing
 from ..model.config import EmbedConfig
 from ..model.preprocessing import Layout, frame_sizes, grid_of, image_sizes
-from .reasons import Verdicts
+from .reasons import Reasons
 
 __all__ = [
-    "MediaFacts",
+    "MediaStats",
     "MediaHeader",
     "distinct_media",
-    "facts_of",
-    "look_at",
+    "mark_media",
+    "measure_media",
     "media_of",
     "read_header",
 ]
@@ -48,7 +48,7 @@ _TASK = 64  # media per task of a worker
 _COLUMNS = {"height": np.int32, "width": np.int32, "contrast": np.float32, "motion": np.float32}
 
 
-class MediaFacts(NamedTuple):
+class MediaStats(NamedTuple):
     """Columns of M media; where `cause` is not empty the numbers are 0."""
 
     kinds: list[str]  # "image" or "video"
@@ -75,12 +75,12 @@ def distinct_media(rows: Iterable[Mapping]) -> list[tuple[str, str]]:
     return list(found)
 
 
-def look_at(
+def measure_media(
     media: Sequence[tuple[str, str]],
     root: str | Path = ".",
     folder: str | Path | None = None,
     workers: int = 0,
-) -> MediaFacts:
+) -> MediaStats:
     """Decode each medium once and note what rules ask for; unreadable ones are noted, no error.
 
     Args
@@ -99,14 +99,14 @@ def look_at(
     return _join(parts)
 
 
-def facts_of(verdicts: Verdicts, rows: Iterable[Mapping],
+def mark_media(reasons: Reasons, rows: Iterable[Mapping],
              faults: Mapping[tuple[str, str], Sequence[str]]) -> None:  # fmt: skip
     """Mark the records with a medium that `faults` names, {(kind, path): reasons}."""
     for number, row in enumerate(rows):
         for item in _items(row):
             for medium in media_of(item) if len(item) > ("text" in item) else ():
                 for reason in faults.get(medium, ()):
-                    verdicts.mark(reason, np.array([number]))
+                    reasons.mark(reason, np.array([number]))
 
 
 def _items(row: Mapping) -> Iterator[Mapping]:
@@ -116,13 +116,13 @@ def _items(row: Mapping) -> Iterator[Mapping]:
     yield from [negatives] if isinstance(negatives, Mapping) else negatives
 
 
-def _new(shard, root, run, path: Path | None) -> MediaFacts:
+def _new(shard, root, run, path: Path | None) -> MediaStats:
     tasks = [shard[start : start + _TASK] for start in range(0, len(shard), _TASK)]
     seen = [fact for facts in run(partial(_look, root=str(root)), tasks) for fact in facts]
     kinds, paths = ([medium[place] for medium in shard] for place in (0, 1))
     cause, *values = zip(*seen, strict=True)
     columns = [np.array(v, kind) for v, kind in zip(values, _COLUMNS.values(), strict=True)]
-    facts = MediaFacts(kinds, paths, list(cause), *columns)
+    facts = MediaStats(kinds, paths, list(cause), *columns)
     if path:
         _write(path, facts)
     return facts
@@ -130,10 +130,10 @@ def _new(shard, root, run, path: Path | None) -> MediaFacts:
 
 def _look(media: Sequence[tuple[str, str]], root: str) -> list[tuple]:
     """(cause, height, width, contrast, motion) of each."""
-    return [_look_at_one(kind, path, root) for kind, path in media]
+    return [_measure_one(kind, path, root) for kind, path in media]
 
 
-def _look_at_one(kind: str, path: str, root: str) -> tuple:
+def _measure_one(kind: str, path: str, root: str) -> tuple:
     try:
         if kind == "image":
             frames = [load_image(path, root)]
@@ -183,27 +183,27 @@ def _shard_key(shard: Sequence[tuple[str, str]], root: str | Path) -> str:
     return digest.hexdigest()[:32]
 
 
-def _write(path: Path, facts: MediaFacts) -> None:
+def _write(path: Path, facts: MediaStats) -> None:
     values = {name: getattr(facts, name) for name in _COLUMNS}
     with replacing(path) as partial_path, partial_path.open("wb") as file:
         np.savez(file, cause=np.array(facts.cause, str), **values)
 
 
-def _read(path: Path, shard: Sequence[tuple[str, str]]) -> MediaFacts | None:
+def _read(path: Path, shard: Sequence[tuple[str, str]]) -> MediaStats | None:
     if not path.is_file():
         return None
     kinds, paths = ([medium[place] for medium in shard] for place in (0, 1))
     with np.load(path, allow_pickle=False) as kept:
-        return MediaFacts(kinds, paths, kept["cause"].tolist(), *(kept[n] for n in _COLUMNS))
+        return MediaStats(kinds, paths, kept["cause"].tolist(), *(kept[n] for n in _COLUMNS))
 
 
-def _join(parts: Sequence[MediaFacts]) -> MediaFacts:
+def _join(parts: Sequence[MediaStats]) -> MediaStats:
     lists = [[value for part in parts for value in part[place]] for place in range(3)]
     columns = [
         np.concatenate([getattr(part, name) for part in parts] or [np.zeros(0, kind)])
         for name, kind in _COLUMNS.items()
     ]
-    return MediaFacts(*lists, *columns)
+    return MediaStats(*lists, *columns)
 
 
 class MediaHeader(NamedTuple):

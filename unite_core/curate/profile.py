@@ -71,7 +71,7 @@ def profile(
         `duplicates` (shares of pairs, queries and candidates that repeat an earlier one by name).
     Raises ValueError when there is no record.
 
-    Equal media under two names are no duplicates here: `dedupe.exact_groups` compares contents.
+    Equal media under two names are no duplicates here: `dedupe.exact_duplicates` compares contents.
     """
     config = config or ProfileConfig()
     columns = _Columns(config.sample)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-__all__ = ["REASONS", "Verdicts"]
+__all__ = ["REASONS", "Reasons"]
 
 
 REASONS: Mapping[str, str] = {
@@ -33,7 +33,7 @@ REASONS: Mapping[str, str] = {
 _BIT = {name: np.uint32(1 << place) for place, name in enumerate(REASONS)}
 
 
-class Verdicts:
+class Reasons:
     """For each of N records the reasons, if any, to leave it out."""
 
     def __init__(self, count: int):

@@ -4,46 +4,18 @@
 
 from __future__ import annotations
 
-import json
 import posixpath
-from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from ..data.json_stream import RecordError
+from ..data.packed import PackedRows
 from ..files import read_json
-from .filter import pair_type
+from .filter import directed_pair_type
 from .recipe import Source
 from .validate import MediaCheck, Reject, Report, check_bad_share, check_rows
 
-__all__ = ["PackedRows", "below", "load_source", "load_tests"]
-
-
-_compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode
-
-
-class PackedRows(Sequence):
-    """Records as one block of JSON, parsed when they are asked for: about their size on disk."""
-
-    def __init__(self):
-        self.text, self.ends = bytearray(), array("q")
-
-    def __len__(self) -> int:
-        return len(self.ends)
-
-    def __getitem__(self, index: int) -> dict:
-        return json.loads(self.packed(index))
-
-    def packed(self, index: int) -> bytes:
-        """The JSON of a record, keys sorted, without blanks: equal records have equal bytes."""
-        index = range(len(self))[index]
-        start = self.ends[index - 1] if index else 0
-        return bytes(self.text[start : self.ends[index]])
-
-    def append(self, record: Mapping) -> None:
-        """Add a record; its media must be paths."""
-        self.text += _compact(record).encode()
-        self.ends.append(len(self.text))
+__all__ = ["below", "load_source", "load_tests"]
 
 
 def load_source(
@@ -133,5 +105,5 @@ def _path_below(value, folder: str):
 
 def _is_wanted(record: Mapping, source: Source) -> bool:
     return (not source.tasks or record.get("task") in source.tasks) and (
-        not source.pair_types or pair_type(record) in source.pair_types
+        not source.pair_types or directed_pair_type(record) in source.pair_types
     )

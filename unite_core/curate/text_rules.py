@@ -17,8 +17,8 @@ from functools import cache, lru_cache
 
 import numpy as np
 
-from .media_stats import MediaFacts, facts_of
-from .reasons import Verdicts
+from .media_stats import MediaStats, mark_media
+from .reasons import Reasons
 
 __all__ = [
     "ATTRIBUTES",
@@ -85,29 +85,29 @@ class CleanConfig:
 
 
 def clean(
-    verdicts: Verdicts, rows: Sequence[Mapping], facts: MediaFacts,
+    reasons: Reasons, rows: Sequence[Mapping], facts: MediaStats,
     config: CleanConfig | None = None,
 ) -> None:  # fmt: skip
     """Mark the records that a rule names, because of any of their items.
 
     Args
-        verdicts  of as many records as there are `rows`; reasons are added to it
-        facts     of all media of the rows (`facts.look_at`); others are not judged
-    Raises ValueError if rows and verdicts differ in number.
+        reasons  of as many records as there are `rows`; reasons are added to it
+        facts     of all media of the rows (`facts.measure_media`); others are not judged
+    Raises ValueError if rows and reasons differ in number.
     """
     config = config or CleanConfig()
     faults = media_faults(facts, config)
-    if len(rows) != len(verdicts):
-        raise ValueError(f"{len(rows)} records for verdicts on {len(verdicts)}")
-    facts_of(verdicts, rows, faults)
+    if len(rows) != len(reasons):
+        raise ValueError(f"{len(rows)} records for verdicts on {len(reasons)}")
+    mark_media(reasons, rows, faults)
     for number, row in enumerate(rows):
         for side in ("query", "candidate"):
             text = row[side].get("text")
             for reason in text_faults(text, config) if text is not None else ():
-                verdicts.mark(reason, np.array([number]))
+                reasons.mark(reason, np.array([number]))
 
 
-def media_faults(facts: MediaFacts, config: CleanConfig) -> dict[tuple[str, str], list[str]]:
+def media_faults(facts: MediaStats, config: CleanConfig) -> dict[tuple[str, str], list[str]]:
     """{(kind, path): reasons} of the media that a rule names; the others do not appear."""
     readable, video = facts.readable, np.array([kind == "video" for kind in facts.kinds], bool)
     short = np.minimum(facts.height, facts.width)

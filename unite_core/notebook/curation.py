@@ -11,20 +11,21 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..curate.fault_injection import REASON_OF, Planted
+from ..curate.fault_injection import REASON_OF, InjectedData
 from ..curate.filter import RuleConfig
-from ..curate.reasons import Verdicts
+from ..curate.reasons import Reasons
 from ..curate.recipe import Source, read_recipe
-from ..curate.rows import PackedRows, load_source, load_tests
+from ..curate.rows import load_source, load_tests
+from ..data.packed import PackedRows
 from ..data.records import read_records
 
-__all__ = ["Material", "drawn", "material_of", "mistakes", "outcome", "recipe_material"]
+__all__ = ["CurationInput", "from_corpus", "from_recipe", "mistakes", "outcomes", "sample"]
 
 
 _STAGES = ("stage1.jsonl", "stage2.jsonl")
 
 
-class Material(NamedTuple):
+class CurationInput(NamedTuple):
     """Training records and evaluation pairs below one media root, and the rules for them."""
 
     rows: list[dict]
@@ -34,25 +35,27 @@ class Material(NamedTuple):
     model: str = ""  # for alignment by an embedder
 
 
-def material_of(root: str | Path) -> Material:
+def from_corpus(root: str | Path) -> CurationInput:
     """The training records of both stages of a corpus, and the pairs of all its tasks."""
     root = Path(root)
     rows = [row for name in _STAGES for row in read_records(root / name)]
     tests = load_tests(Source("tasks", "tasks.json"), root)
-    return Material(_positives(rows), list(tests), root, RuleConfig())
+    return CurationInput(_positives(rows), list(tests), root, RuleConfig())
 
 
-def recipe_material(path: str | Path) -> Material:
+def from_recipe(path: str | Path) -> CurationInput:
     """The records, evaluation pairs, rules and model that a recipe names; rejects are left out."""
     recipe, base = read_recipe(path), Path(path).parent
-    rows = PackedRows()
+    rows = PackedRows(sort_keys=True)
     for source in recipe.sources:
         load_source(source, base, rows, recipe.max_bad_share, lambda _: None)
     tests = [test for source in recipe.tests for test in load_tests(source, base)]
-    return Material(_positives(rows), tests, base / recipe.media_root, recipe.rules, recipe.model)
+    return CurationInput(
+        _positives(rows), tests, base / recipe.media_root, recipe.rules, recipe.model
+    )
 
 
-def drawn(given: Material, records: int, seed: int) -> Material:
+def sample(given: CurationInput, records: int, seed: int) -> CurationInput:
     """At most `records` of the records and half as many of the evaluation pairs, drawn at random.
 
     They keep their order. Duplicates of one another are drawn together less often than one of
@@ -68,7 +71,7 @@ def drawn(given: Material, records: int, seed: int) -> Material:
     return given._replace(rows=some(given.rows, records), tests=some(given.tests, records // 2))
 
 
-def mistakes(planted: Planted, verdicts: Verdicts) -> dict[str, np.ndarray]:
+def mistakes(planted: InjectedData, reasons: Reasons) -> dict[str, np.ndarray]:
     """Where rules erred: row numbers, ascending.
 
     Returns `missed` (a fault was planted, and its rule does not name the row) and `false alarms`
@@ -76,24 +79,24 @@ def mistakes(planted: Planted, verdicts: Verdicts) -> dict[str, np.ndarray]:
     A fault that the records had before is a false alarm here, rightly named or not.
     """
     wanted = {fault.row: REASON_OF[fault.kind] for fault in planted.faults}
-    named = {row: set(verdicts.of(row)) for row in np.flatnonzero(~verdicts.kept).tolist()}
+    named = {row: set(reasons.of(row)) for row in np.flatnonzero(~reasons.kept).tolist()}
     missed = [row for row, reason in wanted.items() if reason not in named.get(row, ())]
-    alarms = [row for row, reasons in named.items() if reasons - {wanted.get(row)}]
+    alarms = [row for row, found in named.items() if found - {wanted.get(row)}]
     return {"missed": np.array(sorted(missed), int), "false alarms": np.array(alarms, int)}
 
 
-def outcome(planted: Planted, verdicts: Verdicts) -> dict[str, int]:
+def outcomes(planted: InjectedData, reasons: Reasons) -> dict[str, int]:
     """Records by what they are and what became of them, whatever the reason.
 
     Returns `faults`, `faults kept`, `sound` (no fault was planted) and `sound dropped`.
     """
-    faulty = np.zeros(len(verdicts), bool)
+    faulty = np.zeros(len(reasons), bool)
     faulty[[fault.row for fault in planted.faults]] = True
     return {
         "faults": int(faulty.sum()),
-        "faults kept": int((faulty & verdicts.kept).sum()),
+        "faults kept": int((faulty & reasons.kept).sum()),
         "sound": int((~faulty).sum()),
-        "sound dropped": int((~faulty & ~verdicts.kept).sum()),
+        "sound dropped": int((~faulty & ~reasons.kept).sum()),
     }
 
 

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..curate.filter import pair_type
-from ..curate.reasons import Verdicts
+from ..curate.filter import directed_pair_type
+from ..curate.reasons import Reasons
 from ..data.items import media_first
 from ..model.embedder import UniteEmbedder
 from ..search.index import VectorIndex
@@ -42,25 +42,27 @@ _PAGE = 4  # K
 
 
 def rows_of(
-    rows: Sequence[Mapping], verdicts: Verdicts, reason: str = KEPT, kind: str = ANY,
+    rows: Sequence[Mapping], reasons: Reasons, reason: str = KEPT, kind: str = ANY,
     order: np.ndarray | None = None,
 ) -> np.ndarray:  # fmt: skip
     """Numbers of the records that are kept, or that a reason names, of one pair type or of all.
 
     Args
-        reason  "kept" or one of `verdicts.REASONS`
+        reason  "kept" or one of `reasons.REASONS`
         kind    "all pair types", or one such as "text > image"
         order   [N] numbers to sort by, smallest first; NaN comes last
     """
-    chosen = verdicts.kept if reason == KEPT else verdicts.has(reason)
+    chosen = reasons.kept if reason == KEPT else reasons.has(reason)
     found = np.flatnonzero(chosen)
     if kind != ANY:
-        found = np.array([n for n in found.tolist() if pair_type(rows[n]) == kind], np.int64)
+        found = np.array(
+            [n for n in found.tolist() if directed_pair_type(rows[n]) == kind], np.int64
+        )
     return found if order is None else found[np.argsort(order[found], kind="stable")]
 
 
 def page_of(
-    rows: Sequence[Mapping], verdicts: Verdicts, numbers: np.ndarray, page: int, root: str | Path,
+    rows: Sequence[Mapping], reasons: Reasons, numbers: np.ndarray, page: int, root: str | Path,
     ax=None, title: str = "",
 ):  # fmt: skip
     """Draw the pairs of one page, `_PAGE` of `numbers`; pages past the end start over.
@@ -82,14 +84,14 @@ def page_of(
     pairs = [tuple(_visible(rows[n][side], root) for side in ("query", "candidate")) for n in shown]
     plot_pairs(pairs, ax, root, title or f"page {page + 1} of {pages}")
     for place, number in enumerate(shown):
-        why = "\n".join(verdicts.of(number)) or "kept"
+        why = "\n".join(reasons.of(number)) or "kept"
         ax.annotate(f"record {number}\n{why}", (1.55, place), va="center", fontsize=6.5,
                     annotation_clip=False)  # fmt: skip
     return ax
 
 
 def browse(
-    rows: Sequence[Mapping], verdicts: Verdicts, root: str | Path = ".",
+    rows: Sequence[Mapping], reasons: Reasons, root: str | Path = ".",
     order: np.ndarray | None = None,
 ):  # fmt: skip
     """Widgets to leaf through kept and dropped pairs, by reason and pair type.
@@ -100,15 +102,15 @@ def browse(
     import matplotlib.pyplot as plt
     from IPython.display import display
 
-    met = [row["reason"] for row in verdicts.report()]
+    met = [row["reason"] for row in reasons.report()]
     reason = widgets.Dropdown(options=[KEPT, *met], description="verdict")
-    kinds = sorted({pair_type(row) for row in rows})
+    kinds = sorted({directed_pair_type(row) for row in rows})
     kind = widgets.Dropdown(options=[ANY, *kinds], description="pair type")
     page = widgets.BoundedIntText(min=1, max=10**6, value=1, description="page")
 
     def show(reason: str, kind: str, page: int) -> None:
         figure, ax = plt.subplots(figsize=(5, 4.6))
-        page_of(rows, verdicts, rows_of(rows, verdicts, reason, kind, order), page - 1, root, ax)
+        page_of(rows, reasons, rows_of(rows, reasons, reason, kind, order), page - 1, root, ax)
         plt.close(figure)  # else a cell draws it a second time
         display(figure)
 

@@ -164,7 +164,7 @@ def plot_alignment(report: Mapping, ax: Axes | None = None, title: str = "") -> 
 
 
 def plot_recovery(rows: Sequence[Mapping], ax: Axes | None = None, title: str = "") -> Axes:
-    """Recall and precision of each planted fault's rule (rows of `plant.measure`)."""
+    """Recall and precision of each injected fault's rule (rows of `fault_injection.measure`)."""
     ax = ax or plt.gca()
     for place, row in enumerate(rows):
         values = 100 * row["recall"], 100 * row["precision"]
@@ -175,7 +175,7 @@ def plot_recovery(rows: Sequence[Mapping], ax: Axes | None = None, title: str = 
     ax.scatter([100 * row["precision"] for row in rows], places, facecolor="white", zorder=2,
                edgecolor="#000000", marker="s", s=60, label="precision")  # fmt: skip
     ax.axvline(90, ls="--", color="0.4", lw=1)
-    ax.set_yticks(places, [f"{row['kind']}  (n {row['planted']})" for row in rows])
+    ax.set_yticks(places, [f"{row['kind']}  (n {row['injected']})" for row in rows])
     ax.set_ylim(len(rows) - 0.5, -0.5)
     ax.set_xlim(min(50, *(100 * min(r["recall"], r["precision"]) for r in rows)) - 3, 103)
     ax.set(xlabel="percent of planted records (dashed: 90)")
