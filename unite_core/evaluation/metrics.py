@@ -1,17 +1,11 @@
-"""Exact search, ranking metrics, their chance levels and bootstrap intervals, on plain vectors.
+"""Ranking metrics per query, their chance levels, and bootstrap intervals over families.
 
-Everything is per query first: a metric is an array [Q], so that means, intervals over families
-and paired comparisons of two models come from the same numbers. Ties go to the lower candidate
-index, which makes a ranking a function of its scores alone; trec_eval, under `ir_measures`, would
-break them by the spelling of ids, so it is given ranks and not scores.
-
-Metrics of ranked lists by name, per query, and what chance gives: the ones papers report.
-
-`retrieval.query_metrics` has the workbook's four; benchmarks ask for others (recall@50 of
-WebVid-CoVR, precision@1 of MMEB). Values come from `ir_measures`.
+A metric is an array [Q] first; means, intervals and paired comparisons of two models come from
+the same numbers. Values are those of `ir_measures`. trec_eval, which it calls, would break ties by
+the spelling of ids, so it gets ranks instead of scores; the search decides ties.
 """
 
-# Shapes: Q queries, K ranks.
+# Shapes: Q queries, N candidates, K ranks, G groups, R resamples.
 
 from __future__ import annotations
 
@@ -19,8 +13,6 @@ from collections.abc import Sequence
 from math import comb
 
 import numpy as np
-
-# Shapes: Q queries, N candidates, D embedding size, K ranks kept, G groups, R resamples.
 
 __all__ = [
     "METRICS",
@@ -34,67 +26,108 @@ __all__ = [
 ]
 
 
-METRICS = {"recall@1": 1, "recall@5": 5, "recall@10": 10, "ndcg@10": 10}
-"""Metric names and how many ranks each looks at."""
+METRICS = ("recall@1", "recall@5", "recall@10", "ndcg@10")
+"""Metrics of the workbook's own tasks; benchmarks name theirs, see `ranking_metrics`."""
+_MEASURES = {"recall": "R", "hit": "Success", "precision": "P", "ndcg": "nDCG"}
 
 
 def query_metrics(indices: np.ndarray, positives: Sequence[Sequence[int]]) -> dict[str, np.ndarray]:
-    """Every metric of `METRICS` for every query, through `ir_measures`.
+    """Compute the `METRICS` of every query.
 
     Args
-        indices    [Q, K >= 10]  ranked candidates, best first; -1 fills up
+        indices    [Q, K >= 10]  ranked candidates, best first; padded with -1
         positives  [Q]           candidate indices that answer each query, at least one
     Returns
-        {metric: [Q] float64 in [0, 1]}. recall@k is the *share* of a query's positives among its
-        first k, so k positives or fewer are needed to reach 1; with one positive it is the hit
-        rate. nDCG has binary gains and the discount 1 / log2(rank + 1).
-    """
-    import ir_measures
-    from ir_measures import R, nDCG
+        {metric: [Q] float64 in [0, 1]}, see `ranking_metrics`.
 
+    >>> found = np.array([[3, 7, *[-1] * 8], [5, 0, *[-1] * 8]])
+    >>> metrics = query_metrics(found, [[3], [0]])
+    >>> metrics["recall@1"], metrics["recall@5"], metrics["ndcg@10"].round(3)
+    (array([1., 0.]), array([1., 1.]), array([1.   , 0.631]))
+    """
     indices = np.asarray(indices)
     if indices.ndim != 2 or len(indices) != len(positives) or indices.shape[1] < 10:
         raise ValueError(
             f"indices must be [{len(positives)}, 10 or more], not {list(indices.shape)}"
         )
-    empty = [row for row, found in enumerate(positives) if len(found) == 0]
-    if empty:
-        raise ValueError(f"query {empty[0]} has no positive: its recall is undefined")
-    judged = {
-        str(row): {str(int(index)): 1 for index in found} for row, found in enumerate(positives)
-    }
+    return ranking_metrics(indices, positives, METRICS)
+
+
+def ranking_metrics(
+    ranked: Sequence[Sequence[int]], positives: Sequence[Sequence[int]], names: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """Compute metrics "recall@k", "hit@k", "precision@k" and "ndcg@k" of every query.
+
+    Args
+        ranked     [Q] lists of candidates, best first; padded with -1
+        positives  [Q] lists of the candidates that answer each query, at least one
+    Returns
+        {name: [Q] float64 in [0, 1]}. recall@k is the *share* of a query's positives among its
+        first k, so it needs at most k positives to reach 1; hit@k is 1 if any is among them:
+        papers that print "R@1" of images with five captions mean the hit. precision@k divides by
+        k even where fewer candidates exist. nDCG has binary gains, discount 1 / log2(rank + 1).
+    """
+    import ir_measures
+
+    if len(ranked) != len(positives):
+        raise ValueError(f"{len(ranked)} rankings for {len(positives)} lists of positives")
+    for row, found in enumerate(positives):
+        if len(found) == 0:
+            raise ValueError(f"query {row} has no positive: its metrics are undefined")
+    measures = {_measure(name): name for name in names}
+    judged = {str(q): {str(int(c)): 1 for c in found} for q, found in enumerate(positives)}
     run = {
-        str(row): {str(int(index)): -float(rank) for rank, index in enumerate(found) if index >= 0}
-        for row, found in enumerate(indices)
+        str(q): {str(int(c)): -float(rank) for rank, c in enumerate(found) if c >= 0}
+        for q, found in enumerate(ranked)
     }
-    names = {R @ 1: "recall@1", R @ 5: "recall@5", R @ 10: "recall@10", nDCG @ 10: "ndcg@10"}
-    values = {name: np.zeros(len(indices)) for name in METRICS}
-    for result in ir_measures.iter_calc(list(names), judged, run):
-        values[names[result.measure]][int(result.query_id)] = result.value
+    values = {name: np.zeros(len(ranked)) for name in names}
+    for result in ir_measures.iter_calc(list(measures), judged, run):
+        values[measures[result.measure]][int(result.query_id)] = result.value
     return values
+
+
+def depth_of(names: Sequence[str]) -> int:
+    """Deepest rank that the named metrics look at; ValueError for an unknown name."""
+    return max(_parts(name)[1] for name in names)
 
 
 def chance_level(
     n_candidates: int | np.ndarray, n_positives: int | np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Exact expectation of every metric under a uniformly random ranking.
+    """Chance level of each of the `METRICS`: {metric: `chance_value` of it}."""
+    return {name: chance_value(name, n_candidates, n_positives) for name in METRICS}
 
-    With n candidates of which m are positive, each rank holds a positive with probability m / n:
-        recall@k = min(k, n) / n
-        nDCG@10  = (m / n) * sum_{r <= min(10, n)} d(r) / sum_{r <= min(10, m)} d(r),
-                   d(r) = 1 / log2(r + 1)
+
+def chance_value(
+    name: str, n_candidates: int | np.ndarray, n_positives: int | np.ndarray
+) -> np.ndarray:
+    """Exact expectation of a metric under a uniformly random ranking.
+
+    With n candidates of which m are positive, and k' = min(k, n):
+        recall k'/n,   precision m k'/(n k),   hit 1 - C(n-m, k')/C(n, k'),
+        ndcg  (m/n) sum_{r <= k'} d(r) / sum_{r <= min(k, m)} d(r),   d(r) = 1 / log2(r + 1)
 
     Args: n_candidates and n_positives, integers or integer arrays [Q] with 1 <= m <= n; n counts
-    what a query can find, so without what is excluded for it.
-    Returns {metric: level in [0, 1], of the broadcast shape of the arguments}.
+    what a query can find, so without candidates that are excluded for it.
+    Returns levels in [0, 1], of the broadcast shape of the arguments.
     """
+    kind, k = _parts(name)
     n, m = np.broadcast_arrays(n_candidates, n_positives)
-    if (m < 1).any() or (m > n).any():
-        raise ValueError("every query needs 1 <= n_positives <= n_candidates")
-    gain = np.concatenate([[0.0], np.cumsum(1 / np.log2(np.arange(2, 12)))])  # [11]
-    levels = {name: np.minimum(k, n) / n for name, k in METRICS.items()}
-    levels["ndcg@10"] = m / n * gain[np.minimum(10, n)] / gain[np.minimum(10, m)]
-    return levels
+    if wrong := np.argwhere((m < 1) | (m > n)).tolist():
+        place = tuple(wrong[0])
+        raise ValueError(
+            f"{m[place]} positives among {n[place]} candidates: every query needs "
+            "1 <= n_positives <= n_candidates"
+        )
+    looked_at = np.minimum(k, n)
+    if kind == "recall":
+        return looked_at / n
+    if kind == "precision":
+        return m * looked_at / (n * k)
+    if kind == "hit":
+        return 1 - np.vectorize(_miss_probability, otypes=[float])(n, m, looked_at)
+    gain = np.cumsum(1 / np.log2(np.arange(2, k + 2)))
+    return m / n * gain[looked_at - 1] / gain[np.minimum(k, m) - 1]
 
 
 def bootstrap_interval(
@@ -104,10 +137,10 @@ def bootstrap_interval(
     seed: int = 0,
     level: float = 0.95,
 ) -> tuple[float, float]:
-    """Percentile interval of the mean over queries, whole groups (families) resampled.
+    """Percentile bootstrap interval of the mean over queries, resampling whole families.
 
-    Queries of one family are not independent draws, families are: each resample takes G groups
-    with replacement and averages all of their queries.
+    Queries of one family are not independent, families are: each resample draws G families with
+    replacement and averages all of their queries.
 
     Args
         values       [Q]  one number per query
@@ -115,8 +148,11 @@ def bootstrap_interval(
         n_resamples       R
         level             coverage in (0, 1)
     Returns
-        (low, high) in the unit of `values`; the same for the same seed. Values that are all
-        equal give an interval of no width, which then says nothing about the truth.
+        (low, high) in the unit of `values`, the same for the same seed. If all values are equal,
+        the interval has no width and says nothing about the truth.
+
+    >>> bootstrap_interval([1, 1, 0, 0, 1, 0], ["a", "a", "b", "b", "c", "c"])
+    (0.0, 1.0)
     """
     values, groups = np.asarray(values, dtype=np.float64), np.asarray(groups)
     if values.ndim != 1 or values.shape != groups.shape:
@@ -148,7 +184,7 @@ def paired_interval(
     """Mean gain of `second` over `first` on the same queries, with its bootstrap interval.
 
     Args as in `bootstrap_interval`; first and second [Q] hold one metric of two systems.
-    Returns (difference, low, high). Pairing removes the spread between queries that both systems
+    Returns (gain, low, high). Pairing removes the spread between queries that both systems
     share, so this can separate two systems whose own intervals overlap.
     """
     first, second = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
@@ -158,66 +194,10 @@ def paired_interval(
     return (float(gain.mean()), *bootstrap_interval(gain, groups, n_resamples, seed, level))
 
 
-_MEASURES = {"recall": "R", "hit": "Success", "precision": "P", "ndcg": "nDCG"}
-
-
-def depth_of(names: Sequence[str]) -> int:
-    """How many ranks the named metrics look at; ValueError for a name that is none."""
-    return max(_parts(name)[1] for name in names)
-
-
-def ranking_metrics(
-    ranked: Sequence[Sequence[int]], positives: Sequence[Sequence[int]], names: Sequence[str]
-) -> dict[str, np.ndarray]:
-    """Metrics "recall@k", "hit@k", "precision@k" and "ndcg@k" of every query.
-
-    Args
-        ranked     [Q] lists of candidates, best first; -1 fills up
-        positives  [Q] lists of the candidates that answer each query, at least one
-    Returns
-        {name: [Q] float64 in [0, 1]}. recall@k is the share of a query's positives among its first
-        k, hit@k whether there is any: papers that print "R@1" of images with five captions mean
-        the hit. precision@k divides by k even where fewer candidates exist.
-    """
-    import ir_measures
-
-    if len(ranked) != len(positives):
-        raise ValueError(f"{len(ranked)} rankings for {len(positives)} lists of positives")
-    for row, found in enumerate(positives):
-        if len(found) == 0:
-            raise ValueError(f"query {row} has no positive: its metrics are undefined")
-    measures = {_measure(name): name for name in names}
-    judged = {str(q): {str(int(c)): 1 for c in found} for q, found in enumerate(positives)}
-    run = {
-        str(q): {str(int(c)): -float(rank) for rank, c in enumerate(found) if c >= 0}
-        for q, found in enumerate(ranked)
-    }
-    values = {name: np.zeros(len(ranked)) for name in names}
-    for result in ir_measures.iter_calc(list(measures), judged, run):
-        values[measures[result.measure]][int(result.query_id)] = result.value
-    return values
-
-
-def chance_value(name: str, n_candidates: int, n_positives: int) -> float:
-    """Exact expectation of a metric for one query under a uniformly random ranking.
-
-    With n candidates of which m are positive, and k' = min(k, n):
-        recall k'/n,   precision m k'/(n k),   hit 1 - C(n-m, k')/C(n, k'),
-        ndcg  (m/n) sum_{r <= k'} d(r) / sum_{r <= min(k, m)} d(r),   d(r) = 1 / log2(r + 1)
-    """
-    kind, k = _parts(name)
-    n, m = n_candidates, n_positives
-    if not 1 <= m <= n:
-        raise ValueError(f"{m} positives among {n} candidates: 1 to {n} are possible")
-    most = min(k, n)
-    if kind == "recall":
-        return most / n
-    if kind == "precision":
-        return m * most / (n * k)
-    if kind == "hit":
-        return 1 - comb(n - m, most) / comb(n, most)
-    gain = np.cumsum(1 / np.log2(np.arange(2, k + 2)))
-    return float(m / n * gain[most - 1] / gain[min(k, m) - 1])
+def _miss_probability(n: int, m: int, k: int) -> float:
+    """Probability that none of m positives is among k of n candidates drawn without replacement."""
+    n, m, k = int(n), int(m), int(k)  # Python's integers do not overflow
+    return comb(n - m, k) / comb(n, k)
 
 
 def _parts(name: str) -> tuple[str, int]:

@@ -1,4 +1,6 @@
-"""Scores of a model on retrieval tasks: kept per query, saved, and compared between models."""
+"""Scores of a model on retrieval tasks: kept per query, saved to JSON, compared between models."""
+
+# Shapes: Q queries.
 
 from __future__ import annotations
 
@@ -9,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ..files import from_row, read_json, write_json
+from ..tables import text_table
 from .metrics import bootstrap_interval, chance_value, paired_interval
 
 __all__ = [
@@ -18,6 +21,7 @@ __all__ = [
     "format_table",
     "load_results",
     "paired_gain",
+    "percent",
     "result_from",
     "save_results",
     "single_score",
@@ -26,9 +30,11 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Score:
-    """One metric of one task in one pool: its mean over queries, 95 % interval and chance level.
+    """One metric of one task in one pool: mean over queries, 95 % interval and chance level.
 
-    n counts queries, candidates the pool's distinct items; per_query [n] allows paired tests.
+    n           number of queries
+    candidates  distinct items in the pool
+    per_query   [n] values, needed for paired tests
     """
 
     task: str
@@ -49,7 +55,7 @@ class EvaluationResult:
     """All scores of one model, with what is needed to repeat or compare them.
 
     families    {split: {task: [n] family of each query}}
-    tasks_hash  of the tasks' contents; results are comparable only where it agrees
+    tasks_hash  of the tasks' contents; two results are comparable only if it agrees
     embedder    the embedder's configuration: prompt, pixel and frame limits, positions
     seed        of the bootstrap
     """
@@ -61,7 +67,7 @@ class EvaluationResult:
     seed: int
 
     def score(self, task: str, split: str, metric="recall@10", pool="single") -> Score:
-        """The one score with these names; ValueError if there is none."""
+        """Look up one score; ValueError if there is none."""
         for score in self.scores:
             if (score.task, score.split, score.metric, score.pool) == (task, split, metric, pool):
                 return score
@@ -71,23 +77,23 @@ class EvaluationResult:
         )
 
     def rows(self) -> list[dict]:
-        """The scores as flat dictionaries for a table, without the values per query."""
-        names = [each.name for each in fields(Score) if each.name != "per_query"]
+        """The scores as flat dictionaries, without the values per query."""
+        names = [field.name for field in fields(Score) if field.name != "per_query"]
         return [{name: getattr(score, name) for name in names} for score in self.scores]
 
 
 def save_results(path: str | Path, result: EvaluationResult) -> None:
-    """Write a result, values per query included, as one JSON file, atomically."""
+    """Write a result, values per query included, to one JSON file, atomically."""
     write_json(path, asdict(result))
 
 
 def load_results(path: str | Path) -> EvaluationResult:
-    """Read what `save_results` wrote; ValueError names what is missing or unknown."""
+    """Read a file of `save_results`; ValueError names a missing or unknown field."""
     return result_from(read_json(path), str(path))
 
 
 def result_from(row, where: str) -> EvaluationResult:
-    """A result from its JSON object; ValueError names the place and what is missing or unknown."""
+    """Build a result from its JSON object; ValueError names `where` and the field that is wrong."""
     result = from_row(EvaluationResult, row, where)
     scores = [from_row(Score, row, f"{where}, score {n}") for n, row in enumerate(result.scores, 1)]
     return replace(result, scores=scores)
@@ -96,10 +102,13 @@ def result_from(row, where: str) -> EvaluationResult:
 def comparison(
     results: Mapping[str, EvaluationResult], metric: str = "recall@10", pool: str = "single"
 ) -> list[dict]:
-    """One row per task and split: its names, n, candidates, chance, and each model's `Score`.
+    """Put models side by side: one row per task and split.
 
-    `results` maps column names ("base", "stage 1", ...) to results on the same tasks; other
-    tasks, an unknown metric or an unknown pool are a ValueError.
+    Args
+        results  {column name, such as "stage 1": result on the same tasks}
+    Returns
+        rows of task, split, n, candidates, chance, and the `Score` of each model by column name.
+    ValueError for results on different tasks, an unknown metric or an unknown pool.
     """
     first = next(iter(results.values()))
     for name, result in results.items():
@@ -122,16 +131,15 @@ def comparison(
 def format_table(
     results: Mapping[str, EvaluationResult], metric: str = "recall@10", pool: str = "single"
 ) -> str:
-    """The comparison as plain text, in percent, each value with its 95 % interval."""
-    table = [["task", "split", "n", "pool", "chance", *results]]
-    for row in comparison(results, metric, pool):
-        cells = [row["task"], row["split"], str(row["n"]), str(row["candidates"])]
-        cells.append(f"{100 * row['chance']:.1f}")
-        table.append(cells + [_percent(row[name]) for name in results])
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = ["  ".join(map(_aligned, range(len(widths)), cells, widths)) for cells in table]
+    """Print the comparison as text, in percent, each value with its 95 % interval."""
+    rows = [
+        [row["task"], row["split"], row["n"], row["candidates"], f"{100 * row['chance']:.1f}"]
+        + [percent(row[name].value, row[name].low, row[name].high) for name in results]
+        for row in comparison(results, metric, pool)
+    ]
     title = f"{metric}, {pool} pool, in percent [95 % interval over families]"
-    return "\n".join([title, lines[0], "-" * len(lines[0]), *lines[1:]])
+    head = ["task", "split", "n", "pool", "chance", *results]
+    return f"{title}\n{text_table(rows, head, left=2)}"
 
 
 def paired_gain(
@@ -142,7 +150,7 @@ def paired_gain(
     metric: str = "recall@10",
     pool: str = "single",
 ) -> tuple[float, float, float]:
-    """Gain of the second model over the first on one task: (difference, low, high)."""
+    """Mean gain of the second model over the first on one task: (gain, low, high), 95 %."""
     _check_same_tasks(first, second, "the second")
     before, after = (result.score(task, split, metric, pool) for result in (first, second))
     return paired_interval(
@@ -158,21 +166,20 @@ def _check_same_tasks(first: EvaluationResult, other: EvaluationResult, name: st
         )
 
 
-def _percent(score: Score) -> str:
-    return f"{100 * score.value:.1f} [{100 * score.low:.1f}, {100 * score.high:.1f}]"
-
-
-def _aligned(column: int, cell: str, width: int) -> str:
-    """Task and split to the left, numbers to the right."""
-    return cell.ljust(width) if column < 2 else cell.rjust(width)
+def percent(value: float, low: float, high: float, sign: str = "") -> str:
+    """A share with its interval in percent: "52.3 [48.0, 56.1]"; `sign` "+" for differences."""
+    return f"{100 * value:{sign}.1f} [{100 * low:{sign}.1f}, {100 * high:{sign}.1f}]"
 
 
 def single_score(task: str, split: str, metric: str, values: np.ndarray, families: Sequence[str],
                  pools: Sequence[tuple[int, int]], seed: int) -> Score:  # fmt: skip
-    """The score of one metric [Q] where every query has a pool of its own.
+    """Score of one metric where every query has its own pool of candidates.
 
-    pools [Q] pairs: how many candidates a query chooses among, and how many of them are right.
+    Args
+        values  [Q] the metric of each query
+        pools   [Q] (candidates that the query chooses among, positives among them)
     """
+    sizes, positives = np.asarray(pools).T
     return Score(
         task,
         split,
@@ -180,8 +187,8 @@ def single_score(task: str, split: str, metric: str, values: np.ndarray, familie
         metric,
         float(values.mean()),
         *bootstrap_interval(values, families, seed=seed),
-        chance=float(np.mean([chance_value(metric, size, right) for size, right in pools])),
+        chance=float(np.mean(chance_value(metric, sizes, positives))),
         n=len(values),
-        candidates=max(size for size, _ in pools),
+        candidates=int(sizes.max()),
         per_query=values.tolist(),
     )
