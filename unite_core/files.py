@@ -50,12 +50,33 @@ def flush(path: str | Path) -> None:
             os.close(handle)
 
 
-def read_json(path: str | Path):
-    """The value a JSON file holds; ValueError naming the file if it is none."""
+def read_json(path: str | Path, strict: bool = False):
+    """Read the value that a JSON file holds.
+
+    Args
+        strict  refuse an object with the same key twice, and NaN or Infinity, which JSON has not
+    ValueError names the file if it holds no JSON.
+    """
+    hooks = {"object_pairs_hook": _distinct, "parse_constant": _refuse} if strict else {}
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(Path(path).read_text(encoding="utf-8"), **hooks)
     except ValueError as error:
         raise ValueError(f"{path}: not JSON in UTF-8 ({error}); write the file again") from None
+    except RecursionError:
+        raise ValueError(f"{path}: nested too deeply; write the file again") from None
+
+
+def _distinct(pairs: list[tuple]) -> dict:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {twice!r} stands twice in an object: keep one")
+    return found
+
+
+def _refuse(constant: str):
+    raise ValueError(f"{constant} is no JSON number: give a finite one, or null")
 
 
 def write_json(path: str | Path, value, indent: int | None = None) -> None:

@@ -7,15 +7,18 @@ name says what it shows (`scenes.Scene`), so records can be checked without look
 
 from __future__ import annotations
 
-import argparse
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from ..data.modality import modality_of
 from ..data.records import write_records
 from ..files import read_json, replacing, write_json
+from ..settings import Count, Natural, Share, settings
 from .scenes import (
     BACKGROUNDS,
     COLOURS,
@@ -42,30 +45,32 @@ __all__ = ["ShapesConfig", "build"]
 FRAME_MILLISECONDS = 250
 
 
-@dataclass(frozen=True)
+@settings
 class ShapesConfig:
     """What `build` generates; the same configuration gives the same files."""
 
-    records: int = 600  # in each stage's training file
-    queries: int = 40  # in each task
-    granularity: str = "mixed"  # stage 1 captions: "coarse", "fine" or "mixed"
-    noise: float = 0.0  # share of stage 1 records whose caption describes another scene
-    duplicates: float = 0.0  # share of records that repeat an earlier one
-    text_share: float = 0.2  # of stage 1: text-text pairs
-    video_share: float = 0.4  # of stage 1: video-text pairs; the rest is image-text
-    image_size: int = 84  # pixels on a side
-    seed: int = 0
+    records: Count = 600
+    """Records in each stage's training file."""
+    queries: Annotated[int, Field(ge=2)] = 40
+    """Queries in each task."""
+    granularity: Literal["coarse", "fine", "mixed"] = "mixed"
+    """Detail of stage 1 captions."""
+    noise: Share = 0.0
+    """Share of stage 1 records whose caption describes another scene."""
+    duplicates: Share = 0.0
+    """Share of records that repeat an earlier one."""
+    text_share: Share = 0.2
+    """Share of text-text pairs in stage 1."""
+    video_share: Share = 0.4
+    """Share of video-text pairs in stage 1; the rest is image-text."""
+    image_size: Annotated[int, Field(ge=28)] = 84
+    """Pixels on a side."""
+    seed: Natural = 0
+    """Decides everything that is drawn."""
 
     def __post_init__(self):
-        if self.granularity not in ("coarse", "fine", "mixed"):
-            raise ValueError(f"granularity {self.granularity!r}: use coarse, fine or mixed")
-        for name in ("noise", "duplicates", "text_share", "video_share"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} {getattr(self, name)}: shares are from 0 to 1")
         if self.text_share + self.video_share > 1:
             raise ValueError("text_share and video_share leave less than nothing to image-text")
-        if self.records < 1 or self.queries < 2 or self.image_size < 28:
-            raise ValueError("records, queries and image_size are at least 1, 2 and 28")
 
 
 def build(root: str | Path, config: ShapesConfig | None = None) -> Path:
@@ -276,17 +281,3 @@ def _save(path: Path, scene: Scene, size: int) -> None:
             )  # fmt: skip
         else:
             draw(scene, size).save(partial, "PNG")
-
-
-def _main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m unite_core.shapes", description=__doc__)
-    parser.add_argument("--root", default="data/shapes", help="folder of the corpus")
-    for field in fields(ShapesConfig):
-        kind = type(field.default)
-        parser.add_argument(f"--{field.name.replace('_', '-')}", type=kind, default=field.default)
-    values = vars(parser.parse_args())
-    build(values.pop("root"), ShapesConfig(**values))
-
-
-if __name__ == "__main__":
-    _main()

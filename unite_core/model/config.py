@@ -1,46 +1,47 @@
-"""Configuration as data: what an embedder sees of an item, and what a training stage does."""
+"""What an embedder sees of an item: prompt, pixels, frames and length."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Literal
 
-from ..settings import _one_of
+from ..settings import Count, Positive, settings
 
 __all__ = ["EmbedConfig"]
 
 
-@dataclass(frozen=True)
+@settings
 class EmbedConfig:
-    """How items become tokens; saved as `unite.json` beside the weights (DESIGN §3.2 to 3.4).
+    """How items become tokens; saved as `unite.json` beside the weights.
 
     Pixel limits are areas in square pixels, *after* resizing to multiples of patch x merge.
     """
 
-    positions: str = "sequential"  # "sequential" (UNITE weights) or "mrope" (plain Qwen-VL)
-    prompt: str = "unite"  # "unite" (summary line) or "raw" (chat turn only)
-    image_min_pixels: int = 256 * 28 * 28
-    image_max_pixels: int = 1280 * 28 * 28
-    video_min_pixels: int = 128 * 28 * 28  # per frame
-    video_max_pixels: int = 240 * 320  # per frame
-    video_pixels: str = "effective"  # "released": the processor's second resize, for parity
-    fps: float = 1.0  # frames per second taken from a video file
-    min_frames: int = 4
-    max_frames: int = 12
-    max_length: int = 2048  # tokens; text is shortened, visual tokens never
+    positions: Literal["sequential", "mrope"] = "sequential"
+    """Position ids: sequential (UNITE weights) or M-RoPE (plain Qwen-VL weights)."""
+    prompt: Literal["unite", "raw"] = "unite"
+    """With UNITE's line that asks for a one-word summary, or the chat turn alone."""
+    image_min_pixels: Count = 256 * 28 * 28
+    """Smallest area of an image; smaller ones are enlarged."""
+    image_max_pixels: Count = 1280 * 28 * 28
+    """Largest area of an image; larger ones are shrunk."""
+    video_min_pixels: Count = 128 * 28 * 28
+    """Smallest area of a frame."""
+    video_max_pixels: Count = 240 * 320
+    """Largest area of a frame."""
+    video_pixels: Literal["effective", "released"] = "effective"
+    """Resize frames once, or twice as the released code does."""
+    fps: Positive = 1.0
+    """Frames per second taken from a video file."""
+    min_frames: Count = 4
+    """Fewest frames of a video."""
+    max_frames: Count = 12
+    """Most frames of a video."""
+    max_length: Count = 2048
+    """Tokens of an item; its text is shortened to fit, its visual tokens never."""
 
     def __post_init__(self):
-        _one_of("positions", self.positions, ("sequential", "mrope"))
-        _one_of("prompt", self.prompt, ("unite", "raw"))
-        _one_of("video_pixels", self.video_pixels, ("effective", "released"))
-        if not 0 < self.image_min_pixels <= self.image_max_pixels:
-            raise ValueError(
-                f"image_min_pixels {self.image_min_pixels} must be positive and at most "
-                f"image_max_pixels {self.image_max_pixels}"
-            )
-        if not 0 < self.min_frames <= self.max_frames:
-            raise ValueError(
-                f"min_frames {self.min_frames} must be positive and at most "
-                f"max_frames {self.max_frames}"
-            )
-        if self.fps <= 0 or self.max_length <= 0:
-            raise ValueError(f"fps {self.fps} and max_length {self.max_length} must be positive")
+        for low, high in (("image_min_pixels", "image_max_pixels"), ("min_frames", "max_frames")):
+            if getattr(self, low) > getattr(self, high):
+                raise ValueError(
+                    f"{low} {getattr(self, low)} must be at most {high} {getattr(self, high)}"
+                )

@@ -5,7 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "config": ["EncodeConfig", "MineConfig"],
+        "config": ["EncodeConfig", "IndexConfig", "MineConfig"],
         "encode": ["StoredVectors", "encode_items"],
         "exact": ["ranked"],
         "hard_negatives": ["mine"],

@@ -1,86 +1,121 @@
-"""TODO."""
+"""What encoding a corpus, indexing it and mining hard negatives can be told."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from typing import Annotated, Literal
 
-from ..files import from_row
+from pydantic import BeforeValidator, Field
+
 from ..model.config import EmbedConfig
-from ..settings import _one_of
+from ..settings import (
+    Count,
+    Names,
+    Natural,
+    NonNegative,
+    PathName,
+    Share,
+    fields_of,
+    one_or_more,
+    settings,
+)
 
-__all__ = ["EncodeConfig", "MineConfig"]
+__all__ = ["EncodeConfig", "IndexConfig", "MineConfig"]
+
+Side = Literal["query", "candidate"]
 
 
-@dataclass(frozen=True)
+@settings
 class EncodeConfig:
-    """A corpus to vectors on disk: what is embedded, by what, and how it is written.
+    """A corpus to vectors on disk: what is embedded, by which model, and how it is written.
 
-    Rows of `data` are items, with an `id` of their own or not, or records, whose sides named in
-    `take` are items.
+    Rows of `data` are items, with or without an `id` of their own, or records, whose sides named
+    in `take` are items.
     """
 
-    model: str  # folder or hub id
-    output: str  # folder of shards
-    data: tuple[str, ...] = ()  # files of items or records; a single name is taken as one file
-    media_root: str = "."
-    take: tuple[str, ...] = ("candidate",)  # of records: query, candidate
-    number_format: str = "float32"  # or float16, bfloat16, int8
-    dim: int | None = None  # the first numbers of each vector, to unit norm again; None: all
-    shard_items: int = 4096
-    workers: int = 0  # processes that decode ahead; 0 decodes in between
-    max_bad_share: float = 0.01  # of the items; beyond it encoding stops
-    embed: dict[str, str | int | float] = field(default_factory=dict)
-    """Fields of EmbedConfig in place of what `model` was saved with."""
-
-    def __post_init__(self):
-        for name in ("data", "take"):
-            value = getattr(self, name)
-            value = (value,) if isinstance(value, str) else tuple(map(str, value))
-            object.__setattr__(self, name, value)
-        _one_of("number_format", self.number_format, ("float32", "float16", "bfloat16", "int8"))
-        for side in self.take:
-            _one_of("take", side, ("query", "candidate"))
-        from_row(EmbedConfig, self.embed, "embed")
-        if self.shard_items < 1 or self.workers < 0 or (self.dim or 1) < 1 or not self.take:
-            raise ValueError(
-                f"shard_items {self.shard_items}, dim {self.dim} and the number of sides in take "
-                f"must be at least 1, workers {self.workers} at least 0"
-            )
+    model: PathName
+    """Model folder or hub id."""
+    output: PathName
+    """Folder of the shards."""
+    data: Annotated[tuple[PathName, ...], BeforeValidator(one_or_more)] = ()
+    """Files of items or records."""
+    media_root: PathName = "."
+    """Folder that media paths are relative to and must not leave."""
+    take: Annotated[tuple[Side, ...], BeforeValidator(one_or_more), Field(min_length=1)] = (
+        "candidate",
+    )
+    """Sides of records that are embedded."""
+    number_format: Literal["float32", "float16", "bfloat16", "int8"] = "float32"
+    """How numbers are stored."""
+    dim: Count | None = None
+    """Keep the first so many coordinates of each vector, normalised again; null: all."""
+    shard_items: Count = 4096
+    """Items of a shard, the unit that a killed run resumes from."""
+    workers: Natural = 0
+    """Processes that decode media ahead; 0 decodes in between."""
+    max_bad_share: Share = 0.01
+    """Share of items that may be unreadable before encoding stops."""
+    embed: fields_of(EmbedConfig) = Field(default_factory=dict)
+    """Fields of EmbedConfig in place of those that the model was saved with."""
 
 
-@dataclass(frozen=True)
+@settings
+class IndexConfig:
+    """How candidates are searched.
+
+    "flat" compares with every candidate and is exact; "hnsw" walks a graph of near ones, "ivf"
+    looks into the `probes` nearest of `cells` cells: both are faster and miss some.
+    """
+
+    kind: Literal["flat", "hnsw", "ivf"] = "flat"
+    """Exact search, a graph of neighbours, or cells."""
+    neighbours: Count = 32
+    """hnsw: links of each candidate."""
+    build_depth: Count = 200
+    """hnsw: candidates looked at to place one."""
+    search_depth: Count = 128
+    """hnsw: candidates looked at to find k, at least k."""
+    cells: Count | None = None
+    """ivf: number of cells; null: 4 sqrt(n), at most n / 39."""
+    probes: Count = 32
+    """ivf: cells that are searched."""
+
+
+@settings
 class MineConfig:
     """Hard negatives for records: what finds them, and which of the candidates found are kept.
 
     The candidates of all records are the corpus. For every query the `depth` best are looked at;
-    what can be right is removed, and the best `negatives` of the rest are written.
+    what can be a positive is removed, and the best `negatives` of the rest are written.
     """
 
-    model: str  # folder or hub id
-    data: tuple[str, ...]  # files of records; a single name is taken as one file
-    output: str  # JSON Lines; OUTPUT's name with .report.json beside it
-    media_root: str = "."
-    vectors: str | None = None  # folder of stored vectors; None: `vectors` beside the output
-    negatives: int = 4  # per record, besides those that it has
-    depth: int = 100  # ranks looked at, known positives among them
-    skip: int = 0  # first ranks passed over, after known positives and identical items
-    margin: float | None = None  # a negative scores at most positive - margin
-    ratio: float | None = 0.95  # and at most positive - (1 - ratio) |positive|
-    same_modality: bool = True  # only candidates of the positive's modality, which MAMCL compares
-    max_bad_share: float = 0.01  # of the records, with unreadable media; beyond it mining stops
+    model: PathName
+    """Model folder or hub id."""
+    data: Names
+    """Files of records."""
+    output: PathName
+    """JSON Lines file; its name with .report.json is written beside it."""
+    media_root: PathName = "."
+    """Folder that media paths are relative to and must not leave."""
+    vectors: PathName | None = None
+    """Folder of stored vectors; null: `vectors` beside the output."""
+    negatives: Count = 4
+    """Hard negatives of a record, besides those that it has."""
+    depth: Count = 100
+    """Ranks looked at, known positives among them."""
+    skip: Natural = 0
+    """First ranks passed over, after known positives and identical items."""
+    margin: NonNegative | None = None
+    """A hard negative scores at most the positive's score minus this."""
+    ratio: Share | None = 0.95
+    """A hard negative scores at most positive - (1 - ratio) |positive|."""
+    same_modality: bool = True
+    """Only candidates of the positive's modality, the only ones that MAMCL compares."""
+    max_bad_share: Share = 0.01
+    """Share of records that may have unreadable media before mining stops."""
 
     def __post_init__(self):
-        data = (self.data,) if isinstance(self.data, str) else tuple(map(str, self.data))
-        object.__setattr__(self, "data", data)
-        if not data:
-            raise ValueError("data names no file of records: give at least one")
-        if self.negatives < 1 or self.skip < 0 or self.depth < self.skip + self.negatives:
+        if self.depth < self.skip + self.negatives:
             raise ValueError(
-                f"depth {self.depth} must hold skip {self.skip} and negatives {self.negatives}, "
-                "at least one of them: raise depth"
-            )
-        if (self.margin or 0) < 0 or not 0 <= (1 if self.ratio is None else self.ratio) <= 1:
-            raise ValueError(
-                f"margin {self.margin} must be at least 0 and ratio {self.ratio} in [0, 1]: a "
-                "negative above its positive is let through by null, not by a negative margin"
+                f"depth {self.depth} must hold skip {self.skip} and negatives {self.negatives}: "
+                "raise depth"
             )

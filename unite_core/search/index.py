@@ -25,38 +25,17 @@ from typing import NamedTuple
 import numpy as np
 
 from ..data.modality import Modality, parse_modality
-from ..files import from_row, read_json, write_json
+from ..files import read_json, write_json
+from ..settings import make
+from .config import IndexConfig
 from .exact import checked_vectors, drop_excluded, ranked, search_past_ties
 from .shards import Shard, ShardFolder
 
-__all__ = ["Found", "IndexConfig", "VectorIndex", "build_index", "load_index"]
+__all__ = ["Found", "VectorIndex", "build_index", "load_index"]
 
 
 _POINTS_PER_CELL = 64  # that place the cells of "ivf"
 _BLOCK = 16384  # vectors whose moments are taken together
-
-
-@dataclass(frozen=True)
-class IndexConfig:
-    """How candidates are searched.
-
-    "flat" compares with every candidate and is exact; "hnsw" walks a graph of near ones, "ivf"
-    looks into the `probes` nearest of `cells` cells: both are faster and miss some.
-    """
-
-    kind: str = "flat"
-    neighbours: int = 32  # hnsw: links of each candidate
-    build_depth: int = 200  # hnsw: candidates looked at to place one
-    search_depth: int = 128  # hnsw: candidates looked at to find k, at least k
-    cells: int | None = None  # ivf; None: 4 sqrt(n), at most n / 39
-    probes: int = 32  # ivf
-
-    def __post_init__(self):
-        if self.kind not in ("flat", "hnsw", "ivf"):
-            raise ValueError(f"kind must be one of flat, hnsw, ivf; not {self.kind!r}")
-        numbers = [self.neighbours, self.build_depth, self.search_depth, self.probes]
-        if min([*numbers, self.cells or 1]) < 1:
-            raise ValueError(f"{self}: all numbers must be at least 1")
 
 
 class Found(NamedTuple):
@@ -246,7 +225,7 @@ def load_index(folder: str | Path) -> VectorIndex:
         if index.ntotal != count:
             raise ValueError(f"{folder}: {index.ntotal} instead of {count} vectors of {label}")
         parts[code] = _Part(index, rows[str(code)])
-    config = from_row(IndexConfig, noted["config"], str(folder / "index.json"))
+    config = make(IndexConfig, noted["config"], str(folder / "index.json"))
     return VectorIndex(config, read_json(folder / "ids.json"), parts, noted["model"])
 
 
