@@ -1,6 +1,4 @@
-"""TODO."""
-
-# Shapes: B pairs in a batch, K hard negatives, N = 2 B + K items.
+"""Rows that are left out because a media file of them cannot be read, and how many may be."""
 
 from __future__ import annotations
 
@@ -10,31 +8,31 @@ from dataclasses import dataclass
 
 from .media import MediaError
 
-__all__ = ["BadMediaError", "BadMediaRow", "check_bad_share"]
+__all__ = ["BadMediaError", "BadMediaRow", "check_bad_share", "list_bad"]
 
 
 @dataclass(frozen=True)
 class BadMediaRow:
-    """A record that was left out because a medium of it cannot be read."""
+    """A row that was left out because one of its media files cannot be read."""
 
     where: str
     cause: str  # the same words for the same kind of defect
     message: str
 
     @classmethod
-    def of(cls, where: str, error: MediaError) -> BadMediaRow:
-        """From an error "place: file: cause (detail); remedy", or one that was caused by such."""
+    def from_error(cls, where: str, error: MediaError) -> BadMediaRow:
+        """From an error "place: file: cause (detail); remedy", or from one raised from such."""
         message = str(error.__cause__ or error)
         cause = message.split(": ", 1)[-1].split(";")[0].split(" (")[0]
         return cls(where, cause, f"{where}: {message}")
 
 
 class BadMediaError(ValueError):
-    """More records with unreadable media than allowed: how many of each cause, and which."""
+    """More rows with unreadable media than allowed; the message counts causes and lists rows."""
 
 
 def check_bad_share(bad: Sequence[BadMediaRow], total: int, max_share: float) -> None:
-    """Raise a BadMediaError with causes and records if more than `max_share` of `total` are bad."""
+    """Raise a BadMediaError with causes and rows if more than `max_share` of `total` are bad."""
     if len(bad) > max_share * total:
         raise BadMediaError(
             f"{len(bad)} of {total} records have media that cannot be read, more than the "
@@ -44,9 +42,10 @@ def check_bad_share(bad: Sequence[BadMediaRow], total: int, max_share: float) ->
 
 
 def list_bad(bad: Sequence[BadMediaRow], shown: int = 20) -> str:
-    causes = Counter(one.cause for one in bad)
+    """Lines with the number of rows of each cause and the first `shown` rows."""
+    causes = Counter(row.cause for row in bad)
     lines = [f"  {count} x {cause}" for cause, count in causes.most_common()]
-    lines += [f"  {one.message}" for one in bad[:shown]]
+    lines += [f"  {row.message}" for row in bad[:shown]]
     if len(bad) > shown:
         lines.append(f"  and {len(bad) - shown} more")
     return "\n".join(lines)

@@ -1,4 +1,9 @@
-"""TODO."""
+"""Items: what one query or candidate is, a dict of text, image and video.
+
+An image is a path, a PIL image or an array [H, W, 3], or a list of these. A video is a file, a list
+of frames or an array [T, H, W, 3], or a list of videos. Text says where media belong by the
+placeholders <|IMAGE|> and <|VIDEO|>.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +17,7 @@ from .modality import KEYS
 __all__ = [
     "IMAGE_PLACEHOLDER",
     "ItemError",
+    "PLACEHOLDERS",
     "VIDEO_PLACEHOLDER",
     "as_item",
     "files_of",
@@ -22,7 +28,7 @@ __all__ = [
 
 
 IMAGE_PLACEHOLDER, VIDEO_PLACEHOLDER = "<|IMAGE|>", "<|VIDEO|>"
-_PLACEHOLDERS = {"image": IMAGE_PLACEHOLDER, "video": VIDEO_PLACEHOLDER}
+PLACEHOLDERS = {"image": IMAGE_PLACEHOLDER, "video": VIDEO_PLACEHOLDER}
 _RESERVED = re.compile(r"<\|(?:image_pad|video_pad|vision_start|vision_end|vision_pad)\|>")
 _STILL_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".ppm"}
 
@@ -32,9 +38,16 @@ class ItemError(ValueError):
 
 
 def as_item(thing: Any) -> dict:
-    """A dict of text, image and video from a dict, a bare PIL image, or a HWC or THWC array.
+    """Make an item of a dict, a PIL image, or an array [H, W, 3] or [T, H, W, 3].
 
-    Keys whose value is None are left out; unknown keys and empty items are an ItemError.
+    Keys whose value is None are left out and the order of the others is kept: it decides the words
+    of the prompt. Unknown keys, empty items and blank text are an ItemError.
+
+    >>> as_item({"text": "a cat", "image": None})
+    {'text': 'a cat'}
+    >>> as_item({"text": "a cat", "audio": "cat.wav"})
+    Traceback (most recent call last):
+    unite_core.data.items.ItemError: unknown modality audio: an item has text, image, video
     """
     if not isinstance(thing, Mapping):
         thing = {_bare_modality(thing): thing}
@@ -50,7 +63,7 @@ def as_item(thing: Any) -> dict:
 
 
 def images_of(item: Mapping) -> list:
-    """The item's images: paths, PIL images or arrays, one entry per image."""
+    """List the item's images: paths, PIL images or arrays."""
     value = item.get("image")
     if value is None:
         return []
@@ -58,10 +71,10 @@ def images_of(item: Mapping) -> list:
 
 
 def videos_of(item: Mapping) -> list:
-    """The item's videos, one entry per video: a path, a THWC array, or a list of frames.
+    """List the item's videos: each a path, an array [T, H, W, 3], or a list of frames.
 
-    A flat list of stills (paths ending like a still image, PIL images, HWC arrays) is one video.
-    GIF, WebP and APNG count as video files; as frames of one video they need a nested list.
+    A flat list of stills (paths that end like a still image, PIL images, arrays [H, W, 3]) is one
+    video. GIF, WebP and APNG count as video files: as frames of one video, nest them in a list.
     """
     value = item.get("video")
     if value is None:
@@ -76,20 +89,23 @@ def videos_of(item: Mapping) -> list:
             "video mixes frames with whole videos: nest the frames of each video in a list, "
             '[["a0.png", "a1.png"], "b.mp4"]'
         )
-    return [_filled(list(v), "video") if isinstance(v, (list, tuple)) else v for v in value]
+    return [
+        _filled(list(entry), "video") if isinstance(entry, (list, tuple)) else entry
+        for entry in value
+    ]
 
 
 def files_of(item: Mapping) -> Iterator[str]:
-    """The paths of an item's images, videos and frames; media in memory have none."""
-    for medium in images_of(item) + videos_of(item):
-        parts = medium if isinstance(medium, list | tuple) else [medium]
+    """Paths of the item's images, videos and frames; media in memory have none."""
+    for media in images_of(item) + videos_of(item):
+        parts = media if isinstance(media, list | tuple) else [media]
         yield from (str(part) for part in parts if isinstance(part, str | PurePath))
 
 
 def media_first(item: Mapping) -> str:
-    """The item's text behind a placeholder for each of its media, in the order of its keys."""
+    """The item's text after one placeholder per media file, in the order of its keys."""
     counts = {"image": len(images_of(item)), "video": len(videos_of(item))}
-    marks = [f"{_PLACEHOLDERS[key]}\n" * counts[key] for key in item if key in counts]
+    marks = [f"{PLACEHOLDERS[key]}\n" * counts[key] for key in item if key in counts]
     return "".join(marks) + item.get("text", "")
 
 

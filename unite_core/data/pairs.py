@@ -1,11 +1,9 @@
-"""Pairs in memory: text and columns instead of objects, so that millions of them fit."""
+"""Training pairs of record files, held in memory as text and columns so that millions fit."""
 
 # Shapes: N pairs.
-# Shapes: B pairs in a batch, K hard negatives, N = 2 B + K items.
 
 from __future__ import annotations
 
-import json
 import warnings
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,16 +16,14 @@ import torch
 
 from .bad_media import BadMediaError, BadMediaRow, list_bad
 from .items import files_of
+from .packed import PackedRows
 from .records import GROUPS, content_id, iter_records, target_modality
 
 __all__ = ["PackedPairs", "Pair", "PairDataset", "PairTable", "Pick", "content_number"]
 
 
-_compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-
-
 class Pair(NamedTuple):
-    """One record as training sees it."""
+    """One record: a query, its positive, hard negatives and labels."""
 
     query: dict
     candidate: dict
@@ -36,37 +32,36 @@ class Pair(NamedTuple):
     source: str
     task: str
     where: str  # how errors name it: "stage1.jsonl, record 7"
-    groups: tuple[int, int] = (0, 0)  # of query and candidate, 0 for none
+    groups: tuple[int, int] = (0, 0)  # group numbers of query and candidate, 0 for none
 
 
 class PairTable(NamedTuple):
-    """What sampling knows of the pairs: columns of N rows."""
+    """The columns that sampling needs, without the items."""
 
     source: np.ndarray  # [N] index into `sources`
     task: np.ndarray  # [N] index into `tasks`
     target_modality: np.ndarray  # [N] codes of `Modality`
-    negatives: np.ndarray  # [N] how many hard negatives a pair has
+    negatives: np.ndarray  # [N] number of hard negatives
     sources: Sequence[str]
     tasks: Sequence[str]  # "" for a pair without one
 
 
 class PackedPairs(Sequence):
-    """Pairs as one block of JSON and columns of numbers, parsed when they are asked for."""
+    """Pairs as PackedRows of their items and columns of numbers."""
 
     def __init__(self):
-        self.text = bytearray()
-        self.ends = array("q")  # of each pair's JSON in `text`
+        self.rows = PackedRows()  # [query, candidate, *hard negatives] of each pair
         self.columns = {name: array("i") for name in ("source", "task", "file", "row", "negatives")}
         self.columns["target_modality"] = array("B")
         self.columns |= {"query_group": array("q"), "candidate_group": array("q")}
         self.labels = {name: _Labels() for name in ("source", "task", "file")}
 
     def __len__(self) -> int:
-        return len(self.ends)
+        return len(self.rows)
 
     def __getitem__(self, index: int) -> Pair:
         index = range(len(self))[index]
-        query, candidate, *negatives = self.items(index)
+        query, candidate, *negatives = self.rows[index]
         row = {name: column[index] for name, column in self.columns.items()}
         source, task, file = (self.labels[name].names[row[name]] for name in self.labels)
         where = f"{file}, record {row['row']}"
@@ -74,16 +69,9 @@ class PackedPairs(Sequence):
         modality = row["target_modality"]
         return Pair(query, candidate, negatives, modality, source, task, where, groups)
 
-    def items(self, index: int) -> list[dict]:
-        """Query, candidate and hard negatives of pair `index`, counted from 0."""
-        start = self.ends[index - 1] if index else 0
-        return json.loads(self.text[start : self.ends[index]].decode())
-
     def append(self, pair: Pair, file: str, row: int) -> None:
-        """Add record `row` of a file; its items must be JSON, as they are when read from one."""
-        items = [pair.query, pair.candidate, *pair.negatives]
-        self.text += _compact(items).encode()
-        self.ends.append(len(self.text))
+        """Add record `row` of a file; media must be paths, as in a file."""
+        self.rows.append([pair.query, pair.candidate, *pair.negatives])
         for name, label in (("source", pair.source), ("task", pair.task), ("file", file)):
             self.columns[name].append(self.labels[name].code(label))
         self.columns["row"].append(row)
@@ -100,7 +88,7 @@ class PackedPairs(Sequence):
 
 
 class _Labels:
-    """Names numbered in the order in which they appear."""
+    """Numbers names in the order in which they appear."""
 
     def __init__(self):
         self.names: list[str] = []
@@ -114,7 +102,7 @@ class _Labels:
 
 
 class Pick(NamedTuple):
-    """A pair with some of its hard negatives, as `PairSampler` draws it."""
+    """A pair with those of its hard negatives that `PairSampler` drew."""
 
     index: int
     negatives: tuple[int, ...]
@@ -124,20 +112,21 @@ class PairDataset(torch.utils.data.Dataset):
     """The pairs of one or more record files, in file order.
 
     Args
-        files       of `readers`; every record is validated, the first bad one is an error
+        files       record files of any format of `data.readers`
         media_root  folder that media paths are relative to and must not leave
-    Records that name a missing or empty file are left out and listed in `bad`; what is inside the
-    files shows when they are encoded. A record without a `source` has its file's stem as source.
-    A hard negative with the content of its own positive is left out with one warning that counts
-    them: the loss would take it for a second positive.
-    Held as text and columns, so a pair takes little more memory than its line in the file.
+    Raises RecordError for the first invalid record, BadMediaError if no record is usable.
+
+    Records that name a missing or empty media file are left out and listed in `bad`; damage inside
+    a file shows only when it is encoded. A record without `source` gets its file's stem. A hard
+    negative with the same content as its own positive is dropped, with one warning that counts
+    them: the loss would push the positive away.
     """
 
     def __init__(self, files: Sequence[str | Path], media_root: str | Path = "."):
         self.pairs = PackedPairs()
         self.bad: list[BadMediaRow] = []
-        repeated: list[str] = []  # hard negatives that are their record's positive
-        defects: dict[str, str] = {}  # path -> what is wrong with the file, "" if nothing
+        repeated: list[str] = []  # places of hard negatives that equal their positive
+        defects: dict[str, str] = {}  # path -> defect of the file, "" for none
         for file in map(Path, files):
             for row, record in enumerate(iter_records(file, media_root=media_root), 1):
                 pair = _pair(record, file.stem, f"{file}, record {row}", repeated)
@@ -164,21 +153,21 @@ class PairDataset(torch.utils.data.Dataset):
 
     @cached_property
     def table(self) -> PairTable:
-        """What sampling knows of the pairs."""
+        """The columns that sampling needs."""
         return self.pairs.table()
 
     @cached_property
     def contents(self) -> tuple[np.ndarray, np.ndarray]:
-        """[N] int64 content ids of queries and of candidates; equal content has equal ids."""
+        """Content numbers of queries and of candidates, [N] int64 each."""
         ids = np.empty((2, len(self)), dtype=np.int64)
         for row in range(len(self)):
-            query, candidate, *_ = self.pairs.items(row)
+            query, candidate, *_ = self.pairs.rows[row]
             ids[0, row], ids[1, row] = content_number(query), content_number(candidate)
         return ids[0], ids[1]
 
     @cached_property
     def identities(self) -> tuple[np.ndarray, np.ndarray]:
-        """As `contents`, but of a group's number where a record names one."""
+        """As `contents`, with the group's number in its place where a record names a group."""
         columns = (self.pairs.columns[name] for name in GROUPS)
         both = zip(self.contents, map(np.array, columns), strict=True)
         query, candidate = (np.where(group > 0, group, content) for content, group in both)
@@ -208,12 +197,12 @@ def _pair(record: Mapping, stem: str, where: str, repeated: list[str]) -> Pair:
 
 
 def _group_number(name: str | None) -> int:
-    """A group's name as a number that no other group and no content has; 0 for none."""
+    """A group's name as a number apart from all content numbers; 0 for no group."""
     return content_number({"text": f"group {name}"}) | 1 << 61 if name else 0
 
 
 def _negatives(record: Mapping, where: str, repeated: list[str]) -> list[dict]:
-    """The record's hard negatives, without those that are its positive: added to `repeated`."""
+    """The record's hard negatives; those equal to its positive go to `repeated` instead."""
     given = record.get("negative") or []
     given = [given] if isinstance(given, Mapping) else list(given)
     if not given:
@@ -225,12 +214,12 @@ def _negatives(record: Mapping, where: str, repeated: list[str]) -> list[dict]:
 
 
 def content_number(item: Mapping) -> int:
-    """The item's content as a 60-bit number."""
+    """The item's `content_id` as a 60-bit number: equal content has equal numbers."""
     return int(content_id(item)[:15], 16)
 
 
 def _paths(pair: Pair) -> Iterator[str]:
-    """The files that a pair refers to."""
+    """Media files of a pair."""
     for item in (pair.query, pair.candidate, *pair.negatives):
         yield from files_of(item)
 

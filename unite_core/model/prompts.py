@@ -13,8 +13,8 @@ import warnings
 from collections.abc import Mapping
 
 from ..data.items import (
-    _PLACEHOLDERS,
     IMAGE_PLACEHOLDER,
+    PLACEHOLDERS,
     VIDEO_PLACEHOLDER,
     ItemError,
     as_item,
@@ -56,7 +56,7 @@ def build_prompt(item: Mapping, template: str = "unite") -> str:
 
 def _place_media(item: Mapping, counts: Mapping[str, int]) -> str:
     text = item.get("text", "")
-    found = {key: text.count(mark) for key, mark in _PLACEHOLDERS.items()}
+    found = {key: text.count(mark) for key, mark in PLACEHOLDERS.items()}
     if not any(found.values()) and any(counts.values()):
         if text:
             warnings.warn(
@@ -71,6 +71,6 @@ def _place_media(item: Mapping, counts: Mapping[str, int]) -> str:
             f"{VIDEO_PLACEHOLDER}, the item {counts['image']} image and {counts['video']} video: "
             "write one placeholder for each, or none"
         )
-    for key, mark in _PLACEHOLDERS.items():
+    for key, mark in PLACEHOLDERS.items():
         text = text.replace(mark, _BLOCKS[key])
     return text
