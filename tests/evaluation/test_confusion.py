@@ -45,8 +45,8 @@ def test_a_model_that_sees_only_modality_retrieves_the_query_s_own():
     assert confusion.columns == ["text", "image", "video"]
     assert confusion.n == [6, 4, 5]
     np.testing.assert_allclose(confusion.share, [[1, 0, 0], [1, 0, 0], [0, 1, 0]])
-    np.testing.assert_allclose(confusion.own_share, 1)
-    np.testing.assert_allclose(confusion.asked_share, 0)
+    np.testing.assert_allclose(confusion.query_share, 1)
+    np.testing.assert_allclose(confusion.target_share, 0)
 
 
 def test_chance_is_what_a_query_can_find():
@@ -67,11 +67,11 @@ def test_random_vectors_are_at_chance():
     np.testing.assert_allclose(np.mean(shares, 0), confusion.chance, atol=0.03)
 
 
-def test_asked_share_is_the_target_share_of_the_evaluation():
+def test_target_share_is_the_target_share_of_the_evaluation():
     vectors = vectors_by(lambda item: 3 + int("".join(filter(str.isdigit, str(item)))) % 4)
     found = evaluate(None, ALL, vectors=vectors)
     confusion = modality_confusion(ALL, vectors)
-    for one, share in zip(ALL, confusion.asked_share, strict=True):
+    for one, share in zip(ALL, confusion.target_share, strict=True):
         expected = found.score(one.name, "style", "target_share@10", "mixed").value
         assert share == pytest.approx(expected)
         assert 0 < share < 1
@@ -87,7 +87,7 @@ def test_fused_and_mixed_answers_have_names_of_their_own():
     confusion = modality_confusion(tasks, vectors_by(lambda item: 0, tasks), k=2)
     assert ("text+image", "video") in confusion.kinds
     both = confusion.kinds.index(("text", "image or video"))
-    assert confusion.n[both] == 1 and confusion.asked_share[both] == 1
+    assert confusion.n[both] == 1 and confusion.target_share[both] == 1
     assert confusion.kinds[-1] == ("text+image", "video"), "fused queries come last"
 
 

@@ -9,8 +9,8 @@ from unite_core.evaluation.data_mixes import (
     describe,
     draw_mix,
     effects,
-    pair_type,
     parse_mixes,
+    undirected_pair_type,
 )
 from unite_core.evaluation.metrics import bootstrap_interval
 from unite_core.evaluation.results import EvaluationResult, Score
@@ -37,7 +37,11 @@ def result(values, seed=0, tasks_hash="same") -> EvaluationResult:
 
 
 def test_pair_types_have_no_direction():
-    assert {pair_type(record) for record in RECORDS} == {"text-text", "text-image", "text-video"}
+    assert {undirected_pair_type(record) for record in RECORDS} == {
+        "text-text",
+        "text-image",
+        "text-video",
+    }
 
 
 def test_mixes_are_read_and_their_mistakes_named():
@@ -53,12 +57,14 @@ def test_mixes_have_equal_size_and_shares_and_are_nested(seed):
     mixes = {name: draw_mix(RECORDS, types, 10, seed) for name, types in parse_mixes(MIXES).items()}
     for name, records in mixes.items():
         assert len(records) == len({str(record) for record in records}) == 10
-        counts = [sum(pair_type(record) == each for record in records)
+        counts = [sum(undirected_pair_type(record) == each for record in records)
                   for each in name.split(" + ")]  # fmt: skip
         assert sum(counts) == 10 and max(counts) - min(counts) <= 1
     for name, records in mixes.items():
         for record in records:
-            assert record in mixes[pair_type(record)], f"{name} draws from the single types"
+            assert record in mixes[undirected_pair_type(record)], (
+                f"{name} draws from the single types"
+            )
     assert draw_mix(RECORDS, ["text-text"], 10, seed) == mixes["text-text"]
     assert draw_mix(RECORDS, ["text-text"], 10, seed + 1) != mixes["text-text"]
 

@@ -1,7 +1,7 @@
-"""What a task gives away: scores of pixels alone, and of queries without their sentence.
+"""Non-learned baselines: pixels alone, and queries without their sentence.
 
-Composed queries change little of what they show ("the same with dark skin tone"), so a good score
-means something only beside these (DESIGN §4).
+Composed queries change little of what they show ("the same with dark skin tone"), so a score on
+them means something only beside these baselines.
 """
 
 # Shapes: N items.
@@ -24,23 +24,23 @@ __all__ = ["Thumbnails", "shows_something", "without_sentence"]
 
 
 class Thumbnails:
-    """Stands in for an embedder: a small copy of an item's picture, or of a clip's first frame."""
+    """Embedder without weights: the pixels of a thumbnail of the image or of the first frame."""
 
     def embed(self, items: Sequence[Mapping], media_root: str | Path = ".",
               progress: bool = True) -> np.ndarray:  # fmt: skip
-        """[N, D] float32 unit vectors, mean value taken out; items' words are ignored."""
+        """Embed items by their pixels: [N, D] float32 unit vectors, mean removed; text ignored."""
         vectors = np.stack([thumbnail(_first_frame(item, media_root)) for item in items])
         vectors -= vectors.mean(1, keepdims=True)
         return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
 
 def shows_something(task: RetrievalTask) -> bool:
-    """Whether all queries and candidates of a task have a picture or a clip."""
+    """Whether all queries and candidates of a task have an image or a video."""
     return all(modality_of(item) & ~Modality.TEXT for item in (*task.queries, *task.candidates))
 
 
 def without_sentence(task: RetrievalTask) -> RetrievalTask:
-    """The same task asked without words: each query is left with its picture or clip."""
+    """The same task with the text removed from every query."""
     queries = [{key: value for key, value in q.items() if key != "text"} for q in task.queries]
     return replace(task, queries=queries)
 

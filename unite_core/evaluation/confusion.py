@@ -1,7 +1,8 @@
-"""Which modality is asked for, and which is retrieved: the mixed pool as a confusion matrix.
+"""Confusion matrix of target and retrieved modality in the mixed pool.
 
-MAMCL never compares candidates of different modalities, so one index of all of them shows what it
-leaves open: results that share the query's modality, or the modality that lies nearest to all.
+MAMCL never compares candidates of different modalities, so it does not align their scores. A pool
+of all modalities shows the effect: results may favour the query's own modality, or one modality
+that is near to every query.
 """
 
 # Shapes: R kinds of query, C modalities of candidates, Q queries, N candidates, K results.
@@ -22,13 +23,13 @@ __all__ = ["Confusion", "modality_confusion"]
 
 @dataclass(frozen=True)
 class Confusion:
-    """Modalities of the first `k` results, by the query's modality and the modality asked for.
+    """Modalities of the first `k` results, by query modality and target modality.
 
-    kinds    [R] (query modality, modality asked for), such as ("text+image", "video")
-    columns  [C] modalities of the pool, fused ones apart
-    share    [R, C] mean share of the first k results, rows add up to 1
-    chance   [R, C] the same for a random ranking: what the queries could find
-    n        [R] queries of each kind
+    kinds    [R] (query modality, target modality), such as ("text+image", "video")
+    columns  [C] modalities in the pool; a fused modality is one of its own
+    share    [R, C] mean share of the first k results; rows sum to 1
+    chance   [R, C] expected share under a random ranking
+    n        [R] number of queries of each kind
     """
 
     kinds: list[tuple[str, str]]
@@ -39,50 +40,50 @@ class Confusion:
     k: int
 
     @property
-    def asked_share(self) -> np.ndarray:
-        """[R] share of results that have the modality asked for."""
-        return self._picked([asked.split(" or ") for _, asked in self.kinds])
+    def target_share(self) -> np.ndarray:
+        """[R] share of results that have the target modality."""
+        return self._share_of([target.split(" or ") for _, target in self.kinds])
 
     @property
-    def own_share(self) -> np.ndarray:
+    def query_share(self) -> np.ndarray:
         """[R] share of results that have the query's own modality: query-modality bias."""
-        return self._picked([[own] for own, _ in self.kinds])
+        return self._share_of([[query] for query, _ in self.kinds])
 
-    def _picked(self, wanted: Sequence[Sequence[str]]) -> np.ndarray:
-        chosen = [[name in names for name in self.columns] for names in wanted]
-        return (self.share * np.array(chosen)).sum(1)
+    def _share_of(self, modalities: Sequence[Sequence[str]]) -> np.ndarray:
+        counted = [[column in names for column in self.columns] for names in modalities]
+        return (self.share * np.array(counted)).sum(1)
 
 
 def modality_confusion(
     tasks: Sequence[RetrievalTask], vectors: Mapping[str, np.ndarray], k: int = 10
 ) -> Confusion:
-    """Search the mixed pool of one split with all of its queries, and count modalities.
+    """Search the mixed pool of one split with all queries and count the modalities of results.
 
     Args
-        tasks    of one split; all of their candidates are the pool, equal ones once
-        vectors  {content id: [D]}, as `evaluate.embed_tasks` gives
-        k        results looked at, as many as every query can find at least
-    A query never finds itself; every query counts once, whatever task it belongs to.
+        tasks    of one split; the pool is all of their candidates, duplicates once
+        vectors  {content id: [D]}, as `embed_tasks` gives
+        k        results per query; every query must be able to find as many
+    A query never finds itself; every query has equal weight, whatever task it belongs to.
     """
     splits = sorted({task.split for task in tasks})
     if len(splits) != 1:
         raise ValueError(f"tasks of splits {', '.join(splits) or 'none'}: give those of one split")
     pool = Pool.of(tasks, vectors)
     codes, column = np.unique(pool.modality, return_inverse=True)  # [C], [N]
-    asked, found, findable = [], [], []
+    kinds, found, findable = [], [], []
     for task in tasks:
-        itself = [[pool.position[one]] if one in pool.position else [] for one in task.query_ids]
+        itself = [[pool.position[i]] if i in pool.position else [] for i in task.query_ids]
         if k < 1 or k > len(column) - max(map(len, itself)):
             raise ValueError(f"k {k} results of {len(column)} candidates: lower k, or add tasks")
         queries = stack_vectors(task.query_ids, vectors)
         _, indices = search(queries, pool.vectors, k, itself)
         found += [_shares(column[row], len(codes)) for row in indices]
         findable += [_shares(np.delete(column, hidden), len(codes)) for hidden in itself]
-        asked += _kinds(task)
-    kinds = sorted(set(asked), key=_order)
-    members = [[row for row, kind in enumerate(asked) if kind == one] for one in kinds]
+        kinds += _kinds(task)
+    distinct = sorted(set(kinds), key=_order)
+    members = [[row for row, other in enumerate(kinds) if other == kind] for kind in distinct]
     return Confusion(
-        kinds=kinds,
+        kinds=distinct,
         columns=[Modality(int(code)).label for code in codes],
         share=np.array([np.array(found)[rows].mean(0) for rows in members]),
         chance=np.array([np.array(findable)[rows].mean(0) for rows in members]),
@@ -92,11 +93,11 @@ def modality_confusion(
 
 
 def _kinds(task: RetrievalTask) -> list[tuple[str, str]]:
-    """The modality of each query, and that of its answers ("text or image" where they differ)."""
+    """Modality of each query and of its positives ("text or image" if these differ)."""
     labels = [modality_of(item).label for item in task.candidates]
     return [
-        (modality_of(query).label, " or ".join(sorted({labels[index] for index in right})))
-        for query, right in zip(task.queries, task.positives, strict=True)
+        (modality_of(query).label, " or ".join(sorted({labels[index] for index in positives})))
+        for query, positives in zip(task.queries, task.positives, strict=True)
     ]
 
 
@@ -105,7 +106,7 @@ def _shares(columns: np.ndarray, n: int) -> np.ndarray:
 
 
 def _order(kind: tuple[str, str]) -> tuple:
-    """Plain queries before fused ones, text before image before video."""
+    """Sort key: single modalities before fused ones, text before image before video."""
     names = list(Modality.__members__)
     return tuple(
         (

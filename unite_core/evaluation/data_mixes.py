@@ -1,10 +1,9 @@
-"""Which data helps what: mixes of pair types, equal in size, trained alike and compared.
+"""Data mixes for ablations: mixes of pair types equal in size, and the gains of their models.
 
-Mixes differ in what the pairs are made of and in nothing else: as many pairs, all distinct, as many
-steps. So each pair of a mix is seen as often as each pair of another. Draws are nested: the image
-pairs of a mix are among those of a larger one. What stays different goes with the pair type
-itself: how long its texts are, how many tokens a step has, and, as a batch holds one mix, how many
-of the negatives have the positive's modality.
+Mixes have the same number of pairs, all distinct, and are trained for the same number of steps, so
+every pair of every mix is seen equally often. Draws are nested: the image pairs of a mix are among
+those of any mix with more of them. What still differs comes with the pair type: text length, tokens
+per step, and how many in-batch negatives have the target modality.
 """
 
 # Shapes: Q queries of a task, S seeds.
@@ -23,26 +22,32 @@ from .metrics import paired_interval
 from .results import EvaluationResult
 from .tasks import RetrievalTask
 
-__all__ = ["MIXES", "compare", "describe", "draw_mix", "effects", "pair_type", "parse_mixes"]
+__all__ = [
+    "MIXES",
+    "compare",
+    "describe",
+    "draw_mix",
+    "effects",
+    "parse_mixes",
+    "undirected_pair_type",
+]
 
-
-PairType = str
 
 MIXES = (
     "text-text, text-image, text-video, text-image + text-video, "
     "text-text + text-image + text-video"
 )
-"""Single pair types and mixes as in the paper's analysis (PAPER §4)."""
+"""Single pair types and mixes of the paper's ablation, see `docs/method.md`."""
 
 
-def pair_type(record: Mapping) -> PairType:
-    """Such as "text-image", whichever of the two is the query."""
+def undirected_pair_type(record: Mapping) -> str:
+    """Modalities of a pair, such as "text-image", whichever of the two is the query."""
     sides = sorted(modality_of(record[side]) for side in ("query", "candidate"))
     return "-".join(side.label for side in sides)
 
 
-def parse_mixes(text: str) -> dict[str, tuple[PairType, ...]]:
-    """ "text-image, text-image + text-video" -> {name: its pair types, which get equal shares}."""
+def parse_mixes(text: str) -> dict[str, tuple[str, ...]]:
+    """Parse "text-image, text-image + text-video" to {name of the mix: its pair types}."""
     mixes = {}
     for part in filter(None, map(str.strip, text.split(","))):
         types = tuple(name.strip() for name in part.split("+"))
@@ -55,22 +60,22 @@ def parse_mixes(text: str) -> dict[str, tuple[PairType, ...]]:
 
 
 def draw_mix(
-    records: Iterable[Mapping], types: Sequence[PairType], pairs: int, seed: int = 0
+    records: Iterable[Mapping], types: Sequence[str], pairs: int, seed: int = 0
 ) -> list[Mapping]:
-    """`pairs` distinct records in equal shares of these pair types, in a random order.
+    """Draw `pairs` distinct records in equal shares of the pair types, in random order.
 
-    The same seed draws the same records of a type for every mix, more or fewer of them. ValueError
-    naming the type that has too few.
+    With one seed, the records of a type in a small share are among those in a larger one.
+    ValueError naming the type that has too few records.
     """
     of_type = defaultdict(list)
     for record in records:
-        of_type[pair_type(record)].append(record)
+        of_type[undirected_pair_type(record)].append(record)
     drawn = []
     for place, name in enumerate(types):
         wanted = pairs * (place + 1) // len(types) - pairs * place // len(types)
         if len(of_type[name]) < wanted:
             known = ", ".join(
-                f"{len(rows)} {each}" for each, rows in sorted(of_type.items()) if rows
+                f"{len(rows)} {kind}" for kind, rows in sorted(of_type.items()) if rows
             )
             raise ValueError(
                 f"{wanted} pairs of {name} are asked for; there are {known}: lower the number of "
@@ -83,7 +88,7 @@ def draw_mix(
 
 
 def describe(mixes: Mapping[str, Sequence[Mapping]]) -> list[dict]:
-    """Rows of mix, pairs, distinct items, words of a text on average, and shares of targets."""
+    """Describe mixes: rows of mix, pairs, items (distinct), words (mean per text), targets."""
     rows = []
     for name, records in mixes.items():
         items = [record[side] for record in records for side in ("query", "candidate")]
@@ -103,13 +108,13 @@ def compare(
     task: RetrievalTask,
     metric: str = "recall@10",
 ) -> tuple[float, float, float]:
-    """Gain of the second model over the first on a task: (difference, low, high).
+    """Mean gain of the second model over the first on a task: (gain, low, high).
 
     Args
-        first, second  results of S seeds each, of which a query's values are averaged
-    The 95 % interval is over families of queries; it does not cover what other seeds would give.
+        first, second  results of S seeds each; a query's values are averaged over the seeds
+    The 95 % interval is over families of queries; it does not cover the variation of seeds.
     """
-    if len({each.tasks_hash for each in (*first, *second)}) > 1:
+    if len({result.tasks_hash for result in (*first, *second)}) > 1:
         raise ValueError("the models were evaluated on different tasks: evaluate them anew")
     before, after = (_per_query(results, task, metric) for results in (first, second))
     families = first[0].families[task.split][task.name]
@@ -122,17 +127,20 @@ def effects(
     tasks: Sequence[RetrievalTask],
     metric: str = "recall@10",
 ) -> list[dict]:
-    """Rows of mix, task, n, value, its lowest and highest seed, and `compare`d with the reference.
+    """Effect of each mix on each task against a common reference.
 
     Args
         results    {mix: results of S seeds}
-        reference  of the model that all mixes started from
+        reference  results of the model that all mixes started from
+    Returns
+        rows of mix, task, n, value (mean over seeds), lowest and highest (seed), and gain, low,
+        high as `compare` gives them.
     """
     rows = []
-    for mix, several in results.items():
+    for mix, seeds in results.items():
         for task in tasks:
-            values = [each.score(task.name, task.split, metric).value for each in several]
-            gain, low, high = compare(reference, several, task, metric)
+            values = [result.score(task.name, task.split, metric).value for result in seeds]
+            gain, low, high = compare(reference, seeds, task, metric)
             rows.append(
                 {"mix": mix, "task": task.name, "n": len(task.queries), "value": np.mean(values),
                  "lowest": min(values), "highest": max(values), "gain": gain, "low": low,
@@ -143,5 +151,5 @@ def effects(
 
 def _per_query(results: Sequence[EvaluationResult], task: RetrievalTask, metric: str) -> np.ndarray:
     """[Q] mean over seeds."""
-    scores = [each.score(task.name, task.split, metric) for each in results]
+    scores = [result.score(task.name, task.split, metric) for result in results]
     return np.mean([score.per_query for score in scores], axis=0)

@@ -1,7 +1,7 @@
-"""Is one model better than another? Paired permutation tests over families, on the same queries.
+"""Paired permutation tests between two models on the same queries, over families.
 
-An interval of the gain says how large it may be; the test says how often models that do not differ
-would show as much. Both treat queries of one family as one piece of evidence.
+An interval of the gain says how large it may be; the test says how often two models that do not
+differ would show a gain as large. Both count the queries of one family as one observation.
 """
 
 # Shapes: Q queries, G families, T tasks.
@@ -17,7 +17,7 @@ from .results import EvaluationResult, paired_gain
 __all__ = ["compare_models", "holm", "paired_permutation"]
 
 
-_AT_ONCE = 1 << 22  # sign flips held in memory together
+_FLIPS_IN_MEMORY = 1 << 22
 
 
 def paired_permutation(
@@ -27,7 +27,7 @@ def paired_permutation(
     n_resamples: int = 9999,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Mean gain of `second` over `first`, and how likely as much is if neither is better.
+    """Test whether `second` differs from `first`: mean gain and two-sided p-value.
 
         gain = sum_g s_g / Q,   s_g = sum of (second - first) in family g;
         under the null the sign of every s_g is a fair coin
@@ -35,10 +35,10 @@ def paired_permutation(
     Args
         first, second  [Q] one metric of the two models on the same queries
         groups         [Q] label of each query's family, whose queries swap models together
-        n_resamples    random sign patterns; all 2^G are taken where there are no more than these
+        n_resamples    random sign patterns; all 2^G if there are no more than these
     Returns
-        (gain, two-sided p in (0, 1]). With few families p cannot be small: six families that all
-        agree give 2 / 2^6 = .03. Families that do not differ say nothing and are left out.
+        (gain, p in (0, 1]). With few families p cannot be small: six families that all agree
+        give 2 / 2^6 = .03. Families without a difference carry no evidence and are left out.
     """
     first, second = np.asarray(first, float), np.asarray(second, float)
     groups = np.asarray(groups)
@@ -53,15 +53,18 @@ def paired_permutation(
     sums = np.bincount(member, weights=second - first)  # [G]
     sums = sums[np.abs(sums) > 1e-12]
     gain = float((second - first).mean())
-    # a coin thrown once, or never, can tell nothing: both its sides are as far from 0
+    # with one sum or none, every sign pattern is as far from 0
     return gain, 1.0 if len(sums) < 2 else _sign_flip_p(sums, n_resamples, seed)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """P-values adjusted for all of them being looked at (Holm), in the given order.
+    """Holm-Bonferroni adjusted p-values, in the given order.
 
-    Rejecting where the adjusted value is below .05 makes any false claim among the T at most
-    5 % likely, whatever the tests' dependence.
+    Rejecting where the adjusted value is below .05 keeps the probability of any false rejection
+    among the T tests at 5 % at most, however the tests depend on each other.
+
+    >>> holm([0.01, 0.04, 0.03])
+    [0.03, 0.06, 0.06]
     """
     p = np.asarray(p_values, float)
     order = np.argsort(p, kind="stable")
@@ -78,10 +81,10 @@ def compare_models(
     pool: str = "single",
     n_resamples: int = 9999,
 ) -> list[dict]:
-    """Two models on all tasks that have the metric: gain, interval, p, p adjusted over the tasks.
+    """Compare two models on all tasks that have the metric.
 
-    Returns rows of task, split, n, families, first, second, gain, low, high, p, p_holm.
-    ValueError where the two results are of different tasks.
+    Returns rows of task, split, n, families, first, second, gain, low, high, p, and p_holm,
+    adjusted over these tasks. ValueError if the two results are of different tasks.
     """
     rows = []
     for score in first.scores:
@@ -112,7 +115,7 @@ def _sign_flip_p(sums: np.ndarray, n_resamples: int, seed: int) -> float:
         permutation_type="samples",
         vectorized=True,
         n_resamples=n_resamples,
-        batch=max(1, _AT_ONCE // len(sums)),
+        batch=max(1, _FLIPS_IN_MEMORY // len(sums)),
         random_state=np.random.default_rng(seed),
     )
     return float(min(done.pvalue, 1.0))
