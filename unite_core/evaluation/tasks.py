@@ -1,12 +1,14 @@
-"""Retrieval tasks and their scores: every task in its own pool and in one pool of all modalities.
+"""Retrieval tasks and their scores, each in its own pool and in one pool of all modalities.
 
 The *single* pool of a task holds its own candidates. The *mixed* pool holds the candidates of all
-tasks of the same split, whatever their modality: masked training (MAMCL) never makes scores of
-different modalities comparable, and only this pool can show it. There an answer that is right in
-another task only counts as wrong, so read its recall beside `target_share@10`, the share of the
-first ten results that have the modality asked for. Items count once per pool, by content, and a
-query never finds itself.
+tasks of the same split, of every modality: masked training (MAMCL) never makes scores of different
+modalities comparable, and only this pool shows it. A candidate that is a positive in another task
+only counts as wrong there, so read its recall beside `target_share@10`, the share of the first ten
+results that have the target modality. Items of equal content count once per pool, and a query
+never finds itself.
 """
+
+# Shapes: Q queries, N candidates, D embedding size.
 
 from __future__ import annotations
 
@@ -43,13 +45,14 @@ TARGET_SHARE = "target_share@10"
 
 @dataclass(frozen=True)
 class RetrievalTask:
-    """Queries, candidates and which candidates answer which query.
+    """Queries, candidates, and the positives of each query.
 
-    queries     [Q] items          candidates  [N] items
+    queries     [Q] items
+    candidates  [N] items
     positives   [Q] lists of indices into `candidates`, at least one each
-    families    [Q] labels; queries of one family are resampled together in intervals, so a task
-                needs two families or more
-    Raises ValueError naming the task, the query or candidate (counted from 1) and the remedy.
+    families    [Q] labels; intervals resample the queries of a family together, so a task needs
+                two families or more
+    Raises ValueError naming the task, the row (counted from 1) and the remedy.
     """
 
     name: str
@@ -111,17 +114,17 @@ class RetrievalTask:
 
     @cached_property
     def query_ids(self) -> list[str]:
-        """Content identity of each query."""
+        """[Q] content ids of the queries."""
         return [content_id(item) for item in self.queries]
 
     @cached_property
     def candidate_ids(self) -> list[str]:
-        """Content identity of each candidate."""
+        """[N] content ids of the candidates."""
         return [content_id(item) for item in self.candidates]
 
 
 def read_tasks(path: str | Path) -> list[RetrievalTask]:
-    """Tasks from a JSON list of objects with the fields of `RetrievalTask`; ValueError if bad."""
+    """Read a JSON list of objects with the fields of `RetrievalTask`; ValueError if invalid."""
     rows = read_json(path)
     if not isinstance(rows, list):
         raise ValueError(f"{path}: a task file is a JSON list of tasks; put the tasks in [...]")
@@ -144,9 +147,9 @@ def write_tasks(path: str | Path, tasks: Iterable[RetrievalTask]) -> None:
 def embed_tasks(
     embedder, tasks: Sequence[RetrievalTask], media_root: str | Path = ".", progress: bool = True
 ) -> dict[str, np.ndarray]:
-    """Every distinct item of the tasks embedded once: {content id: [D] float32}.
+    """Embed every distinct item of the tasks once: {content id: [D] float32}.
 
-    `embedder` needs `.embed(items, media_root=..., progress=...)` giving [items, D].
+    `embedder` needs `.embed(items, media_root=..., progress=...)` that returns [items, D].
     """
     items = {
         identity: item
@@ -167,16 +170,16 @@ def evaluate(
     vectors: Mapping[str, np.ndarray] | None = None,
     seed: int = 0,
 ) -> EvaluationResult:
-    """Embed what the tasks hold and score each task in its single and in its mixed pool.
+    """Embed the items of the tasks and score each task in its single and its mixed pool.
 
     Args
         embedder    see `embed_tasks`; its `.config`, if any, is kept with the result
         media_root  folder that the items' paths are relative to
-        vectors     {content id: [D]}, as `embed_tasks` gives: nothing is embedded again
+        vectors     {content id: [D]}, as `embed_tasks` gives; None: the items are embedded
         seed        of the bootstrap intervals (1 000 resamples of families)
     Returns
         scores of recall@1/5/10 and nDCG@10 for both pools, and target_share@10 for the mixed one.
-    Raises ValueError on two tasks of one name and split, or on an item without its vector.
+    Raises ValueError for two tasks of one name and split, or an item without a vector.
     """
     _check_names(tasks, "")
     if vectors is None:
@@ -199,7 +202,7 @@ def evaluate(
 
 @dataclass(frozen=True)
 class Pool:
-    """Distinct candidates in the order of their content ids, which favours no task in a tie."""
+    """Distinct candidates in the order of their content ids, so that ties favour no task."""
 
     position: dict[str, int]
     vectors: np.ndarray  # [N, D]
@@ -207,7 +210,7 @@ class Pool:
 
     @classmethod
     def of(cls, tasks: Sequence[RetrievalTask], vectors: Mapping[str, np.ndarray]) -> Pool:
-        """The candidates of all tasks, equal ones once; `vectors` as `embed_tasks` gives."""
+        """Pool the candidates of all tasks, duplicates once; `vectors` as `embed_tasks` gives."""
         modality = {
             identity: modality_of(item)
             for task in tasks
@@ -222,12 +225,12 @@ class Pool:
 
 
 def _score_task(task, pool_name, pool: Pool, vectors, seed) -> list[Score]:
-    """Every metric of one task in one pool."""
+    """Compute every metric of one task in one pool."""
     positives = [
         sorted({pool.position[task.candidate_ids[index]] for index in found})
         for found in task.positives
     ]
-    itself = [[pool.position[one]] if one in pool.position else [] for one in task.query_ids]
+    itself = [[pool.position[i]] if i in pool.position else [] for i in task.query_ids]
     _, indices = search(stack_vectors(task.query_ids, vectors), pool.vectors, 10, itself)
     findable = len(pool.vectors) - np.array([len(hidden) for hidden in itself])
     values = query_metrics(indices, positives)
@@ -254,17 +257,17 @@ def _score_task(task, pool_name, pool: Pool, vectors, seed) -> list[Score]:
 
 
 def _target_share(indices, positives, itself, modality) -> tuple[np.ndarray, np.ndarray]:
-    """Share of each query's results, and of all that it can find, with a positive's modality."""
-    found, chance = [], []
+    """[Q] share of the target modality among each query's results, and among all it can find."""
+    share, chance = [], []
     for top, answers, hidden in zip(indices, positives, itself, strict=True):
-        asked = np.isin(modality, modality[answers])  # [N]
-        found.append(asked[top[top >= 0]].mean())
-        chance.append(np.delete(asked, hidden).mean())
-    return np.array(found), np.array(chance)
+        is_target = np.isin(modality, modality[answers])  # [N]
+        share.append(is_target[top[top >= 0]].mean())
+        chance.append(np.delete(is_target, hidden).mean())
+    return np.array(share), np.array(chance)
 
 
 def stack_vectors(ids: Sequence[str], vectors: Mapping[str, np.ndarray]) -> np.ndarray:
-    """[N, D] vectors of content ids, in order; ValueError says how many have none."""
+    """Stack the vectors of content ids to [N, D]; ValueError if any has none."""
     lacking = [identity for identity in ids if identity not in vectors]
     if lacking:
         raise ValueError(
@@ -275,7 +278,7 @@ def stack_vectors(ids: Sequence[str], vectors: Mapping[str, np.ndarray]) -> np.n
 
 
 def _hash(tasks: Sequence[RetrievalTask]) -> str:
-    """SHA-256 over what the scores depend on, in the order of the tasks."""
+    """SHA-256 of everything the scores depend on, in the order of the tasks."""
     content = [
         [task.name, task.split, task.query_ids, task.candidate_ids, task.positives, task.families]
         for task in tasks
