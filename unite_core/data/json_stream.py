@@ -1,6 +1,7 @@
-"""Values of JSON lists and JSON Lines one by one; no file and no giant value is read whole.
+"""Streaming JSON: values of JSON lists and JSON Lines one by one, with a limit on their size.
 
-`[` as the first character means a JSON list, anything else JSON Lines.
+A file whose first character is `[` is a JSON list, any other is JSON Lines. A key that stands twice
+in an object is an error.
 """
 
 from __future__ import annotations
@@ -16,16 +17,16 @@ __all__ = ["RecordError", "iter_lines", "iter_list", "open_file", "parse_line", 
 
 MAX_VALUE = 1 << 26  # bytes of one line, characters of one value of a list
 _CHUNK = 1 << 20  # bytes read at a time from a JSON list
-_CUT = 16  # a value cut by the end of a chunk fails within this many characters of it
+_CUT = 16  # a value cut by the end of a chunk fails to parse within this many characters of it
 _BOM = b"\xef\xbb\xbf"
 
 
 class RecordError(ValueError):
-    """A record, or a file of records, that cannot be used: where, which field, what to do."""
+    """A record, or a file of them, that cannot be used; names place, field and remedy."""
 
 
 def open_file(path: str | Path) -> BinaryIO:
-    """The file for reading; a RecordError if it cannot be opened."""
+    """Open a file for reading bytes; a RecordError if that fails."""
     try:
         return Path(path).open("rb")
     except OSError as error:
@@ -33,7 +34,7 @@ def open_file(path: str | Path) -> BinaryIO:
 
 
 def starts_list(head: bytes, name: str | Path) -> bool:
-    """Whether the first bytes of a file are those of a JSON list; an empty file is an error."""
+    """Whether a file that begins with `head` is a JSON list; a RecordError for an empty file."""
     head = head.removeprefix(_BOM).lstrip()
     if not head:
         raise RecordError(f"{name}: empty file; write one record per line or a JSON list")
@@ -41,7 +42,7 @@ def starts_list(head: bytes, name: str | Path) -> bool:
 
 
 def iter_lines(stream: BinaryIO, name: str | Path) -> Iterator[tuple[str, bytes]]:
-    """(place, line) of every line that is not blank, not parsed yet."""
+    """Yield (place, line) of every line that is not blank, not parsed yet."""
     number = 0
     while line := stream.readline(MAX_VALUE):
         number += 1
@@ -58,7 +59,7 @@ def iter_lines(stream: BinaryIO, name: str | Path) -> Iterator[tuple[str, bytes]
 
 
 def parse_line(line: bytes, where: str):
-    """The value on a line."""
+    """Parse one line; a RecordError if it is not one JSON value in UTF-8."""
     try:
         return _DECODER.decode(line.decode("utf-8"))
     except (ValueError, RecursionError) as error:
@@ -66,7 +67,7 @@ def parse_line(line: bytes, where: str):
 
 
 def iter_list(stream: BinaryIO, name: str | Path) -> Iterator[tuple[str, object]]:
-    """(place, value) of a JSON list, decoded value by value from a sliding buffer."""
+    """Yield (place, value) of a JSON list, decoded one by one from a sliding buffer."""
     row = 0
     try:
         buffer = _Buffer(stream)
@@ -85,14 +86,14 @@ def iter_list(stream: BinaryIO, name: str | Path) -> Iterator[tuple[str, object]
 
 
 class _Buffer:
-    """The text of a file seen through a window that holds at least the value being decoded."""
+    """A sliding window over a file's text; holds at least the value being decoded."""
 
     def __init__(self, stream: BinaryIO):
         self.stream, self.text, self.at, self.chunk = stream, "", 0, _CHUNK
         self.decoder = codecs.getincrementaldecoder("utf-8-sig")()
 
     def peek(self) -> str:
-        """The next character that is no space, "" at the end of the file."""
+        """The next character that is not a space, "" at the end of the file."""
         while True:
             while self.at < len(self.text) and self.text[self.at].isspace():
                 self.at += 1
@@ -100,11 +101,13 @@ class _Buffer:
                 return self.text[self.at : self.at + 1]
 
     def take(self, character: str) -> bool:
+        """Step over `character` if it is next, and say whether it was."""
         found = self.peek() == character
         self.at += found
         return found
 
     def closes(self) -> bool:
+        """Step over the comma (False) or bracket (True) after a value."""
         if self.take("]"):
             return True
         if not self.take(","):
@@ -112,6 +115,7 @@ class _Buffer:
         return False
 
     def value(self):
+        """Decode the next value, reading on where the window cuts it."""
         self.peek()
         while True:
             try:
@@ -123,6 +127,7 @@ class _Buffer:
                     raise
 
     def grow(self) -> bool:
+        """Drop what was decoded and read on; False at the end of the file."""
         if len(self.text) - self.at > MAX_VALUE:
             raise ValueError(f"a value longer than {MAX_VALUE} characters")
         more = self.read()
@@ -131,7 +136,7 @@ class _Buffer:
         return bool(more)
 
     def read(self) -> str:
-        """Some more text, "" at the end of the file only."""
+        """More text; "" only at the end of the file."""
         while data := self.stream.read(self.chunk):
             if text := self.decoder.decode(data):
                 return text

@@ -1,7 +1,7 @@
-"""Images and videos from disk or memory to RGB pictures; every failure is a MediaError by name.
+"""Decode images and videos to RGB; every failure is a MediaError that names the file.
 
-Pillow reads images and animated GIF, WebP and APNG, PyAV every other video. Files stay under
-`root`; remote addresses are refused.
+Pillow reads images and animated GIF, WebP and APNG, PyAV all other videos. Paths must stay below
+`root`; URLs are refused.
 """
 
 from __future__ import annotations
@@ -32,24 +32,26 @@ __all__ = [
 ]
 
 
-MAX_PIXELS = 89_478_485  # of one picture, Pillow's own limit
-MAX_ANIMATION = 2**29  # pixels of all frames of an animated image together, 2 GB decoded
+MAX_PIXELS = 89_478_485  # per picture, Pillow's own limit
+MAX_ANIMATION = 2**29  # pixels in all frames of an animated image, 2 GB decoded
 _FRAME_STEP = 2  # frame counts are even, as in the released code
 _ANIMATED = (b"GIF8", b"RIFF", b"\x89PNG")
 _NESTED = {"hls", "concat", "dash", "webvtt", "sdp", "rtsp", "imf"}  # formats that open others
 
 
 class MediaError(ValueError):
-    """A medium that cannot be used; the message has the file, the cause and the remedy."""
+    """A media file that cannot be used; the message has file, cause and remedy."""
 
 
 class Clip(NamedTuple):
+    """Decoded frames of a video."""
+
     frames: list[Image.Image]  # RGB, one size
-    seconds: list[float]  # when each is shown
+    seconds: list[float]  # when each frame is shown
 
 
 class ClipHeader(NamedTuple):
-    """What a video file says of itself."""
+    """Number of frames, size in pixels and duration of a video file."""
 
     frames: int
     height: int
@@ -58,10 +60,12 @@ class ClipHeader(NamedTuple):
 
 
 def load_image(source: Any, root: str | Path = ".") -> Image.Image:
-    """A path under `root`, a PIL image or a uint8 array [H, W] or [H, W, 3 or 4] -> RGB image.
+    """Load an image as RGB.
 
-    Transparent pixels become white (the released code shows whatever colour lies under them) and
-    the camera's orientation is applied. The first frame of an animation is its image.
+    Args
+        source  a path under `root`, a PIL image, or a uint8 array [H, W] or [H, W, 3 or 4]
+    Applies the camera's orientation and takes the first frame of an animation. Transparent pixels
+    become white, unlike in the released code, which shows the colour hidden under them.
     """
     if not isinstance(source, (str, os.PathLike)):
         return _to_rgb(_picture(source), "image in memory")
@@ -73,16 +77,18 @@ def load_image(source: Any, root: str | Path = ".") -> Image.Image:
 
 def load_video(source: Any, root: str | Path = ".", fps: float = 1.0, min_frames: int = 4,
                max_frames: int = 12) -> list[Image.Image]:  # fmt: skip
-    """The frames of `read_clip` without their times."""
+    """Load a video's frames: `read_clip` without times."""
     return read_clip(source, root, fps, min_frames, max_frames).frames
 
 
 def read_clip(source: Any, root: str | Path = ".", fps: float = 1.0, min_frames: int = 4,
               max_frames: int = 12) -> Clip:  # fmt: skip
-    """A video file under `root`, a list of frames or a uint8 array [T, H, W, 3] -> frames.
+    """Load a video's frames as RGB, with times.
 
-    A file gives `choose_frames(...)`; frames that are given one by one are all taken, and count as
-    1 / fps seconds apart.
+    Args
+        source  a path under `root`, a list of frames, or a uint8 array [T, H, W, 3]
+        fps     frames per second taken from a file, between `min_frames` and `max_frames` in all
+    Frames that are given one by one are all taken, and count as 1 / fps seconds apart.
     """
     if isinstance(source, (str, os.PathLike)):
         path = _resolve(source, root)
@@ -99,19 +105,19 @@ def read_clip(source: Any, root: str | Path = ".", fps: float = 1.0, min_frames:
 
 def choose_frames(total: int, duration: float, fps: float, min_frames: int,
                   max_frames: int) -> list[int]:  # fmt: skip
-    """Indices of `duration x fps` frames, evenly spread from the first to the last.
+    """Indices of `duration * fps` frames, evenly spaced from the first to the last.
 
-    The count is even, within [min_frames, max_frames] and at most `total` (then all are taken).
+    Their number is even, within [min_frames, max_frames], and at most `total`: then all are taken.
     """
-    least = math.ceil(min_frames / _FRAME_STEP) * _FRAME_STEP
-    most = max(max_frames // _FRAME_STEP * _FRAME_STEP, 1)
-    count = min(max(duration * fps, least), most)
-    count = min(max(round(count / _FRAME_STEP) * _FRAME_STEP, 1), most, total)
+    low = math.ceil(min_frames / _FRAME_STEP) * _FRAME_STEP
+    high = max(max_frames // _FRAME_STEP * _FRAME_STEP, 1)
+    count = min(max(duration * fps, low), high)
+    count = min(max(round(count / _FRAME_STEP) * _FRAME_STEP, 1), high, total)
     return np.linspace(0, total - 1, count).round().astype(int).tolist()
 
 
 def image_shape(source: Any, root: str | Path = ".") -> tuple[int, int]:
-    """Height and width before the camera's orientation, from the file's header alone."""
+    """Height and width from the header alone, before the camera's orientation is applied."""
     if isinstance(source, (str, os.PathLike)):
         with _opened(_resolve(source, root)) as image:
             return image.height, image.width
@@ -120,7 +126,7 @@ def image_shape(source: Any, root: str | Path = ".") -> tuple[int, int]:
 
 
 def video_shape(source: Any, root: str | Path = ".") -> tuple[int | None, int, int]:
-    """Number of frames (None for a container file), height and width, from headers alone."""
+    """Number of frames (None for a container file), height and width, from the header alone."""
     if not isinstance(source, (str, os.PathLike)):
         return len(source), *image_shape(source[0], root)
     path = _resolve(source, root)
@@ -134,8 +140,8 @@ def video_shape(source: Any, root: str | Path = ".") -> tuple[int | None, int, i
 def clip_header(source: str | os.PathLike, root: str | Path = ".") -> ClipHeader:
     """Frames, size and duration of a video file from headers alone, nothing decoded.
 
-    A container that announces no number of frames has duration x rate of them; a GIF or APNG
-    whose frames last differently is taken to last as its first frame does. MediaError as always.
+    Where a container states no number of frames, it is duration x rate. All frames of a GIF or
+    APNG are taken to last as long as the first.
     """
     path = _resolve(source, root)
     if not _is_animation(path):
@@ -154,7 +160,7 @@ def clip_header(source: str | os.PathLike, root: str | Path = ".") -> ClipHeader
 
 
 def _webp_milliseconds(path: Path) -> int:
-    """The sum of the durations in a WebP's ANMF chunks; 0 for a still."""
+    """Sum of the durations in a WebP's ANMF chunks; 0 for a still."""
     total = 0
     with path.open("rb") as file:
         file.seek(12)
@@ -186,7 +192,7 @@ def _resolve(source: str | os.PathLike, root: str | Path) -> Path:
 
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Whatever goes wrong while decoding becomes a MediaError; truncated files are not padded."""
+    """Turn every decoding error into a MediaError; truncated files are refused, not padded."""
     lenient, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
     try:
         with warnings.catch_warnings():
@@ -285,7 +291,7 @@ def _read_container(path: Path, fps: float, min_frames: int, max_frames: int) ->
     with _container(path) as (container, stream):
         rate = float(stream.average_rate or stream.guessed_rate or 1)
         total = _count_packets(container, stream, rate, path)
-        for _ in range(2):  # some packets show no frame: then the second pass knows the number
+        for _ in range(2):  # some packets hold no frame: the second pass knows the number
             chosen = choose_frames(total, total / rate, fps, min_frames, max_frames)
             container.seek(0)
             clip, decoded = _decode(container, stream, chosen, rate)
@@ -306,7 +312,7 @@ def _decode(container, stream, chosen: Sequence[int], rate: float) -> tuple[Clip
 
 
 def _count_packets(container, stream, rate: float, path: Path) -> int:
-    """Video packets in the file; fewer than it announces means that its end is missing."""
+    """Count video packets; a MediaError if the file is shorter than its header states."""
     count, end = 0, 0.0
     for packet in container.demux():
         count += packet.size > 0 and packet.stream.index == stream.index
@@ -326,6 +332,6 @@ def _no_frames(path: Path) -> int:
 
 
 def thumbnail(image: Image.Image, side: int = 28) -> np.ndarray:
-    """An RGB picture's box means on a grid of side x side: [3 side side] float32 in [0, 1]."""
+    """Mean colours on a grid of side x side cells: [3 side^2] float32 in [0, 1]."""
     small = image.resize((side, side), Image.Resampling.BOX)
     return np.asarray(small, np.float32).ravel() / 255

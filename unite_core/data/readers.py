@@ -1,11 +1,11 @@
-"""Rows of any file that data come in, one by one: JSON, JSON Lines, CSV, Parquet, datasets.
+"""Read rows one by one from JSON, JSON Lines, CSV, Parquet, saved datasets and the hub.
 
     path                    .json .jsonl .jsonlines .ndjson .csv .tsv (also .gz, .zst)  .parquet
                             a folder of such files, or one that `datasets` has saved
-    hub:OWNER/NAME[:SUBSET] a set on the Hugging Face hub, streamed
+    hub:OWNER/NAME[:SUBSET] a dataset on the Hugging Face hub, streamed
 
-A row that cannot be decoded is given as its error and reading goes on; a file that cannot be read
-any further is a RecordError, never an early end.
+A row that cannot be decoded becomes a Row with an error and reading goes on. A file that cannot be
+read further raises a RecordError: it never just ends early.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ HUB = "hub:"
 _JSON = (".json", ".jsonl", ".jsonlines", ".ndjson")
 _TABLES = {".csv": ",", ".tsv": "\t"}
 _PACKED = (".gz", ".zst")
-_SAVED = ("state.json", "dataset_dict.json")  # what `save_to_disk` of `datasets` leaves
-_BATCH = 1024  # rows of a Parquet file that are decoded together
+_SAVED = ("state.json", "dataset_dict.json")  # written by `save_to_disk` of `datasets`
+_BATCH = 1024  # rows of a Parquet file decoded together
 _HEAD = 4096
-_PACKET = 1024  # packed bytes at a time: zstandard makes 32 MiB of them at most
+_PACKET = 1024  # compressed bytes at a time: zstandard makes at most 32 MiB of them
 _MAX_CELL = 1 << 26  # characters of a CSV cell
 
 
 class Row(NamedTuple):
-    """One row as it is in its file."""
+    """One row as it stands in its file."""
 
     where: str
     value: object = None  # None where `error` is given
@@ -54,16 +54,18 @@ class Row(NamedTuple):
 
 
 def iter_rows(source: str | Path, split: str = "train") -> Iterator[Row]:
-    """Rows of a file, folder or hub set in order; `split` is that of a hub or saved set.
+    """Read the rows of a file, folder or hub dataset in order.
 
-    Folders are read file by file in the order of their names. A row of a hub set needs a network.
+    Args
+        source  a path or "hub:OWNER/NAME[:SUBSET]"; files of a folder in the order of their names
+        split   of a hub or saved dataset
     """
     for row in raw_rows(source, split):
         yield decode_line(row) if isinstance(row, RawLine) else row
 
 
 def iter_values(source: str | Path, split: str = "train") -> Iterator[tuple[str, object]]:
-    """(place, value) of all rows; the first that cannot be decoded is a RecordError."""
+    """Yield (place, value) of all rows; the first that cannot be decoded is a RecordError."""
     for row in iter_rows(source, split):
         if row.error:
             raise RecordError(row.error)
@@ -78,7 +80,7 @@ class RawLine(NamedTuple):
 
 
 def raw_rows(source: str | Path, split: str = "train") -> Iterator[Row | RawLine]:
-    """As `iter_rows`, with lines of JSON Lines not decoded yet: that is most of the work."""
+    """As `iter_rows`, but lines of JSON Lines stay undecoded, so that workers can decode them."""
     if str(source).startswith(HUB):
         yield from _hub_rows(str(source), split)
     elif Path(source).is_dir() and _is_saved(Path(source)):
@@ -89,7 +91,7 @@ def raw_rows(source: str | Path, split: str = "train") -> Iterator[Row | RawLine
 
 
 def row_files(source: str | Path) -> list[Path]:
-    """The files of rows that a path stands for, in the order in which they are read."""
+    """List the files that a path stands for, in reading order."""
     path = Path(source)
     if not path.is_dir():
         return [path]
@@ -103,7 +105,7 @@ def row_files(source: str | Path) -> list[Path]:
 
 
 def _kind(path: Path) -> str:
-    """The suffix that decides how a file is read, "" if none does."""
+    """The suffix that decides how a file is read, "" if unknown."""
     suffixes = [suffix.lower() for suffix in path.suffixes]
     if suffixes and suffixes[-1] in _PACKED:
         suffixes.pop()
@@ -131,7 +133,7 @@ def _file_rows(path: Path) -> Iterator[Row | RawLine]:
 
 
 def decode_line(row: RawLine) -> Row:
-    """The value on the line, or why it has none."""
+    """Decode a line, or say in `error` why that fails."""
     where, line = row
     try:
         return Row(where, parse_line(line, where))
@@ -141,7 +143,7 @@ def decode_line(row: RawLine) -> Row:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[BinaryIO]:
-    """The file's bytes, unpacked on the way; whatever goes wrong with them is a RecordError."""
+    """Open a file, decompressed on the way; every read error becomes a RecordError."""
     with open_file(path) as file:
         try:
             yield _unpacked(file, path)
@@ -160,7 +162,7 @@ def _unpacked(file: BinaryIO, path: Path) -> BinaryIO:
 
 
 class _ZstdFile(io.RawIOBase):
-    """Frames of zstandard, unpacked little by little; unlike its own readers, a cut one fails."""
+    """Decompresses zstandard in small steps; unlike its own readers, fails on a cut frame."""
 
     def __init__(self, file: BinaryIO):
         self.file, self.left = file, b""
@@ -181,7 +183,7 @@ class _ZstdFile(io.RawIOBase):
         return len(part)
 
     def _packed(self) -> bytes:
-        """Some bytes for `frame`, which is a new one after each frame's end."""
+        """Compressed bytes for `frame`, which is renewed at each frame's end."""
         over = self.frame is None or self.frame.eof
         data = (self.frame.unused_data if self.frame and over else b"") or self.file.read(_PACKET)
         if not data and not over:
@@ -192,7 +194,7 @@ class _ZstdFile(io.RawIOBase):
 
 
 def _table_rows(stream: BinaryIO, path: Path, delimiter: str) -> Iterator[Row]:
-    """Rows of CSV as objects; one with too many or too few cells is an error of its own."""
+    """Rows of CSV as objects; a row with too many or too few cells becomes an error."""
     csv.field_size_limit(_MAX_CELL)
     text = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
     try:
@@ -257,7 +259,7 @@ def _hub_rows(source: str, split: str) -> Iterator[Row]:
 
 
 def _take_split(rows, split: str, name: str | Path):
-    """The split of a saved set that has several."""
+    """The split of a saved dataset that has several."""
     if not hasattr(rows, "keys"):
         return rows
     if split not in rows:
@@ -272,7 +274,7 @@ def _set_rows(rows: Iterable, where: str) -> Iterator[Row]:
             yield Row(f"{where} {number}", value)
     except RecordError:
         raise
-    except Exception as error:  # a medium or table that `datasets` cannot decode
+    except Exception as error:  # a media file or table that `datasets` cannot decode
         raise RecordError(
             f"{where} {number + 1}: cannot be read ({error}); repair the set or leave it out"
         ) from None

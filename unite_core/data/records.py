@@ -1,11 +1,9 @@
-"""The record schema: streaming readers, a validator that names the remedy, content identities.
+"""Records: the schema of training and evaluation data, its checks, and content identities.
 
-A record is the authors' JSON row `{query, candidate, negative?, target_modal?}` (PAPER §7), with
-`task` and `source` as free labels. Items of one `query_group` or `candidate_group` count as one
-item in training: candidates of one group are positives of each other's queries.
-
-Items are dicts of `text`, `image` and `video`. An image is a path or an image in memory (PIL or
-array [H, W, 3]), or a list of these; a video is a file, a list of frames, or a list of videos.
+A record is a JSON object `{query, candidate, negative?, target_modal?}` as in the released data
+(docs/method.md), with `task` and `source` as free labels. Items with the same `query_group` or
+`candidate_group` count as one item in training: candidates of one group are positives of each
+other's queries. Items are described in `data.items`.
 """
 
 from __future__ import annotations
@@ -45,15 +43,15 @@ _DRIVE = re.compile(r"[a-z]:[\\/]", re.IGNORECASE)
 
 
 def read_records(path: str | Path, **checks) -> list[dict]:
-    """All records of a file or folder, validated; arguments as `iter_records`."""
+    """Read and validate all records of a file or folder; arguments as `iter_records`."""
     return list(iter_records(path, **checks))
 
 
 def iter_records(path, media_root=None, check_media=False) -> Iterator[dict]:
-    """Records of a file one by one, in order, each validated; the file is never read whole.
+    """Read and validate records one by one, in order; the file is never held whole.
 
-    Any file of `readers`: JSON, JSON Lines, Parquet, and so on. Errors name the row (1-based; the
-    line for JSON Lines). `media_root` and `check_media` as in `validate_record`.
+    Takes any format of `data.readers`: JSON, JSON Lines, Parquet, and so on. Errors name the row
+    (1-based; the line for JSON Lines). `media_root` and `check_media`: see `validate_record`.
     """
     for where, record in iter_values(path):
         validate_record(record, where, media_root, check_media)
@@ -61,7 +59,10 @@ def iter_records(path, media_root=None, check_media=False) -> Iterator[dict]:
 
 
 def write_records(path: str | Path, records: Iterable[Mapping]) -> int:
-    """Write records as JSON Lines, atomically; returns how many. Media must be paths."""
+    """Validate records, write them as JSON Lines atomically, and return their number.
+
+    Media must be paths.
+    """
     count = 0
     with replacing(path) as partial, partial.open("w", encoding="utf-8") as lines:
         for count, record in enumerate(records, 1):
@@ -72,10 +73,13 @@ def write_records(path: str | Path, records: Iterable[Mapping]) -> int:
 
 
 def validate_record(record, where="record", media_root=None, check_media=False) -> None:
-    """Raise a RecordError that names place, field and remedy unless the record can be used.
+    """Check a record; a RecordError names place, field and remedy.
 
-    URLs are refused always, absolute and `..` paths when `media_root` is given. `check_media`
-    also asks that each medium is a non-empty file under `media_root` (default: here).
+    Args
+        where        how the error names the record, such as "train.jsonl, line 3"
+        media_root   if given, absolute paths and paths with `..` are refused; URLs always are
+        check_media  also require each media file to exist under `media_root` (default: the
+                     working directory) and not to be empty
     """
     if not isinstance(record, Mapping):
         raise RecordError(
@@ -99,7 +103,7 @@ def validate_record(record, where="record", media_root=None, check_media=False) 
 
 
 def validate_item(item, where="item", media_root=None, check_media=False) -> None:
-    """Raise a RecordError unless the item can be embedded; arguments as `validate_record`."""
+    """Check an item; arguments and errors as `validate_record`."""
     if not isinstance(item, Mapping):
         raise RecordError(
             f"{where}: an item is an object with {', '.join(KEYS)}, not {_shown(item)}; "
@@ -115,13 +119,13 @@ def validate_item(item, where="item", media_root=None, check_media=False) -> Non
             media = split(item)
         except ItemError as error:
             raise RecordError(f"{where}.{kind}: {error}") from None
-        for medium in media:
-            _validate_media(medium, f"{where}.{kind}", media_root, check_media, kind == "video")
+        for entry in media:
+            _validate_media(entry, f"{where}.{kind}", media_root, check_media, kind == "video")
         _check_placeholders(item, kind, len(media), where)
 
 
 def target_modality(record: Mapping, where="record") -> Modality:
-    """The candidate's modality; a `target_modal` that is unknown or says otherwise is an error."""
+    """The candidate's modality; a `target_modal` that is unknown or disagrees is a RecordError."""
     present = modality_of(record["candidate"])
     names = record.get("target_modal")
     if names is None:
@@ -142,9 +146,10 @@ def target_modality(record: Mapping, where="record") -> Modality:
 
 
 def content_id(item: Mapping) -> str:
-    """32 hex digits that are equal for items of equal content, whatever their key order or form.
+    """Hash an item's content to 32 hex digits, whatever the order of its keys.
 
-    Paths count by name (`./a.png` is `a.png`), images in memory by mode, size and pixels.
+    Paths count by name (`./a.png` is `a.png`; the file is not opened), images in memory by mode,
+    size and pixels.
     """
     content = {
         "text": item.get("text"),
@@ -195,17 +200,17 @@ def _check_placeholders(item, kind, count, where) -> None:
         )
 
 
-def _validate_media(medium, where, media_root, check_media, frames_allowed) -> None:
-    if frames_allowed and isinstance(medium, list | tuple) and medium:
-        for number, frame in enumerate(medium, 1):
+def _validate_media(media, where, media_root, check_media, frames_allowed) -> None:
+    if frames_allowed and isinstance(media, list | tuple) and media:
+        for number, frame in enumerate(media, 1):
             _validate_media(frame, f"{where}, frame {number}", media_root, check_media, False)
-    elif isinstance(medium, str | os.PathLike):
-        _validate_path(os.fspath(medium), where, media_root)
+    elif isinstance(media, str | os.PathLike):
+        _validate_path(os.fspath(media), where, media_root)
         if check_media:
-            _validate_file(Path(media_root or ".") / medium, where)
-    elif not _is_in_memory(medium):
+            _validate_file(Path(media_root or ".") / media, where)
+    elif not _is_in_memory(media):
         raise RecordError(
-            f"{where}: {_shown(medium)} is no medium; give a path, an image in memory, or a "
+            f"{where}: {_shown(media)} is no medium; give a path, an image in memory, or a "
             f"non-empty list of these"
         )
 
@@ -231,18 +236,18 @@ def _validate_file(path: Path, where) -> None:
 
 
 def _is_in_memory(value) -> bool:
-    """Whether a value is a PIL image or an array, told without importing either library."""
+    """Whether a value is a PIL image or an array, without importing either library."""
     return hasattr(value, "tobytes") and (hasattr(value, "mode") or hasattr(value, "dtype"))
 
 
-def _fingerprint(medium):
-    if isinstance(medium, list | tuple):
-        return [_fingerprint(frame) for frame in medium]
-    if not _is_in_memory(medium):
-        return posixpath.normpath(os.fspath(medium).replace(os.sep, "/"))
-    kind = getattr(medium, "mode", None) or str(medium.dtype)
-    shape = list(getattr(medium, "shape", None) or medium.size)
-    return {"pixels": hashlib.sha256(medium.tobytes()).hexdigest(), "kind": kind, "size": shape}
+def _fingerprint(media):
+    if isinstance(media, list | tuple):
+        return [_fingerprint(frame) for frame in media]
+    if not _is_in_memory(media):
+        return posixpath.normpath(os.fspath(media).replace(os.sep, "/"))
+    kind = getattr(media, "mode", None) or str(media.dtype)
+    shape = list(getattr(media, "shape", None) or media.size)
+    return {"pixels": hashlib.sha256(media.tobytes()).hexdigest(), "kind": kind, "size": shape}
 
 
 def _as_json(record, where) -> str:
@@ -255,6 +260,6 @@ def _as_json(record, where) -> str:
 
 
 def _shown(value) -> str:
-    """A value short enough for a message."""
+    """A value, cut to fit a message."""
     text = f"{type(value).__name__} {value!r}"
     return text if len(text) <= 60 else text[:57] + "..."
