@@ -20,8 +20,8 @@ from unite_core.curate.fault_injection import (
 )
 from unite_core.curate.filter import filter_records
 from unite_core.curate.reasons import Reasons
-from unite_core.data.media import clip_header
 from unite_core.data.records import read_records
+from unite_core.data.videos import clip_header
 
 SIDES = ("query", "candidate")
 EXACT = {"unreadable", "exact duplicate", "leak", "static"}

@@ -17,7 +17,8 @@ from unite_core.curate.profile import (
     profile,
 )
 from unite_core.curate.text_rules import bare_text, granularity, languages, words_of
-from unite_core.data.media import MediaError, clip_header
+from unite_core.data.media import MediaError
+from unite_core.data.videos import clip_header
 from unite_core.model.config import EmbedConfig
 
 SMALL = EmbedConfig(image_min_pixels=56 * 56, image_max_pixels=112 * 112, max_frames=4)

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from ..data.items import images_of, videos_of
-from ..data.media import load_image, read_clip
+from ..data.media import load_image
 from ..data.modality import Modality, modality_of
+from ..data.videos import read_clip
 from .alignment import cross_fitted
 from .text_rules import words_of
 

@@ -15,8 +15,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import NamedTuple
 
-from ..data.media import load_image, read_clip
+from ..data.media import load_image
 from ..data.modality import Modality, modality_of
+from ..data.videos import read_clip
 from ..files import replacing
 from .media_stats import media_of
 from .reasons import Reasons

@@ -24,7 +24,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ..data.items import images_of, videos_of
-from ..data.media import MediaError, choose_frames, clip_header, image_shape, load_image, read_clip
+from ..data.media import MediaError, image_shape, load_image
+from ..data.videos import choose_frames, clip_header, read_clip
 from ..files import replacing
 from ..model.config import EmbedConfig
 from ..model.preprocessing import Layout, frame_sizes, grid_of, image_sizes

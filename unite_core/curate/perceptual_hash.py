@@ -33,7 +33,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from ..data.media import MediaError, load_image, read_clip
+from ..data.media import MediaError, load_image
+from ..data.videos import read_clip
 from .item_groups import connect, renumber
 
 __all__ = [

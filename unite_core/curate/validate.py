@@ -12,9 +12,10 @@ from typing import NamedTuple
 
 from ..data.items import images_of, videos_of
 from ..data.json_stream import RecordError
-from ..data.media import MediaError, image_shape, load_image, read_clip, video_shape
+from ..data.media import MediaError, image_shape, load_image
 from ..data.readers import RawLine, Row, decode_line
 from ..data.records import validate_record
+from ..data.videos import read_clip, video_shape
 from .adapters import Adapter
 from .item_groups import MediaRoot
 

@@ -16,8 +16,9 @@ import numpy as np
 from PIL import Image
 
 from ..data.items import images_of, videos_of
-from ..data.media import load_image, read_clip, thumbnail
+from ..data.media import load_image, thumbnail
 from ..data.modality import Modality, modality_of
+from ..data.videos import read_clip
 from .tasks import RetrievalTask
 
 __all__ = ["Thumbnails", "shows_something", "without_sentence"]

@@ -27,7 +27,8 @@ import torch
 from PIL import Image
 
 from ..data.items import images_of, videos_of
-from ..data.media import image_shape, load_image, read_clip, video_shape
+from ..data.media import image_shape, load_image
+from ..data.videos import read_clip, video_shape
 from .config import EmbedConfig
 
 __all__ = [

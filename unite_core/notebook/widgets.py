@@ -178,7 +178,8 @@ def turn_loss(cosines: np.ndarray, target_modality: Sequence[int], seed: int = 0
 def _visible(item: Mapping, root: str | Path) -> Mapping:
     """The item, or a text in its place if one of its media cannot be drawn."""
     from ..curate.media_stats import media_of
-    from ..data.media import MediaError, load_image, load_video
+    from ..data.media import MediaError, load_image
+    from ..data.videos import load_video
 
     for kind, path in media_of(item):
         try:

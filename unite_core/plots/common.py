@@ -18,8 +18,9 @@ from matplotlib.axes import Axes
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 
 from ..data.items import images_of, videos_of
-from ..data.media import load_image, load_video
+from ..data.media import load_image
 from ..data.modality import Modality
+from ..data.videos import load_video
 
 __all__ = [
     "MODEL_COLOURS",

@@ -26,8 +26,9 @@ import torch
 from torch.nn import functional as F
 
 from ..data.items import files_of, images_of, videos_of
-from ..data.media import load_image, load_video
+from ..data.media import load_image
 from ..data.modality import Modality, modality_of
+from ..data.videos import load_video
 from ..files import read_json, write_json
 from ..model.decoder import input_embeddings
 from ..model.preprocessing import Layout, patchify
