@@ -43,10 +43,10 @@ lab: $(READY)
 	$(BIN)/jupyter lab --ip 127.0.0.1 $(if $(filter 0,$(shell id -u)),--allow-root) notebooks
 
 notebooks: $(READY)
-	$(BIN)/python -m unite_core.notebook.runs notebooks
+	$(BIN)/unite notebooks store
 
 figures: $(READY)
-	$(BIN)/python -m unite_core.notebook.runs publish $(RUNS)
+	$(BIN)/unite notebooks publish $(RUNS)
 
 bench: .venv-bench/ready
 	for script in benchmarks/[!_]*.py; do \

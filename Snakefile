@@ -20,7 +20,7 @@ STUDY = " ".join(
 
 DATA = f"data/{CORPUS}"
 RUN = os.environ.get("UNITE_RUNS", "runs") + "/" + ("main" if CORPUS == "emoji" else CORPUS)
-NOTEBOOK = f"{sys.executable} -m unite_core.notebook.runs run {{input.notebook}}"
+NOTEBOOK = f"{sys.executable} -m unite_core run {{input.notebook}}"
 COMMON = f"-p corpus {CORPUS} -p data_root {DATA} -p seed {SEED}"
 
 # Notebooks that look at the finished model.
@@ -41,7 +41,7 @@ rule corpus:
         f"{DATA}/manifest.json",
     threads: 2
     shell:
-        f"{sys.executable} -m unite_core.corpora.{CORPUS} --root {DATA}"
+        f"{sys.executable} -m unite_core corpus {CORPUS} --root {DATA}"
 
 
 rule tour:

@@ -41,3 +41,16 @@ def ax():
     yield ax
     figure.canvas.draw()
     plt.close(figure)
+
+
+@pytest.fixture
+def unite():
+    """Runs the command line in this process and returns its exit code."""
+    from unite_core.cli import main
+
+    def run(*arguments) -> int:
+        with pytest.raises(SystemExit) as stop:
+            main([str(argument) for argument in arguments])
+        return stop.value.code
+
+    return run

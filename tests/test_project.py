@@ -200,7 +200,7 @@ def test_the_workbook_passes_parameters_that_its_notebooks_have(workbook):
     for target in ("all", "controls", "study"):
         plan = [*command, "--dry-run", "--printshellcmds", "--", target]
         planned = subprocess.run(plan, capture_output=True, text=True, check=True, **where).stdout
-        commands += re.findall(r"unite_core\.runs run (notebooks/\S+) (.*)", planned)
+        commands += re.findall(r"unite_core run (notebooks/\S+) (.*)", planned)
     stored = {f"notebooks/{path.name}" for path in (ROOT / "notebooks").glob("[01]*.ipynb")}
     assert {notebook for notebook, _ in commands} == stored
     for notebook, given in commands:

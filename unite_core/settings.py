@@ -229,7 +229,12 @@ def _problems(error: ValidationError, kind: type) -> list[tuple[str, str]]:
                 problems.setdefault(f"{place}.{inner}" if inner else place, words)
         else:
             problems.setdefault(place, _words(found, place, kind))
-    return list(problems.items())
+    places = list(problems)  # of a union's branches the one that looked inside knows best
+    return [
+        (place, words)
+        for place, words in problems.items()
+        if not any(other.startswith(f"{place}.") for other in places)
+    ]
 
 
 def _by_name(loc: tuple, kind: type) -> tuple:
@@ -268,13 +273,18 @@ def _words(found: Mapping, place: str, kind: type) -> str:
 def _schema_at(loc: tuple, kind: type) -> Mapping | None:
     """The schema of the field, list item or object value that an error's place names."""
     schema: Mapping = {"properties": describe(kind)}
-    for part in loc:
-        inner = schema.get("items") if isinstance(part, int) else None
-        inner = inner or schema.get("properties", {}).get(part)
-        if not inner:
+    for part in (part for part in loc if not _is_branch(part)):
+        inner = next(filter(None, (_inside(s, part) for s in schema.get("anyOf", [schema]))), None)
+        if not isinstance(inner, Mapping):
             break
         schema = inner
-    return schema if "properties" not in schema or "type" in schema else None
+    return schema if loc and loc[0] in describe(kind) else None
+
+
+def _inside(schema: Mapping, part: Any) -> Any:
+    if isinstance(part, int):
+        return schema.get("items")
+    return schema.get("properties", {}).get(part) or schema.get("additionalProperties")
 
 
 def _shown(value: Any) -> str:

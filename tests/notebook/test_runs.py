@@ -102,7 +102,7 @@ def test_a_failed_run_is_kept_and_continued(notebook, tmp_path):
 @pytest.mark.slow
 def test_command_line_runs_with_typed_parameters(notebook, tmp_path):
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "unite_core.notebook.runs", "run", str(notebook), str(out)]
+    command = [sys.executable, "-m", "unite_core", "run", str(notebook), str(out)]
     given = ["-p", "steps", "5", "-p", "rate", "1", "-p", "name", "7", "-p", "sizes", "[3]"]
     done = subprocess.run([*command, *given], capture_output=True, text=True, check=True)
     assert "Executing" in done.stderr, "progress is visible"

@@ -339,7 +339,7 @@ def test_two_processes_write_what_one_writes(tmp_path, embedder, media):
     config = settings(tmp_path / "both", media, embed={"max_frames": 4})
     write_config(config, tmp_path / "config.json")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
-               "-m", "unite_core.search.encode", str(tmp_path / "config.json")]  # fmt: skip
+               "-m", "unite_core", "encode", str(tmp_path / "config.json")]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ,
                           "OMP_NUM_THREADS": "1"})  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -350,7 +350,7 @@ def test_two_processes_write_what_one_writes(tmp_path, embedder, media):
 @pytest.mark.slow
 def test_the_command_takes_a_file_and_arguments(tmp_path, media):
     path = corpus_file(tmp_path, rows()[:3])
-    command = [sys.executable, "-m", "unite_core.search.encode", "--model", str(CHECKPOINT), "--data",
+    command = [sys.executable, "-m", "unite_core", "encode", "--model", str(CHECKPOINT), "--data",
                str(path), "--output", str(tmp_path / "out"), "--media-root", str(media),
                "--number-format", "float16", "--dim", "32"]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=True)

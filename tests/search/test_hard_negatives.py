@@ -1,7 +1,6 @@
 """Hard negatives: what each filter removes from planted data, files, resuming, a real model."""
 
 import json
-import sys
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -490,14 +489,13 @@ def test_an_item_that_does_not_fit_names_its_record(tmp_path, embedder):
         mine_pictures(tmp_path, records, small)
 
 
-def test_the_command_mines_what_a_file_describes(tmp_path, pictures, monkeypatch, capsys):
+def test_the_command_mines_what_a_file_describes(tmp_path, pictures, unite, capsys):
     write_records(tmp_path / "pairs.jsonl", pictures)
     config = MineConfig(str(CHECKPOINT), str(tmp_path / "pairs.jsonl"), str(tmp_path / "h.jsonl"),
                         str(tmp_path), vectors=str(tmp_path / "v"))  # fmt: skip
     write_config(config, tmp_path / "mine.json")
     assert read_config(MineConfig, tmp_path / "mine.json") == config
-    monkeypatch.setattr(sys, "argv", ["mine", str(tmp_path / "mine.json")])
-    mine.main()
+    assert unite("mine", tmp_path / "mine.json") == 0
     assert capsys.readouterr().out.strip() == str(tmp_path / "h.jsonl")
     assert len(list((tmp_path / "v").rglob("*.safetensors"))) == 1
     assert len(read_records(tmp_path / "h.jsonl")) == 18

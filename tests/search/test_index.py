@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unite_core.data.modality import Modality
-from unite_core.search.exact import search
 from unite_core.search.config import IndexConfig
+from unite_core.search.exact import search
 from unite_core.search.index import build_index, load_index
 from unite_core.search.shards import Shard, ShardFolder, write_shard
 

@@ -60,7 +60,7 @@ def test_slurm_starts_one_torchrun_per_node_that_meet_on_the_first(tmp_path):
     done = started(tmp_path, 8, ["stage1.json"])
     assert done.returncode == 0, done.stderr
     command = done.stdout.split()
-    assert command[-4:] == ["-m", "unite_core.train.run", "stage1.json", "threads=4"]
+    assert command[-5:] == ["-m", "unite_core", "train", "stage1.json", "threads=4"]
     option = dict(zip(command, command[1:], strict=False))
     assert (option["--nnodes"], option["--nproc-per-node"]) == ("8", "8")
     assert option["--rdzv-endpoint"] == "node1:29500"
@@ -82,5 +82,5 @@ def test_torchrun_understands_the_options(tmp_path):
     command = started(tmp_path, 2, ["stage1.json"]).stdout.split()
     given = get_args_parser().parse_args(command[command.index("torchrun") + 1 : -1])
     assert (given.nnodes, given.nproc_per_node, given.rdzv_id) == ("2", "8", "17")
-    assert given.module and given.training_script == "unite_core.train.run"
-    assert given.training_script_args == ["stage1.json"]
+    assert given.module and given.training_script == "unite_core"
+    assert given.training_script_args == ["train", "stage1.json"]

@@ -215,12 +215,12 @@ LAUNCHERS = {
 
 
 def launch(launcher, config, folder):
-    """`python -m unite_core.train.run` in two processes on the CPU; what they printed."""
+    """`python -m unite_core train` in two processes on the CPU; what they printed."""
     from unite_core.settings import write_config
 
     write_config(config, folder / "run.json")
     start = [part.format(port=free_port()) for part in LAUNCHERS[launcher]]
-    command = [sys.executable, "-m", *start, "-m", "unite_core.train.run", str(folder / "run.json")]
+    command = [sys.executable, "-m", *start, "-m", "unite_core", "train", str(folder / "run.json")]
     settings = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | settings,
                           timeout=500)  # fmt: skip

@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from tests.train.test_resume import config_of, corpus  # noqa: F401 - a fixture
+from unite_core.cli import verbs
+from unite_core.evaluation.benchmarks import find_tasks
 from unite_core.evaluation.benchmarks.published import read_published
 from unite_core.files import read_json
 from unite_core.model.config import EmbedConfig
@@ -97,8 +99,7 @@ def test_an_evaluation_is_one_command_beside_published_lines(name):
     kind, size = name.split("_")[1:]
     assert recipe["checkpoint"] == f"friedrichor/Unite-{kind.title()}-Qwen2-VL-{size.upper()}"
     assert shlex.split(recipe["command"]) == [
-        *("python", "-m", "unite_core.evaluation.benchmarks.command", recipe["checkpoint"], "--tasks"),
-        *recipe["tasks"], "--data-root", recipe["data_root"], "--output", recipe["output"],
+        "unite", "evaluate", recipe["checkpoint"], *recipe["tasks"], "--data-root", recipe["data_root"], "--output", recipe["output"],
     ]  # fmt: skip
     own = {line.task for line in read_published() if line.checkpoint == recipe["checkpoint"]}
     assert set(recipe["compare"]) <= own
@@ -110,10 +111,9 @@ def test_an_evaluation_is_one_command_beside_published_lines(name):
 
 @pytest.mark.parametrize("name", EVALUATED)
 def test_the_command_of_an_evaluation_is_understood(name):
-    door = pytest.importorskip("unite_core.evaluation.benchmarks.command")
     words = shlex.split(read_json(FOLDER / f"{name}.json")["command"])
-    options = door._options(words[3:])
-    assert door.find_tasks(options.tasks)
+    given = verbs.evaluate().make_context("evaluate", words[2:]).params
+    assert find_tasks(given["tasks"]) and given["output"] and given["model"] == words[2]
 
 
 def test_the_table_of_corrections_names_each_corrected_recipe():
@@ -152,7 +152,7 @@ def test_fields_of_the_embedder_reach_the_trained_model(corpus, tmp_path):  # no
     config = replace(config, stage=replace(config.stage, max_steps=1))
     saved = UniteEmbedder.load(train(config)).config
     assert (saved.positions, saved.max_frames) == ("mrope", 5)
-    with pytest.raises(ValueError, match="embed: unknown field max_frame;"):
+    with pytest.raises(ValueError, match="embed.max_frame is no field"):
         replace(config, embed={"max_frame": 5})
 
 

@@ -2,7 +2,6 @@
 
 import json
 import re
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,6 @@ from unite_core.files import write_json
 from unite_core.loss.contrastive import info_nce, mamcl
 from unite_core.model.embedder import UniteEmbedder
 from unite_core.settings import read_config, write_config
-from unite_core.train import run as train_module
 from unite_core.train import trainer as trainer_module
 from unite_core.train.config import STAGE_1, STAGE_2, StageConfig, TrainConfig
 from unite_core.train.run import stage_loss, train
@@ -363,12 +361,9 @@ def test_sharded_training_is_refused(corpus, tmp_path, monkeypatch):
         UniteTrainer.from_config(config_of(corpus, tmp_path))
 
 
-def test_the_command_trains_what_a_file_describes(
-    corpus, tmp_path, monkeypatch, capsys, uninterrupted
-):
+def test_the_command_trains_what_a_file_describes(corpus, tmp_path, unite, capsys, uninterrupted):
     write_config(config_of(corpus, uninterrupted), tmp_path / "run.json")
-    monkeypatch.setattr(sys, "argv", ["train", str(tmp_path / "run.json")])
-    train_module.main()
+    assert unite("train", tmp_path / "run.json") == 0
     assert capsys.readouterr().out.strip() == str(uninterrupted / "model")
 
 

@@ -10,7 +10,6 @@ The text side alone (`--text-only`) needs no code and no trust, see `export_text
 
 from __future__ import annotations
 
-import argparse
 import re
 import shutil
 import warnings
@@ -270,26 +269,3 @@ def _theirs(folder: str | Path, items: list, dtype: str, trust: bool) -> np.ndar
             model_kwargs={"dtype": dtype},
         )  # fmt: skip
         return model.encode(items, batch_size=4, show_progress_bar=False)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="unite_core.export", description=__doc__.split("\n")[0])
-    parser.add_argument("model", help="a folder, an adapter's folder, or a hub id")
-    parser.add_argument("out", type=Path, help="the new folder")
-    parser.add_argument("--dtype", choices=_DTYPES, default="float32", help="of the weights")
-    parser.add_argument(
-        "--text-only", action="store_true", help="the text side, without code to be trusted"
-    )
-    parser.add_argument("--check", action="store_true", help="only compare an export that exists")
-    given = parser.parse_args()
-    if given.check:
-        found = check_export(given.model, given.out, given.dtype)
-    else:
-        found = export_model(given.model, given.out, given.dtype, text_only=given.text_only)
-    for each in found:
-        print(f"{each.item:24}  largest difference {each.largest:.1e}  cosine {each.cosine:.6f}")
-    print(f"{given.out}: gives the vectors of {given.model}")
-
-
-if __name__ == "__main__":
-    main()

@@ -8,7 +8,6 @@ parameters too. The environment variable `UNITE_RUNS` moves all runs away from `
 
 from __future__ import annotations
 
-import argparse
 import csv
 import hashlib
 import itertools
@@ -34,7 +33,6 @@ from .files import (
     code_of,
     literal,
     parameter_names,
-    parse_parameters,
     write_text,
 )
 
@@ -46,9 +44,11 @@ __all__ = [
     "from_root",
     "open_run",
     "project_root",
+    "publish_figures",
     "run_notebook",
     "runs_root",
     "seed_everything",
+    "store_notebooks",
     "sweep",
 ]
 
@@ -265,7 +265,7 @@ def _write_csv(path: Path, rows: list[dict]) -> None:
         writer.writerows(rows)
 
 
-def _store(paths: list[Path]) -> None:
+def store_notebooks(paths: list[Path]) -> None:
     """Execute notebooks with their defaults, clean them, and put them in place of the stored."""
     for path in paths or sorted((project_root() / "notebooks").glob("*.ipynb")):
         out = runs_root() / "stored" / path.stem
@@ -276,42 +276,8 @@ def _store(paths: list[Path]) -> None:
             shutil.copyfile(out / path.name, partial)
 
 
-def _publish(folder: Path) -> None:
+def publish_figures(folder: Path) -> None:
     """Copy the figures of a run, or of all runs in a folder, to `figures/`."""
     for figure in sorted([*folder.glob("figures/*.*"), *folder.glob("*/figures/*.*")]):
         shutil.copyfile(figure, project_root() / "figures" / figure.name)
         print(f"figures/{figure.name}")
-
-
-def _main(arguments: list[str]) -> None:
-    parser = argparse.ArgumentParser(prog="python -m unite_core.runs", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    run = commands.add_parser("run", help="execute one notebook into a folder")
-    run.add_argument("notebook", type=Path)
-    run.add_argument("out", type=Path)
-    run.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
-    run.add_argument("--force", action="store_true", help="repeat a finished run")
-    clean = commands.add_parser("clean", help="clean notebooks in place")
-    clean.add_argument("notebooks", type=Path, nargs="+")
-    store = commands.add_parser("notebooks", help="execute, clean and store notebooks")
-    store.add_argument("notebooks", type=Path, nargs="*", help="default: all")
-    publish = commands.add_parser("publish", help="copy the figures of runs to figures/")
-    publish.add_argument("folder", type=Path)
-    given = parser.parse_args(arguments)
-    if given.command == "run":
-        parameters = parse_parameters(given.notebook, dict(given.p))
-        run_notebook(given.notebook, parameters, given.out.resolve(), given.force)
-    elif given.command == "clean":
-        for path in given.notebooks:
-            clean_notebook(path)
-    elif given.command == "notebooks":
-        _store(given.notebooks)
-    else:
-        _publish(given.folder)
-
-
-if __name__ == "__main__":
-    try:
-        _main(sys.argv[1:])
-    except (NotebookError, ParameterError) as error:
-        sys.exit(f"error: {error}")

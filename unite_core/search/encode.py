@@ -11,12 +11,11 @@ gets no vector, is counted by its cause and listed with its id in `report.json`,
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, is_dataclass, replace
 from itertools import count, islice
 from pathlib import Path
 from typing import NamedTuple
@@ -27,8 +26,8 @@ from ..data.bad_media import BadMediaRow, check_bad_share
 from ..data.items import ItemError
 from ..data.media import MediaError
 from ..data.modality import modality_of
-from ..distributed import barrier, join_processes, leave_processes, processes, rank_zero_first
-from ..files import from_row, read_json, write_json
+from ..distributed import barrier, processes, rank_zero_first
+from ..files import read_json, write_json
 from ..model.prefetch import read_ahead
 from .config import EncodeConfig
 from .corpus import Corpus, item_key
@@ -306,36 +305,3 @@ def _stored(folder: Path, keys: Iterable[str]) -> StoredVectors:
     places = [(-1, -1) if isinstance(each, str) else each for each in found]
     bad = {n: MediaError(each) for n, each in enumerate(found) if isinstance(each, str)}
     return StoredVectors(shard_files(folder), np.array(places, dtype=np.int32).reshape(-1, 2), bad)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="unite_core.encode", description=__doc__.split("\n")[0])
-    parser.add_argument("config", nargs="?", help="JSON file with the fields of EncodeConfig")
-    for each in fields(EncodeConfig):
-        several = "+" if each.name in ("data", "take") else None
-        parser.add_argument(f"--{each.name.replace('_', '-')}", nargs=several, metavar="VALUE",
-                            help=f"in place of the file's {each.name}")  # fmt: skip
-    given = {name: value for name, value in vars(parser.parse_args()).items() if value is not None}
-    path = given.pop("config", None)
-    values = read_json(path) if path else {}
-    values |= {name: _value(value) for name, value in given.items()}
-    config = from_row(EncodeConfig, values, path or "arguments")
-    join_processes()
-    try:
-        folder = encode_corpus(config)
-        if processes()[0] == 0:
-            print(folder)
-    finally:
-        leave_processes()
-
-
-def _value(text: str | list[str]):
-    """A number, null or an object where the text is one, else the text."""
-    try:
-        return json.loads(text) if isinstance(text, str) else text
-    except ValueError:
-        return text
-
-
-if __name__ == "__main__":
-    main()

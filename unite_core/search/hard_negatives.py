@@ -15,7 +15,6 @@ within the margin of the positive's; one above the ratio of it (NV-Retriever, ar
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import unicodedata
 from collections import Counter
@@ -31,7 +30,6 @@ from ..data.items import files_of, images_of, videos_of
 from ..data.pairs import PairDataset, content_number
 from ..data.records import write_records
 from ..files import read_json, write_json
-from ..settings import read_config
 from .config import MineConfig
 from .encode import StoredVectors, encode_items, model_key
 from .exact import search
@@ -351,13 +349,3 @@ def _member(codes: np.ndarray, known: np.ndarray) -> np.ndarray:
 
 def _histogram(scores: np.ndarray) -> np.ndarray:
     return np.histogram(scores.clip(-1, 1), _BINS)[0]
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="unite_core.mine", description=__doc__.split("\n")[0])
-    parser.add_argument("config", help="JSON file with the fields of MineConfig")
-    print(mine(read_config(MineConfig, parser.parse_args().config)))
-
-
-if __name__ == "__main__":
-    main()

@@ -14,7 +14,6 @@ z is the score standardised per query and modality, exactly, and costs no score 
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -29,7 +28,7 @@ from ..files import read_json, write_json
 from ..settings import make
 from .config import IndexConfig
 from .exact import checked_vectors, drop_excluded, ranked, search_past_ties
-from .shards import Shard, ShardFolder
+from .shards import Shard
 
 __all__ = ["Found", "VectorIndex", "build_index", "load_index"]
 
@@ -271,18 +270,3 @@ def _standardised(scores: np.ndarray, queries: np.ndarray, part: _Part) -> np.nd
     differs = spread > 1e-6 * np.linalg.norm(q, axis=1, keepdims=True)
     z = (scores - (q @ mean)[:, None]) / np.where(differs, spread, 1)
     return np.where(differs | np.isinf(scores), z, 0).astype(np.float32)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="unite_core.index", description=__doc__.split("\n")[0])
-    parser.add_argument("vectors", help="folder that unite_core.encode wrote")
-    parser.add_argument("output", help="folder of the index")
-    parser.add_argument("--kind", default="flat", help="flat, hnsw or ivf")
-    options = parser.parse_args()
-    index = build_index(ShardFolder(options.vectors), IndexConfig(options.kind))
-    index.save(options.output)
-    print(f"{options.output}: {index.counts}")
-
-
-if __name__ == "__main__":
-    main()

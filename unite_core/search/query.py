@@ -9,21 +9,18 @@ written as a TREC run, which ir_measures, trec_eval and ranx read.
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
-from ..data.modality import KEYS, Modality
+from ..data.modality import Modality
 from ..files import replacing
 from ..model.embedder import UniteEmbedder
-from .corpus import Corpus
 from .encode import model_key
-from .index import Found, VectorIndex, load_index
+from .index import Found, VectorIndex
 from .shards import cut
 
-__all__ = ["check_model", "run_lines", "search_items"]
+__all__ = ["check_model", "result_table", "run_lines", "search_items", "write_run"]
 
 
 _BLOCK = 1024  # queries that are embedded and searched together
@@ -76,7 +73,7 @@ def run_lines(index: VectorIndex, embedder: UniteEmbedder, queries: Iterable[tup
                    for candidate, rank, score in zip(ids, ranks, scores, strict=False)]  # fmt: skip
 
 
-def _write_run(path: Path, lines: Iterable[list[str]], total: int) -> None:
+def write_run(path: Path, lines: Iterable[list[str]], total: int) -> None:
     """Atomically, with a bar."""
     from tqdm import tqdm
 
@@ -85,7 +82,7 @@ def _write_run(path: Path, lines: Iterable[list[str]], total: int) -> None:
             file.writelines(line + "\n" for line in some)
 
 
-def _table(index: VectorIndex, found: Found) -> str:
+def result_table(index: VectorIndex, found: Found) -> str:
     """The results of one query."""
     (ids,), ranks = index.names(found.rows), range(1, found.rows.shape[1] + 1)
     labels = [Modality(code).label for code in found.modality[0, : len(ids)].tolist()]
@@ -94,54 +91,3 @@ def _table(index: VectorIndex, found: Found) -> str:
         f"{rank:>4}  {score:7.4f}  {label:<{width}}  {name}"
         for rank, score, label, name in zip(ranks, found.scores[0], labels, ids, strict=False)
     )
-
-
-class _InOrder(argparse.Action):
-    """Several options as one dict, in the order in which they were given."""
-
-    def __call__(self, parser, namespace, value, option=None):
-        item = dict(namespace.item or {})
-        key = self.dest
-        item[key] = value if key not in item else [*_listed(item[key]), value]
-        namespace.item = item
-
-
-def _listed(value) -> list:
-    return value if isinstance(value, list) else [value]
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="unite_core.search", description=__doc__.split("\n")[0])
-    parser.add_argument("index", help="folder that unite_core.index wrote")
-    parser.add_argument("--model", required=True, help="that encoded the corpus: folder or hub id")
-    parser.add_argument(
-        "--embed", type=json.loads, default={}, metavar="JSON", help="as in the EncodeConfig"
-    )
-    for key in KEYS:
-        parser.add_argument(f"--{key}", action=_InOrder, help="of the query")
-    parser.add_argument("--queries", nargs="+", metavar="FILE", help="of items or records")
-    parser.add_argument("--output", type=Path, help="TREC run of --queries")
-    parser.add_argument("--media-root", default=".", help="folder that media paths are below")
-    parser.add_argument("--modality", action="append", help="only such candidates; may be repeated")
-    parser.add_argument("--k", type=int, default=10)
-    parser.add_argument("--standardise", action="store_true",
-                        help="rank a mixed pool by each modality's own z")  # fmt: skip
-    parser.set_defaults(item=None)
-    given = parser.parse_args()
-    if bool(given.item) == bool(given.queries) or bool(given.queries) != bool(given.output):
-        parser.error("give a query by --text, --image or --video, or --queries with --output")
-    index = load_index(given.index)
-    embedder = UniteEmbedder.load(given.model, **given.embed)
-    check_model(index, embedder)
-    options = {"k": given.k, "modalities": given.modality, "standardise": given.standardise,
-               "media_root": given.media_root}  # fmt: skip
-    if given.item:
-        print(_table(index, search_items(index, embedder, [given.item], **options)))
-    else:
-        queries = Corpus(given.queries, take=("query",), media_root=given.media_root)
-        total, _ = queries.survey()
-        _write_run(given.output, run_lines(index, embedder, queries, **options), total)
-
-
-if __name__ == "__main__":
-    main()

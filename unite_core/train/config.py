@@ -143,7 +143,8 @@ def _stage(value: Any) -> Any:
     """A stage by name, and the fields that an object leaves out from the stage of its name."""
     if isinstance(value, str):
         if value not in _STAGES:
-            raise ValueError(f"must be one of {', '.join(_STAGES)}, or an object with a name")
+            known = ", ".join(_STAGES)
+            raise ValueError(f"is {value!r}: must be one of {known}, or an object with a name")
         return _STAGES[value]
     if isinstance(value, Mapping) and value.get("name") in _STAGES:
         return asdict(_STAGES[value["name"]]) | dict(value)

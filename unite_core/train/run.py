@@ -15,7 +15,6 @@ May a training run start, or go on, in its folder? Asked before anything is load
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import os
 from collections.abc import Mapping
@@ -24,7 +23,7 @@ from pathlib import Path
 
 from transformers.trainer_utils import get_last_checkpoint
 
-from ..distributed import barrier, join_processes, leave_processes, processes, rank_zero_first
+from ..distributed import barrier, join_processes, processes, rank_zero_first
 from ..files import flush, read_json, write_json
 from ..settings import read_config, write_config
 from .checkpoints import check_manifest
@@ -79,17 +78,8 @@ def _publish(trainer: UniteTrainer, config: TrainConfig) -> None:
     partial.replace(output / "model")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="unite_core.train", description=__doc__.split("\n")[0])
-    parser.add_argument("config", help="JSON file with the fields of TrainConfig")
-    model = train(read_config(TrainConfig, parser.parse_args().config))
-    if processes()[0] == 0:
-        print(model)
-    leave_processes()
 
 
-if __name__ == "__main__":
-    main()
 
 
 _NO_EFFECT = ("output", "save_total_limit", "cache_mib", "workers")  # on the trained weights

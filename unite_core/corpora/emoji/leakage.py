@@ -5,13 +5,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
 
 from ...data.media import load_image, thumbnail
-from .catalogue import EXTRA_STYLES, HELD_OUT_STYLE, STYLES, family_of, split_of
+from .catalogue import HELD_OUT_STYLE, STYLES, family_of, split_of
 
 __all__ = ["merge_families", "near_duplicates", "style_distance"]
 
@@ -79,9 +78,3 @@ def merge_families(pairs: list[tuple[str, str, str, float]]) -> dict[str, str]:
 
 def _thumbnails(folder: Path, codes: list[str]) -> np.ndarray:
     return np.stack([thumbnail(load_image(f"{code}.png", folder)) for code in codes])
-
-
-if __name__ == "__main__":
-    for trained in (*STYLES, *EXTRA_STYLES):
-        if trained != HELD_OUT_STYLE:
-            print(trained, style_distance(*(sys.argv[1:] or ["data/emoji"]), trained))

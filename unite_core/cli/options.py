@@ -1,0 +1,163 @@
+"""Command-line options made from declared settings: names, types, help and defaults are read there.
+
+A field `learning_rate` of the nested configuration `stage` is the option `--stage.learning-rate`.
+What is given goes through the same checks as a JSON file.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, fields
+from typing import Any, get_type_hints
+
+import click
+
+from ..files import read_json
+from ..settings import DECLARED, describe, help_of, make
+
+_FILE = click.Path(exists=True, dir_okay=False)
+
+__all__ = ["as_pairs", "config_command", "from_options", "options_of", "parse"]
+
+
+def config_command(
+    kind: type, help: str, run: Callable[[Any], Any], example: str, argument: str = "config"
+) -> click.Command:
+    """A verb that takes a JSON file of `kind`'s fields, options in place of them, or both.
+
+    `run` gets the configuration; what it returns is the exit code, None for 0.
+    """
+
+    def callback(**given):
+        path = given.pop(argument)
+        values = read_json(path, strict=True) if path else {}
+        return run(from_options(kind, given, values, path))
+
+    return click.Command(
+        None,
+        help=f"{help}\n\nSettings come from a JSON file, from options, or both: options win.",
+        epilog=f"Example: {example}",
+        params=[
+            click.Argument([argument], required=False, type=_FILE),
+            *options_of(kind),
+        ],
+        callback=callback,
+    )
+
+
+def from_options(
+    kind: type, given: Mapping[str, Any], values: Any = None, path: str | None = None
+) -> Any:
+    """The configuration that a file's `values` and the options `given` make together."""
+    where = path or "options"
+    if values and not isinstance(values, Mapping):
+        make(kind, values, where)  # says that it is no object
+    values = dict(values or {})
+    for name, value in given.items():
+        if value is None or value == ():
+            continue
+        target, (*parents, last) = values, name.split("__")
+        for parent in parents:
+            inner = target.get(parent, {})
+            target[parent] = {"name": inner} if isinstance(inner, str) else dict(inner)
+            target = target[parent]
+        target[last] = value
+    return make(kind, values, where)
+
+
+def options_of(kind: type, parents: tuple[str, ...] = ()) -> list[click.Option]:
+    """One option for each field of a configuration, and of those nested in it."""
+    hints = get_type_hints(kind)
+    options = []
+    for field in fields(kind):
+        schema = describe(kind)[field.name]
+        if hints[field.name] in DECLARED:
+            options += options_of(hints[field.name], (*parents, field.name))
+        if not _is_list_of_objects(schema):
+            options.append(_option(kind, field, schema, parents))
+    return options
+
+
+def _option(kind: type, field, schema: Mapping, parents: tuple[str, ...]) -> click.Option:
+    path = (*parents, field.name)
+    flag = "--" + ".".join(path).replace("_", "-")
+    declared = {"help": _help(kind, field), "default": None}
+    if schema.get("type") == "boolean":
+        *before, last = flag.removeprefix("--").split(".")
+        off = "--" + ".".join([*before, f"no-{last}"])
+        return click.Option(["__".join(path), f"{flag}/{off}"], **declared)
+    several = schema.get("type") == "array" or _is_table(schema)
+    convert = as_pairs if _is_table(schema) else lambda value: parse(value, _item(schema))
+
+    def callback(context, option, value):
+        if _is_table(schema):
+            return as_pairs(value) or None
+        return [convert(item) for item in value] or None if several else convert(value)
+
+    return click.Option(
+        ["__".join(path), flag], multiple=several, metavar=_metavar(schema), callback=callback,
+        **declared,
+    )  # fmt: skip
+
+
+def parse(text: str | None, schema: Mapping) -> Any:
+    """An option's text as the value that a JSON file would hold; what is no JSON stays text."""
+    if text is None:
+        return None
+    kinds = {part.get("type", "string") for part in schema.get("anyOf", [schema])}
+    if kinds == {"string"} or ("string" in kinds and text != "null"):
+        return text
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def as_pairs(texts: Sequence[str]) -> dict[str, Any]:
+    """`("max_frames=8", "prompt=raw")` as an object; a JSON object is taken whole."""
+    found: dict[str, Any] = {}
+    for text in texts:
+        if text.startswith("{"):
+            found |= json.loads(text)
+            continue
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise click.BadParameter(f"{text!r}: write NAME=VALUE, such as max_frames=8")
+        found[name] = parse(value, {"type": "number"})
+    return found
+
+
+def _item(schema: Mapping) -> Mapping:
+    return schema.get("items", {}) if schema.get("type") == "array" else schema
+
+
+def _is_table(schema: Mapping) -> bool:
+    """Whether a field is an object of any keys, not a configuration."""
+    return schema.get("type") == "object" and "properties" not in schema
+
+
+def _is_list_of_objects(schema: Mapping) -> bool:
+    return schema.get("type") == "array" and "properties" in schema.get("items", {})
+
+
+def _metavar(schema: Mapping) -> str:
+    if _is_table(schema):
+        return "NAME=VALUE"
+    item = _item(schema)
+    if "enum" in item:
+        return "[" + "|".join(map(str, item["enum"])) + "]"
+    kinds = [part.get("type", "string") for part in item.get("anyOf", [item])]
+    known = {"integer": "INTEGER", "number": "NUMBER", "string": "TEXT", "object": "JSON"}
+    return next((known[kind] for kind in kinds if kind in known), "VALUE")
+
+
+def _help(kind: type, field) -> str:
+    words = help_of(kind, field.name)
+    schema = describe(kind)[field.name]
+    if "properties" in schema or field.default is MISSING and field.default_factory is MISSING:
+        return words
+    default = schema.get("default")
+    if default in ((), [], {}, None):
+        return words
+    return f"{words}  [default: {str(default).lower() if isinstance(default, bool) else default}]"
