@@ -298,11 +298,11 @@ def test_a_stopped_run_goes_on_and_ends_the_same(run, tmp_path, monkeypatch):
     run(whole)
     real, done = ingest._check_part, []
 
-    def stop_in_the_third(source, folder, media, number, rows):
+    def stop_in_the_third(convert, folder, media, number, rows):
         done.append(number)
         if number == 2 and len(done) == 3:
             raise KeyboardInterrupt
-        return real(source, folder, media, number, rows)
+        return real(convert, folder, media, number, rows)
 
     monkeypatch.setattr(ingest, "_check_part", stop_in_the_third)
     with pytest.raises(KeyboardInterrupt):
@@ -379,7 +379,7 @@ def test_sources_of_all_layouts(tmp_path):
     assert ingest.ingest_source(texts, tmp_path / "b", tmp_path).records == 1
     (record,) = iter_ingested(tmp_path / "b")
     assert record["task"] == "nli"
-    with pytest.raises(RecordError, match="no adapter 'none'"):
+    with pytest.raises(RecordError, match="'none' is no adapter"):
         ingest.ingest_source(Source("x", "nli.csv", adapter="none"), tmp_path / "c", tmp_path)
     with pytest.raises(ValueError, match="depth must be one of name, file"):
         ingest.ingest_source(texts, tmp_path / "c", tmp_path, depth="deep")

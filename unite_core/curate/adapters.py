@@ -1,14 +1,24 @@
-"""From rows as public sets lay them out to records.
+"""Adapters turn the rows of public data sets into records; a registry makes them extensible.
 
-An adapter makes no, one or several records of a row. What it cannot understand is a RecordError;
-what it makes is validated like every record. It never fills in, repairs or invents: instructions
-are given by whoever calls it.
+An adapter yields zero or more records for a row and raises RecordError for a row that it does not
+understand. It never fills in, repairs or invents content: records are validated afterwards, and an
+instruction comes from the caller. A new layout is one function, in this package or outside it:
 
-Plain folders: a medium and beside it a text file of the same name.
+    from unite_core.curate.adapters import ADAPTERS, require_columns
+
+    @ADAPTERS.register("my-set")
+    def my_set(row, language="en"):
+        require_columns(row, ("title", "file"), "my-set")
+        yield {"query": {"text": row["title"]}, "candidate": {"image": row["file"]}}
+
+A recipe's source then names it: `"adapter": "my-set", "options": {"language": "de"}`.
+
+The adapter "folder" reads plain folders, where each media file has a text file of the same name.
 """
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -17,24 +27,29 @@ from pathlib import Path, PurePosixPath
 from ..data.items import IMAGE_PLACEHOLDER, VIDEO_PLACEHOLDER
 from ..data.json_stream import RecordError
 from ..data.readers import Row
+from ..registry import Registry
 
-__all__ = ["ADAPTERS", "Adapter", "adapter", "folder_files", "folder_rows"]
+__all__ = ["ADAPTERS", "Adapter", "adapter", "folder_files", "folder_rows", "require_columns"]
 
 
 Adapter = Callable[[Mapping], Iterator[dict]]
 
+ADAPTERS: Registry[Callable[..., Iterator[dict]]] = Registry("adapter")
+"""Functions (row, **options) -> records by name; every option has a default."""
+
 _SIDES = ("query", "candidate")
+_COMMON = ("instruction", "task", "source")  # options that every adapter has
 _MMEB_IMAGE = "<|image_1|>"
 _MMEB = ("qry", "qry_image_path", "pos_text", "pos_image_path")
 _COVR = ("pth1", "pth2", "edit")
 _CAPTIONS = ("caption", "captions", "sentences", "text")
 _MEDIA = ("image", "video", "image_path", "video_path", "file_name", "video_name", "path")
 _VIDEO_SUFFIXES = {".mp4", ".webm", ".mkv", ".avi", ".mov", ".gif", ".m4v", ".mpg", ".mpeg"}
-_PAIRS = (  # columns of query, positive and hard negative of sets of texts
-    ("sent0", "sent1", "hard_neg"),  # NLI as SimCSE has it
+_PAIRS = (  # columns of query, positive and hard negative in text data sets
+    ("sent0", "sent1", "hard_neg"),  # NLI as in SimCSE
     ("anchor", "positive", "negative"),
-    ("query", "positive_passages", "negative_passages"),  # MS MARCO as Tevatron has it
-    ("question", "positive_ctxs", "hard_negative_ctxs"),  # NQ, TriviaQA, SQuAD as DPR has them
+    ("query", "positive_passages", "negative_passages"),  # MS MARCO as in Tevatron
+    ("question", "positive_ctxs", "hard_negative_ctxs"),  # NQ, TriviaQA, SQuAD as in DPR
     ("query", "pos", "neg"),
     ("query", "positive", "negative"),
     ("question", "answer", "negative"),
@@ -43,27 +58,41 @@ _PAIRS = (  # columns of query, positive and hard negative of sets of texts
 
 
 def adapter(name: str, **options) -> Adapter:
-    """The adapter of this name with its options; RecordError for a name or option it lacks.
+    """Return the adapter of this name with its options set: a function row -> records.
 
         native         UNITE's rows {query, candidate, negative?, target_modal?}: those of
                        Unite-Base-Retrieval-Train, Unite-Instruct-Retrieval-Train, and our own
         mmeb           MMEB-train: qry, qry_image_path, pos_text, pos_image_path, neg_...
         covr           WebVid-CoVR: pth1, pth2, edit; videos are `pth` + suffix (".mp4")
-        captions       an image or video and one or many captions; direction "text-media" or
-                       "media-text", media "image" or "video" where the column does not tell
-        text-pairs     NLI, MS MARCO, NQ and the like; negatives at most so many per row
+        captions       an image or video with one or more captions; direction "text-media" or
+                       "media-text"; media "image" or "video" if the column does not tell
+        folder         the same for the rows of `folder_rows`
+        text-pairs     NLI, MS MARCO, NQ and similar; `negatives` limits those of a row
     All take `instruction`, put before the query's text (or alone), `task` and `source`.
+    Raises RecordError for an unknown name or option.
+
+    >>> convert = adapter("captions", instruction="Find an image:")
+    >>> list(convert({"image": "a.png", "captions": ["a cat"]}))
+    [{'query': {'text': 'Find an image:\\na cat'}, 'candidate': {'image': 'a.png'}}]
     """
-    if name not in ADAPTERS:
-        raise RecordError(f"no adapter {name!r}; there are {', '.join(ADAPTERS)}")
-    common = {key: options.pop(key) for key in ("instruction", "task", "source") if key in options}
-    convert, known = ADAPTERS[name]
+    try:
+        convert = ADAPTERS[name]
+    except ValueError as error:
+        raise RecordError(str(error)) from None
+    common = {key: options.pop(key) for key in _COMMON if key in options}
+    known = list(inspect.signature(convert).parameters)[1:]
     if unknown := sorted(set(options) - set(known)):
         raise RecordError(
             f"adapter {name} has no option {', '.join(unknown)}; it has "
-            f"{', '.join((*known, 'instruction', 'task', 'source'))}"
+            f"{', '.join((*known, *_COMMON))}"
         )
     return partial(_converted, partial(convert, **options), common)
+
+
+def require_columns(row: Mapping, names: tuple[str, ...], layout: str) -> None:
+    """Raise a RecordError if a row lacks one of the columns that its layout needs."""
+    if missing := [name for name in names if name not in row]:
+        raise RecordError(f"no column {', '.join(missing)}; a {layout} row has {', '.join(names)}")
 
 
 def _converted(convert: Adapter, common: Mapping[str, str], row) -> Iterator[dict]:
@@ -78,15 +107,15 @@ def _converted(convert: Adapter, common: Mapping[str, str], row) -> Iterator[dic
 
 def _instructed(query, instruction: str):
     if not isinstance(query, Mapping):
-        return query  # for the validator to refuse
+        return query  # the validator refuses it
     text = query.get("text")
     if text is None:
-        marks = [
-            mark
-            for key, mark in (("image", IMAGE_PLACEHOLDER), ("video", VIDEO_PLACEHOLDER))
+        placeholders = [
+            placeholder
+            for key, placeholder in (("image", IMAGE_PLACEHOLDER), ("video", VIDEO_PLACEHOLDER))
             for _ in range(_count(query.get(key)))
         ]
-        return {"text": "\n".join([*marks, instruction]), **query}
+        return {"text": "\n".join([*placeholders, instruction]), **query}
     return {**query, "text": f"{instruction}\n{text}"}
 
 
@@ -94,8 +123,9 @@ def _count(media) -> int:
     return len(media) if isinstance(media, list) else int(media is not None)
 
 
+@ADAPTERS.register("native")
 def _native(row: Mapping) -> Iterator[dict]:
-    """Fields that Parquet and `datasets` fill with null are left out; {"image": x} is unwrapped."""
+    """Drop the nulls that Parquet and `datasets` fill in, and unwrap {"image": x}."""
     record = {key: value for key, value in row.items() if value is not None and value != {}}
     for side in _SIDES:
         if isinstance(record.get(side), Mapping):
@@ -115,14 +145,15 @@ def _item(item: Mapping) -> dict:
 
 
 def _unwrapped(key: str, value):
-    """The released reader also takes {"type": "image", "image": path}."""
+    """The value of {"type": "image", "image": value}, which UNITE's released reader accepts."""
     if isinstance(value, Mapping) and key in value and set(value) <= {"type", key}:
         return value[key]
     return value
 
 
+@ADAPTERS.register("mmeb")
 def _mmeb(row: Mapping) -> Iterator[dict]:
-    _need(row, _MMEB, "MMEB")
+    require_columns(row, _MMEB, "MMEB")
     record = {
         "query": _mmeb_item(row["qry"], row["qry_image_path"]),
         "candidate": _mmeb_item(row["pos_text"], row["pos_image_path"]),
@@ -133,7 +164,7 @@ def _mmeb(row: Mapping) -> Iterator[dict]:
 
 
 def _mmeb_item(text, image) -> dict:
-    """ "" and null mean none; a placeholder without words around it says nothing."""
+    """Item without the parts that are empty or null; a placeholder alone counts as no text."""
     item = {}
     text = text.replace(_MMEB_IMAGE, IMAGE_PLACEHOLDER) if isinstance(text, str) else text
     words = text.replace(IMAGE_PLACEHOLDER, "").strip() if isinstance(text, str) else text
@@ -144,8 +175,9 @@ def _mmeb_item(text, image) -> dict:
     return item
 
 
+@ADAPTERS.register("covr")
 def _covr(row: Mapping, suffix: str = ".mp4", folder: str = "") -> Iterator[dict]:
-    _need(row, _COVR, "WebVid-CoVR")
+    require_columns(row, _COVR, "WebVid-CoVR")
     source, target = (_covr_path(row[key], suffix, folder) for key in _COVR[:2])
     text = f"{VIDEO_PLACEHOLDER}\n{row['edit']}" if row["edit"] else row["edit"]
     yield {"query": {"text": text, "video": source}, "candidate": {"video": target}}
@@ -158,34 +190,38 @@ def _covr_path(path, suffix: str, folder: str):
     return f"{folder}/{named}" if folder else named
 
 
+@ADAPTERS.register("captions")
+@ADAPTERS.register("folder")
 def _captions(row: Mapping, direction: str = "text-media", media: str = "", image: str = "",
               caption: str = "", folder: str = "") -> Iterator[dict]:  # fmt: skip
-    """`image` names the column of the medium, `caption` that of the captions."""
+    """`image` names the column of the media file, `caption` that of the captions."""
     if direction not in ("text-media", "media-text"):
         raise RecordError(f"direction is text-media or media-text, not {direction!r}")
-    column = image or _first(row, _MEDIA, "a medium")
-    texts = row[caption or _first(row, _CAPTIONS, "captions")]
+    require_columns(row, tuple(name for name in (image, caption) if name), "captions")
+    column = image or _first_column(row, _MEDIA, "a media file")
+    texts = row[caption or _first_column(row, _CAPTIONS, "captions")]
     path = row[column]
     if isinstance(path, str) and folder:
         path = f"{folder}/{path}"
-    item = {media or _medium(column, path): path}
+    item = {media or _kind(column, path): path}
     for text in texts if isinstance(texts, list) else [texts]:
         pair = ({"text": _caption(text)}, dict(item))
         yield dict(zip(_SIDES, pair if direction == "text-media" else pair[::-1], strict=True))
 
 
 def _caption(text):
-    """Karpathy's files keep a sentence as {"raw": ..., "tokens": ...}."""
+    """The sentence; Karpathy's files store it as {"raw": ..., "tokens": ...}."""
     return text["raw"] if isinstance(text, Mapping) and "raw" in text else text
 
 
-def _medium(column: str, path) -> str:
+def _kind(column: str, path) -> str:
     if column.startswith("video"):
         return "video"
     is_video = isinstance(path, str) and PurePosixPath(path).suffix.lower() in _VIDEO_SUFFIXES
     return "video" if is_video else "image"
 
 
+@ADAPTERS.register("text-pairs")
 def _text_pairs(
     row: Mapping,
     query: str = "",
@@ -194,12 +230,12 @@ def _text_pairs(
     negatives: int | None = None,
     positives: int | None = None,
 ) -> Iterator[dict]:
-    """One record per positive; each has the row's hard negatives, in their order."""
+    """One record per positive, each with all hard negatives of the row in their order."""
     names = (query, positive, negative) if query and positive else _pair_columns(row)
-    asked = row[names[0]]
+    require_columns(row, names[:2], "text-pairs")
     hard = [{"text": text} for text in _passages(row.get(names[2]))][:negatives]
     for text in _passages(row[names[1]])[:positives]:
-        record = {"query": {"text": asked}, "candidate": {"text": text}}
+        record = {"query": {"text": row[names[0]]}, "candidate": {"text": text}}
         yield record | ({"negative": hard} if hard else {})
 
 
@@ -207,43 +243,28 @@ def _pair_columns(row: Mapping) -> tuple[str, str, str]:
     for names in _PAIRS:
         if names[0] in row and names[1] in row:
             return names
-    known = "; ".join(f"{one}, {other}" for one, other, _ in _PAIRS)
+    known = "; ".join(f"{query}, {positive}" for query, positive, _ in _PAIRS)
     raise RecordError(f"no columns of pairs among {', '.join(row)}; known are {known}: name them")
 
 
 def _passages(value) -> list:
-    """Texts of a passage, or of a list of passages {title, text}; "" and null are none."""
+    """Texts of one passage or a list of passages {title, text}, without "" and null."""
     passages = value if isinstance(value, list) else [value]
-    return [_passage(one) for one in passages if one not in (None, "")]
+    return [_passage(passage) for passage in passages if passage not in (None, "")]
 
 
-def _passage(one):
-    if not isinstance(one, Mapping):
-        return one
-    title, text = one.get("title"), one.get("text")
+def _passage(passage):
+    if not isinstance(passage, Mapping):
+        return passage
+    title, text = passage.get("title"), passage.get("text")
     return f"{title} {text}" if title and isinstance(text, str) else text
 
 
-def _need(row: Mapping, names: tuple[str, ...], layout: str) -> None:
-    missing = [name for name in names if name not in row]
-    if missing:
-        raise RecordError(f"no column {', '.join(missing)}; a {layout} row has {', '.join(names)}")
-
-
-def _first(row: Mapping, names: tuple[str, ...], what: str) -> str:
+def _first_column(row: Mapping, names: tuple[str, ...], what: str) -> str:
     for name in names:
         if row.get(name) is not None:
             return name
     raise RecordError(f"no column of {what} among {', '.join(row)}; known are {', '.join(names)}")
-
-
-ADAPTERS: dict[str, tuple[Callable[..., Iterator[dict]], tuple[str, ...]]] = {
-    "native": (_native, ()),
-    "mmeb": (_mmeb, ()),
-    "covr": (_covr, ("suffix", "folder")),
-    "captions": (_captions, ("direction", "media", "image", "caption", "folder")),
-    "text-pairs": (_text_pairs, ("query", "positive", "negative", "negatives", "positives")),
-}
 
 
 IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
@@ -252,11 +273,11 @@ _MAX_TEXT = 1 << 20  # bytes of a caption file
 
 
 def folder_rows(root: str | Path) -> Iterator[Row]:
-    """Rows {"image" or "video": path below `root`, "caption": text} in the order of the names.
+    """Yield rows {"image" or "video": path below `root`, "caption": texts}, ordered by name.
 
-    `.webp` is taken for a video if it moves. Every line that is not blank is a caption. A medium
-    without text is a row with an error, a text without medium too; other files are passed over.
-    Links are not followed.
+    A `.webp` file is a video if it is animated. Every line that is not blank is a caption. A media
+    file without text, or a text without media file, becomes a row with an error; other files are
+    ignored. Links are not followed.
     """
     root = Path(root)
     if not root.is_dir():
@@ -267,7 +288,7 @@ def folder_rows(root: str | Path) -> Iterator[Row]:
 
 
 def folder_files(root: str | Path) -> Iterator[Path]:
-    """All files that `folder_rows` looks at, in the order of the names."""
+    """All files that `folder_rows` considers, ordered by name."""
     return (folder / name for folder, names in _folders(Path(root)) for name in sorted(names))
 
 
@@ -282,7 +303,7 @@ def _pairs(root: Path, folder: Path, stem: str, files: set[str]) -> Iterator[Row
     media = [suffix for suffix in suffixes if suffix.lower() in IMAGES | VIDEOS | {".webp"}]
     has_text = ".txt" in suffixes
     if has_text and not media:
-        yield Row(str(folder / f"{stem}.txt"), None, "a text without a medium of the same name")
+        yield Row(str(folder / f"{stem}.txt"), None, "a text without a media file of the same name")
     for suffix in media:
         path = folder / f"{stem}{suffix}"
         if has_text:

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from ..data.json_stream import RecordError
 from ..files import read_json, replacing, write_json
+from .adapters import Adapter
 from .recipe import Source
 from .validate import MediaCheck, Reject, Report, check_bad_share, check_rows
 
@@ -57,13 +58,14 @@ def ingest_source(
     """
     folder = Path(folder)
     media = (os.path.join(media_root, source.media), depth)
-    MediaCheck(*media), source.converter()  # both refuse bad settings before anything is written
+    MediaCheck(*media)  # refuses bad settings before anything is written, as the next line does
+    convert = source.converter()
     _media_check.cache_clear()  # of a call before, since when files may have changed
     about = {"media_root": str(media_root), "depth": depth, "part_rows": part_rows}
     _claim(dataclasses.asdict(source) | about | {"files": source.stamp(data)}, folder)
     report = Report()
     parts = _parts(source.iter_rows(data), part_rows)
-    check = partial(_check_part, source, folder, media)
+    check = partial(_check_part, convert, folder, media)
     for part in _done(check, parts, folder, workers):
         report.add(part)
         check_bad_share(report, max_bad_share, _LEAST)
@@ -143,9 +145,9 @@ def _known(folder: Path, number: int) -> Report | None:
     return Report(saved["rows"], saved["records"], Counter(saved["causes"]), examples)
 
 
-def _check_part(source: Source, folder: Path, media, number: int, rows: list) -> Report:
+def _check_part(convert: Adapter, folder: Path, media, number: int, rows: list) -> Report:
     report, good, bad = Report(), [], []
-    for result in check_rows(rows, source.converter(), _media_check(*media), report):
+    for result in check_rows(rows, convert, _media_check(*media), report):
         (bad if isinstance(result, Reject) else good).append(result)
     _write_lines(_name(folder, number, ".jsonl"), map(_record_line, good))
     _write_lines(_name(folder, number, ".rejects.jsonl"), (_dump(r._asdict()) for r in bad))

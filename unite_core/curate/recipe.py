@@ -109,19 +109,19 @@ class Source:
             object.__setattr__(self, name, tuple(getattr(self, name)))
 
     def converter(self) -> Adapter:
-        """What makes records of this source's rows; RecordError for an unknown adapter."""
-        return adapter("captions" if self.adapter == FOLDER else self.adapter, **self.options)
+        """Return the adapter with its options set; RecordError for an unknown name or option."""
+        return adapter(self.adapter, **self.options)
 
     def iter_rows(self, data: str | Path = ".") -> Iterator[Row | RawLine]:
-        """All rows in order, those of JSON Lines not decoded yet; `data` holds the path."""
+        """Yield all rows in order, JSON Lines still undecoded; `path` is relative to `data`."""
         if self.adapter == FOLDER:
             return folder_rows(self._below(data))
         return raw_rows(self._below(data), self.split)
 
     def stamp(self, data: str | Path = ".") -> str:
-        """32 hex digits of names, sizes and times of all files that rows come from.
+        """Digest (32 hex digits) of names, sizes and times of all files that rows come from.
 
-        Those of a hub set are not looked at; a path without files is refused when rows are read.
+        Files of a hub set are not checked; a missing path is an error only when rows are read.
         """
         digest = hashlib.sha256()
         for file in self._files(data):
