@@ -9,7 +9,7 @@ import pytest
 
 from tests.evaluation.benchmarks import benchmark_data as data
 from unite_core import UniteEmbedder
-from unite_core.evaluation.benchmarks import TASKS, find_tasks, load_task
+from unite_core.evaluation.benchmarks import BENCHMARKS, find_tasks, load_task
 from unite_core.evaluation.benchmarks import command as evaluate_benchmark
 from unite_core.evaluation.benchmarks import runs as benchmark_runs
 from unite_core.evaluation.benchmarks.runs import (
@@ -54,8 +54,8 @@ def finished(root, embedder, tmp_path_factory):
 
 def test_a_run_is_what_brute_force_gives(root, embedder, finished):
     run = next(run for run in finished[1] if run.task == "webvid-covr")
-    task = load_task(TASKS["webvid-covr"], root).task
-    ready = embedder.configured(**TASKS["webvid-covr"].settings)
+    task = load_task(BENCHMARKS["webvid-covr"], root).task
+    ready = embedder.configured(**BENCHMARKS["webvid-covr"].settings)
     queries, clips = (
         ready.embed(side, root, progress=False) for side in (task.queries, task.candidates)
     )
@@ -63,8 +63,12 @@ def test_a_run_is_what_brute_force_gives(root, embedder, finished):
     for row, query in enumerate(task.queries):
         cosines[row, task.candidates.index({"video": query["video"]})] = -2
     hits = cosines.argmax(1) == np.array([right[0] for right in task.positives])
-    assert run.main.per_query == hits.astype(float).tolist()
-    assert (run.main.metric, run.main.n, run.main.candidates) == ("recall@1", 6, 5)
+    assert run.main_score.per_query == hits.astype(float).tolist()
+    assert (run.main_score.metric, run.main_score.n, run.main_score.candidates) == (
+        "recall@1",
+        6,
+        5,
+    )
 
 
 def test_results_say_how_they_came_about(finished):
@@ -127,7 +131,7 @@ def test_both_directions_share_their_vectors(root, embedder, tmp_path, monkeypat
 def test_other_settings_or_data_are_run_anew(root, embedder, finished, tmp_path):
     output = tmp_path / "output"
     shutil.copytree(finished[0], output)
-    spec = [TASKS["webvid-covr"]]
+    spec = [BENCHMARKS["webvid-covr"]]
     common = {"model": "tiny", "progress": False}
     (own,), _ = run_benchmarks(embedder, spec, root, output, "checkpoint", **common)
     assert own.config["max_frames"] == 4
@@ -137,7 +141,7 @@ def test_other_settings_or_data_are_run_anew(root, embedder, finished, tmp_path)
     shutil.copytree(root, fewer)
     data.write_covr(fewer, data.covr_rows()[:4])
     (less,), _ = run_benchmarks(embedder, spec, fewer, output, **common)
-    assert less.main.n == 4
+    assert less.main_score.n == 4
 
 
 def test_a_task_that_fails_stops_no_other(root, embedder, tmp_path):
@@ -153,7 +157,7 @@ def test_an_unreadable_medium_is_no_score(root, embedder, tmp_path):
     shutil.copytree(root, broken)
     (broken / "Urban1k" / "image" / "3.jpg").write_bytes(b"no picture")
     runs, failed = run_benchmarks(
-        embedder, [TASKS["urban1k-t2i"]], broken, tmp_path / "output", progress=False
+        embedder, [BENCHMARKS["urban1k-t2i"]], broken, tmp_path / "output", progress=False
     )
     assert not runs
     assert "1 of 16 items cannot be read" in str(failed["urban1k-t2i"])
@@ -174,8 +178,8 @@ def test_an_mteb_task_runs_beside_own_ones(embedder, tmp_path, monkeypatch):
     assert not failed
     (run,) = runs
     assert run.config["min_frames"] == 32
-    assert (run.main.metric, run.main.n) == ("recall@1", 6)
-    assert run.mteb["test"][0]["recall_at_1"] == pytest.approx(run.main.value, abs=2e-5)
+    assert (run.main_score.metric, run.main_score.n) == ("recall@1", 6)
+    assert run.mteb["test"][0]["recall_at_1"] == pytest.approx(run.main_score.value, abs=2e-5)
     assert "myang333/CaReBench at local" in run.source and "mteb" in run.versions
     assert set(run.prompts) == {"query", "document"} and run.empty == 0
     monkeypatch.setattr(benchmark_runs, "run_mteb_task", None)
@@ -239,8 +243,8 @@ def test_two_models_are_compared_on_what_both_did(finished, tmp_path, capsys):
     assert [row["task"] for row in rows] == ["urban1k-t2i", "urban1k-i2t", "mmeb/ImageNet-1K"]
     assert [row["metric"] for row in rows] == ["recall@1", "recall@1", "precision@1"]
     for row, run in zip(rows, runs, strict=False):
-        missed = run.main.n - sum(run.main.per_query)
-        assert row["gain"] == pytest.approx(missed / run.main.n)
+        missed = run.main_score.n - sum(run.main_score.per_query)
+        assert row["gain"] == pytest.approx(missed / run.main_score.n)
         assert row["p"] == pytest.approx(min(1, 2 / 2**missed)), "every miss is a family that wins"
         assert row["p_holm"] >= row["p"]
     text = format_comparison(rows, "tiny", "other")

@@ -1,12 +1,15 @@
-"""Public benchmarks of universal embedders: what mteb lacks is read here, the rest goes to mteb.
+"""Public benchmarks: tasks that mteb lacks are read here, the others run through mteb.
 
-`TASKS` is the registry, `load_task` reads a task from the files that its makers publish, and
-`score_task` ranks. Frames, pixels and lengths are the paper's (PAPER §1, §7).
+`BENCHMARKS` is the registry, `load_task` reads a task from the files its authors publish, and
+`score_task` ranks. Importing the package registers all tasks.
 """
 
-from .registry import TASKS, TaskSpec, averages, find_tasks, load_task
+from . import captions, covr, mmeb, mteb_names  # noqa: F401, in the order of the list of tasks
+from .mmeb import mmeb_means
+from .registry import BENCHMARKS, TaskSpec, benchmark, find_tasks, load_task, register_mteb
 from .task import BenchmarkTask, score_task
 
 __all__ = [
-    "TASKS", "BenchmarkTask", "TaskSpec", "averages", "find_tasks", "load_task", "score_task",
+    "BENCHMARKS", "BenchmarkTask", "TaskSpec", "benchmark", "find_tasks", "load_task",
+    "mmeb_means", "register_mteb", "score_task",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Images with one long caption each, in their makers' layouts: Urban1K, DOCCI, ShareGPT4V."""
+"""Images with one long caption each, as published: Urban1K, DOCCI and ShareGPT4V."""
 
 from __future__ import annotations
 
@@ -7,17 +7,20 @@ from pathlib import Path
 
 from ...data.readers import iter_values
 from ..tasks import RetrievalTask
+from .registry import benchmark
 from .task import BenchmarkTask, MissingDataError
 
 __all__ = ["docci", "sharegpt4v", "urban1k"]
 
 
 _METRICS = ("recall@1", "recall@5", "recall@10", "ndcg@10")
-_SHAREGPT4V_TEST = 1000  # Long-CLIP keeps the first rows out of its training, and so do its heirs
+_SHAREGPT4V_TEST = 1000  # first rows, which Long-CLIP and its successors do not train on
 
 
+@benchmark("urban1k-i2t", "hub: BeichenZhang/Urban1k", to_image=False)
+@benchmark("urban1k-t2i", "hub: BeichenZhang/Urban1k", to_image=True)
 def urban1k(root: Path, name: str, to_image: bool) -> BenchmarkTask:
-    """`Urban1k/image/N.jpg` with `Urban1k/caption/N.txt`, of which the first line counts."""
+    """Read `Urban1k/image/N.jpg` with the first line of `Urban1k/caption/N.txt`."""
     captions = sorted((root / "Urban1k" / "caption").glob("*.txt"), key=_by_number)
     if not captions:
         raise MissingDataError(
@@ -31,8 +34,10 @@ def urban1k(root: Path, name: str, to_image: bool) -> BenchmarkTask:
     return _paired(root, name, pairs, to_image)
 
 
+@benchmark("docci-i2t", "DOCCI, split test (5 000)", to_image=False)
+@benchmark("docci-t2i", "DOCCI, split test (5 000)", to_image=True)
 def docci(root: Path, name: str, to_image: bool) -> BenchmarkTask:
-    """`docci/docci_descriptions.jsonlines`, its split "test", with `docci/images/`."""
+    """Read the split "test" of `docci/docci_descriptions.jsonlines`, images in `docci/images/`."""
     path = root / "docci" / "docci_descriptions.jsonlines"
     if not path.is_file():
         raise MissingDataError(f"no {path}: fetch it from the DOCCI page of Google, and images/")
@@ -44,8 +49,10 @@ def docci(root: Path, name: str, to_image: bool) -> BenchmarkTask:
     return _paired(root, name, pairs, to_image)
 
 
+@benchmark("sharegpt4v-i2t", "hub: Lin-Chen/ShareGPT4V, first 1 000 rows", to_image=False)
+@benchmark("sharegpt4v-t2i", "hub: Lin-Chen/ShareGPT4V, first 1 000 rows", to_image=True)
 def sharegpt4v(root: Path, name: str, to_image: bool) -> BenchmarkTask:
-    """The first 1 000 rows of ShareGPT4V's caption file, read without the other 1.2 million."""
+    """Read the first 1 000 rows of ShareGPT4V's caption file; the other 1.2 million stay unread."""
     folder = "sharegpt4v"
     path = root / folder / "share-captioner_coco_lcs_sam_1246k_1107.json"
     if not path.is_file():
@@ -60,7 +67,7 @@ def sharegpt4v(root: Path, name: str, to_image: bool) -> BenchmarkTask:
 
 
 def _paired(root: Path, name: str, pairs: list[tuple[str, str]], to_image: bool) -> BenchmarkTask:
-    """Every image with its caption; each pair is a family of its own."""
+    """Task of one caption per image; each pair is a family of its own."""
     missing = [image for image, _ in pairs if not (root / image).is_file()]
     if missing:
         raise MissingDataError(

@@ -18,10 +18,10 @@ from collections.abc import Sequence
 
 from ...files import from_row
 from ...model.config import EmbedConfig
-from . import TASKS, find_tasks
+from ...tables import text_table
+from . import BENCHMARKS, find_tasks
 from .runs import (
     SETTINGS,
-    aligned,
     compare_runs,
     format_comparison,
     format_runs,
@@ -37,8 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns 1 if a task failed."""
     options = _options(arguments)
     if options.list:
-        rows = [(spec.name, spec.mteb or "read here", spec.source) for spec in TASKS.values()]
-        print("\n".join(aligned([("task", "by", "data"), *rows])))
+        specs = [BENCHMARKS[name] for name in BENCHMARKS]
+        rows = [(spec.name, spec.mteb or "read here", spec.source) for spec in specs]
+        print(text_table([("task", "by", "data"), *rows]))
         return 0
     if options.compare:
         runs = [read_runs(folder) for folder in options.compare]

@@ -1,7 +1,7 @@
-"""WebVid-CoVR: a video and a sentence that changes it, to the video that shows the change.
+"""WebVid-CoVR: composed video retrieval, from a reference video and an edit to the edited video.
 
-Layout of its makers: `WebVid-CoVR/webvid8m-covr_test.csv` with the columns pth1, pth2 and edit, and
-the clips below `WebVid/8M/train/<pth>.mp4`.
+Files as published: `WebVid-CoVR/webvid8m-covr_test.csv` with the columns pth1, pth2 and edit, and
+clips in `WebVid/8M/train/<pth>.mp4`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ...data.items import VIDEO_PLACEHOLDER
 from ..tasks import RetrievalTask
+from .registry import benchmark, frame_settings
 from .task import BenchmarkTask, MissingDataError
 
 __all__ = ["webvid_covr"]
@@ -20,11 +21,12 @@ _CLIPS = "WebVid/8M/train"
 _COLUMNS = ("pth1", "pth2", "edit")
 
 
+@benchmark("webvid-covr", "hub: lucas-ventura/WebVid-CoVR", frame_settings(16))
 def webvid_covr(root: Path, name: str) -> BenchmarkTask:
-    """The test triplets; the pool is all target videos, and a query never finds its reference.
+    """Read the test triplets; the pool is all target videos, without each query's reference.
 
-    The reference is given as a video, as UNITE trains it (PAPER §3.2); CoVR's own models see its
-    middle frame. Queries that change the same reference are one family.
+    The reference is given as a video, as UNITE is trained (see `docs/method.md`); CoVR's own models
+    see its middle frame. Queries with the same reference are one family.
     """
     rows = _read(root / "WebVid-CoVR" / "webvid8m-covr_test.csv")
     targets = list(dict.fromkeys(target for _, target, _ in rows))

@@ -1,21 +1,27 @@
-"""MMEB: 36 tasks as ranking among candidates given per query, scored by precision@1.
+"""MMEB: 36 tasks that rank candidates given per query, scored by precision@1.
 
-Layout of the hub's TIGER-Lab/MMEB-eval: `<task>/test-*.parquet` with the columns qry_text,
-qry_img_path, tgt_text and tgt_img_path, the last two lists whose first entry is the answer, and
-images below `images/`. Instructions are part of the texts, as VLM2Vec wrote them.
+Files of the hub's TIGER-Lab/MMEB-eval: `<task>/test-*.parquet` with the columns qry_text,
+qry_img_path, tgt_text and tgt_img_path, and images in `images/`. The last two are lists whose first
+entry is the positive. Instructions are part of the texts, as VLM2Vec wrote them.
 """
+
+# Shapes: Q queries.
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
+
+import numpy as np
 
 from ...data.items import IMAGE_PLACEHOLDER
 from ...data.records import content_id
 from ..tasks import RetrievalTask
+from .registry import benchmark
 from .task import BenchmarkTask, MissingDataError
 
-__all__ = ["FOLDER", "IN_DISTRIBUTION", "META_TASKS", "mmeb"]
+__all__ = ["FOLDER", "IN_DISTRIBUTION", "META_TASKS", "mmeb_means", "mmeb_task"]
 
 
 FOLDER = "MMEB-eval"
@@ -34,22 +40,23 @@ META_TASKS = {
     ),
     "grounding": ("MSCOCO", "RefCOCO", "RefCOCO-Matching", "Visual7W-Pointing"),
 }  # fmt: skip
-"""The 36 tasks by what they are; the means of these groups are what papers print."""
+"""The 36 tasks by kind; papers print the means of these groups."""
 IN_DISTRIBUTION = {
     "ImageNet-1K", "N24News", "HatefulMemes", "VOC2007", "SUN397", "OK-VQA", "A-OKVQA", "DocVQA",
     "InfographicsVQA", "ChartQA", "Visual7W", "VisDial", "CIRR", "VisualNews_t2i",
     "VisualNews_i2t", "MSCOCO_t2i", "MSCOCO_i2t", "NIGHTS", "WebQA", "MSCOCO",
 }  # fmt: skip
 """Tasks whose training sets are in MMEB-train."""
+_SUBSETS = [subset for group in META_TASKS.values() for subset in group]
 
 _COLUMNS = ("qry_text", "qry_img_path", "tgt_text", "tgt_img_path")
 _MARK = re.compile(r"<\|image_\d+\|>\s*")
 
 
-def mmeb(root: Path, name: str, subset: str) -> BenchmarkTask:
-    """One MMEB task; candidates shared by queries are one item, and are embedded once.
+def mmeb_task(root: Path, name: str, subset: str) -> BenchmarkTask:
+    """Read one MMEB task; a candidate of several queries is one item and is embedded once.
 
-    Queries about one image are one family. Raises MissingDataError without the subset's files.
+    Queries about the same image are one family. MissingDataError if the subset's files are missing.
     """
     rows = _read(root / FOLDER / subset)
     images = f"{FOLDER}/images"
@@ -76,8 +83,31 @@ def mmeb(root: Path, name: str, subset: str) -> BenchmarkTask:
     return BenchmarkTask(task, ("precision@1",), pools=[sorted(set(pool)) for pool in pools])
 
 
+for _subset in _SUBSETS:
+    benchmark(f"mmeb/{_subset}", "hub: TIGER-Lab/MMEB-eval", subset=_subset)(mmeb_task)
+
+
+def mmeb_means(values: Mapping[str, float]) -> dict[str, tuple[float, int, int]]:
+    """MMEB's published means, from values by task name: {group: (mean, tasks run, tasks in it)}.
+
+    Groups are the four kinds of task, in and out of distribution, and all; groups without any task
+    in `values` are left out. Only a mean over all of a group compares with a published one.
+    """
+    groups = dict(META_TASKS) | {
+        "in distribution": [s for s in _SUBSETS if s in IN_DISTRIBUTION],
+        "out of distribution": [s for s in _SUBSETS if s not in IN_DISTRIBUTION],
+        "all": _SUBSETS,
+    }
+    means = {}
+    for group, subsets in groups.items():
+        present = [values[f"mmeb/{s}"] for s in subsets if f"mmeb/{s}" in values]
+        if present:
+            means[f"mmeb {group}"] = (float(np.mean(present)), len(present), len(subsets))
+    return means
+
+
 def _read(folder: Path) -> list[tuple]:
-    """Rows of all parquet files of a subset, in the order of their names."""
+    """[Q] rows of all parquet files of a subset, in the order of the file names."""
     files = sorted(folder.glob("test*.parquet"))
     if not files:
         raise MissingDataError(
@@ -101,7 +131,7 @@ def _read(folder: Path) -> list[tuple]:
 
 
 def _item(text: str | None, image: str | None, folder: str, where: str) -> dict:
-    """Text and image of a row; the mark of the image's place becomes ours, a lone mark goes."""
+    """Item of a row's text and image, with our image placeholder in place of MMEB's."""
     text, marked = _MARK.subn("", text or "")
     text = text.strip()
     if not text and not image:

@@ -1,8 +1,10 @@
-"""Runs of public benchmarks: done task by task, kept as files, compared between models.
+"""Run public benchmarks task by task, keep the results as files, and compare models.
 
-A task is not run again while weights, settings and data stay the same; within a task the shards of
-vectors that are there are used. So a killed run loses at most the shard it was working on.
+A task is not run again while weights, settings and data stay the same, and vectors are kept in
+shards, so a killed run loses at most the shard it was working on.
 """
+
+# Shapes: D embedding size.
 
 from __future__ import annotations
 
@@ -17,16 +19,18 @@ import numpy as np
 from ...files import from_row, read_json, write_json
 from ...model.prompts import build_prompt
 from ...search.encode import encode_items, model_key
-from ..results import EvaluationResult, Score, result_from
+from ...tables import text_table
+from ..results import EvaluationResult, Score, percent, result_from
 from ..significance import compare_models, holm
-from . import TaskSpec, averages, load_task, score_task
+from .mmeb import mmeb_means
 from .mteb_model import MtebEncoder
 from .mteb_tasks import local_task, run_mteb_task
+from .registry import TaskSpec, load_task
+from .task import score_task
 
 __all__ = [
     "BenchmarkRun",
     "SETTINGS",
-    "aligned",
     "compare_runs",
     "format_comparison",
     "format_runs",
@@ -41,7 +45,7 @@ SETTINGS = ("paper", "checkpoint")
 
 @dataclass(frozen=True)
 class BenchmarkRun:
-    """One model on one task, with what is needed to repeat it."""
+    """Result of one model on one task, with everything needed to repeat it."""
 
     task: str
     source: str  # where the data are from
@@ -51,14 +55,14 @@ class BenchmarkRun:
     instruct: bool  # whether mteb's instructions were put before texts
     versions: dict[str, str]
     result: EvaluationResult
-    prompts: dict[str, str]  # the whole prompt of the first item of each side
+    prompts: dict[str, str]  # the full prompt of the first item of each side
     seconds: float
-    mteb: dict = field(default_factory=dict)  # of its tasks, mteb's own scores
+    mteb: dict = field(default_factory=dict)  # mteb's own scores, for its tasks
     empty: int = 0  # rows of mteb's data with neither text nor media, embedded as zero
 
     @property
-    def main(self) -> Score:
-        """The main metric's score; of an mteb task of several subsets, the first one's."""
+    def main_score(self) -> Score:
+        """Score of the main metric; of an mteb task with several subsets, of the first one."""
         return self.result.scores[0]
 
 
@@ -73,15 +77,16 @@ def run_benchmarks(
     instruct: bool = False,
     progress: bool = True,
 ) -> tuple[list[BenchmarkRun], dict[str, Exception]]:
-    """Run tasks one after the other; returns the runs, finished ones included, and what failed.
+    """Run tasks one after the other; returns the runs, earlier ones included, and the failures.
 
     Args
         embedder  a UniteEmbedder
         settings  "paper": the registry's frames, pixels and lengths; "checkpoint": its own
-        embed     fields of EmbedConfig that go before both, such as {"video_pixels": "released"}
+        embed     fields of EmbedConfig that override both, such as {"video_pixels": "released"}
         model     its name in results
-        instruct  mteb tasks with mteb's instructions (MMEB has its own in its data)
-    A task that fails (data missing, a medium unreadable, too many tokens) stops no other.
+        instruct  use mteb's instructions in mteb tasks (MMEB has its own in its data)
+    A task that fails (missing data, an unreadable media file, too many tokens) does not stop the
+    others.
     """
     if settings not in SETTINGS:
         raise ValueError(f"settings must be one of {', '.join(SETTINGS)}; not {settings!r}")
@@ -89,16 +94,18 @@ def run_benchmarks(
     for spec in specs:
         chosen = (dict(spec.settings) if settings == "paper" else {}) | dict(embed or {})
         ready = embedder.configured(**chosen)
-        work = _run_mteb if spec.mteb else _run_own
+        run_task = _run_mteb if spec.mteb else _run_own
         try:
-            runs.append(work(ready, spec, Path(data_root), Path(output), model, instruct, progress))
+            runs.append(
+                run_task(ready, spec, Path(data_root), Path(output), model, instruct, progress)
+            )
         except (OSError, ValueError, ImportError) as error:
             failed[spec.name] = error
     return runs, failed
 
 
 def read_runs(output: str | Path) -> list[BenchmarkRun]:
-    """The finished tasks of an output folder, by name; ValueError if there are none."""
+    """Read the finished tasks of an output folder, by name; ValueError if there are none."""
     paths = sorted(Path(output, "tasks").glob("*.json"))
     if not paths:
         raise ValueError(f"{Path(output, 'tasks')} holds no finished task: run some into {output}")
@@ -106,16 +113,16 @@ def read_runs(output: str | Path) -> list[BenchmarkRun]:
 
 
 def compare_runs(first: Sequence[BenchmarkRun], second: Sequence[BenchmarkRun]) -> list[dict]:
-    """Two models on the tasks that both finished, by each task's main metric.
+    """Compare two models on the tasks that both finished, by each task's main metric.
 
-    Returns the rows of `significance.compare_models` with `metric`, p adjusted over all of them.
-    Tasks whose data differ are a ValueError.
+    Returns the rows of `compare_models` with `metric`, and p adjusted over all of these rows.
+    ValueError if the data of a task differ.
     """
     others = {run.task: run for run in second}
     rows = []
     for run in first:
         if run.task in others:
-            metric = run.main.metric
+            metric = run.main_score.metric
             found = compare_models(run.result, others[run.task].result, metric)
             rows += [row | {"metric": metric} for row in found]
     if not rows:
@@ -125,41 +132,36 @@ def compare_runs(first: Sequence[BenchmarkRun], second: Sequence[BenchmarkRun]) 
 
 
 def format_runs(runs: Sequence[BenchmarkRun]) -> str:
-    """Every task's main score in percent with its interval, then MMEB's means as papers print."""
-    cells = [("task", "n", "pool", "chance", "metric", "value [95 %]", "frames")]
+    """Print every task's main score in percent with its interval, then the means of MMEB."""
+    rows = [("task", "n", "pool", "chance", "metric", "value [95 %]", "frames")]
     for run in runs:
-        for score in (s for s in run.result.scores if s.metric == run.main.metric):
+        for score in (s for s in run.result.scores if s.metric == run.main_score.metric):
             name = run.task if score.split == "test" else f"{run.task} {score.split}"
-            value = f"{100 * score.value:.1f} [{100 * score.low:.1f}, {100 * score.high:.1f}]"
+            value = percent(score.value, score.low, score.high)
             frames = f"{run.config['min_frames']}-{run.config['max_frames']}"
-            cells.append(
-                (name, str(score.n), str(score.candidates), f"{100 * score.chance:.1f}",
-                 score.metric, value, frames)
-            )  # fmt: skip
-    lines = aligned(cells)
-    means = averages({run.task: run.main.value for run in runs})
-    lines += [
-        f"{name}: {100 * mean:.1f}" + ("" if there == of else f" (only {there} of {of} tasks)")
-        for name, (mean, there, of) in means.items()
+            chance = f"{100 * score.chance:.1f}"
+            rows.append((name, score.n, score.candidates, chance, score.metric, value, frames))
+    means = mmeb_means({run.task: run.main_score.value for run in runs})
+    lines = [
+        f"{name}: {100 * mean:.1f}" + ("" if done == of else f" (only {done} of {of} tasks)")
+        for name, (mean, done, of) in means.items()
     ]
-    return "\n".join(lines)
+    return "\n".join([text_table(rows), *lines])
 
 
 def format_comparison(rows: Sequence[Mapping], first: str, second: str) -> str:
-    """The rows of `compare_runs` as text: gains in points, p adjusted for all tasks looked at."""
-    heads = ("task", "n", "families", "metric", "first", "second", "gain [95 %]", "p", "p (Holm)")
-    cells = [heads]
+    """Print the rows of `compare_runs`: gains in percent points, p adjusted over all tasks."""
+    lines = [("task", "n", "families", "metric", "first", "second", "gain [95 %]", "p", "p (Holm)")]
     for row in rows:
-        gain = f"{100 * row['gain']:+.1f} [{100 * row['low']:+.1f}, {100 * row['high']:+.1f}]"
+        gain = percent(row["gain"], row["low"], row["high"], sign="+")
         values = (f"{100 * row[name]:.1f}" for name in ("first", "second"))
         p = (f"{row[name]:.3g}" for name in ("p", "p_holm"))
-        sizes = (str(row["n"]), str(row["families"]))
-        cells.append((row["task"], *sizes, row["metric"], *values, gain, *p))
-    return "\n".join([f"first: {first}", f"second: {second}", *aligned(cells)])
+        lines.append((row["task"], row["n"], row["families"], row["metric"], *values, gain, *p))
+    return f"first: {first}\nsecond: {second}\n{text_table(lines)}"
 
 
 def write_summary(output: str | Path, runs: Sequence[BenchmarkRun], table: str) -> None:
-    """Write results.json, without the values of each query, and table.txt into the folder."""
+    """Write results.json (without values per query) and table.txt to the output folder."""
     rows = [
         {"task": run.task, "source": run.source, "model": run.model, "model_key": run.model_key,
          "tasks_hash": run.result.tasks_hash, "config": run.config, "instruct": run.instruct,
@@ -167,7 +169,7 @@ def write_summary(output: str | Path, runs: Sequence[BenchmarkRun], table: str) 
          "empty": run.empty, "scores": run.result.rows()}
         for run in runs
     ]  # fmt: skip
-    means = averages({run.task: run.main.value for run in runs})
+    means = mmeb_means({run.task: run.main_score.value for run in runs})
     write_json(Path(output, "results.json"), {"tasks": rows, "averages": means}, indent=1)
     Path(output, "table.txt").write_text(table + "\n", encoding="utf-8")
 
@@ -212,7 +214,7 @@ def _run_mteb(embedder, spec, root, output, model, instruct, progress) -> Benchm
 
 
 def _vectors(embedder, items, name, root, output, progress) -> dict[str, np.ndarray]:
-    """{content id: [D]} of a task's items; one that cannot be read is a ValueError."""
+    """Embed a task's items: {content id: [D]}; ValueError if any cannot be read."""
     stored = encode_items(
         embedder, list(items.values()), output / "vectors", root, progress,
         lambda number: f"{name}, item {number + 1}",
@@ -231,7 +233,7 @@ def _path(output: Path, spec: TaskSpec) -> Path:
 
 
 def _finished(path: Path, key: str) -> BenchmarkRun | None:
-    """The run in a file, if it is of the same weights and settings."""
+    """Read a run if it has the same weights and settings."""
     run = _read(path) if path.is_file() else None
     return run if run and run.model_key == key else None
 
@@ -248,8 +250,3 @@ def _saved(path: Path, run: BenchmarkRun) -> BenchmarkRun:
 
 def _versions(*more: str) -> dict[str, str]:
     return {name: version(name) for name in ("torch", "transformers", *more)}
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]

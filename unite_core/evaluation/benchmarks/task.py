@@ -1,4 +1,4 @@
-"""A benchmark's task: a retrieval task, what each query chooses among, and its metrics."""
+"""Task of a benchmark: a retrieval task, the pool of each query, and its metrics."""
 
 # Shapes: Q queries, N candidates, D embedding size.
 
@@ -20,17 +20,17 @@ __all__ = ["BenchmarkTask", "MissingDataError", "score_task"]
 
 
 class MissingDataError(FileNotFoundError):
-    """Files of a benchmark that are not where its layout has them: which, and where to get them."""
+    """Files of a benchmark are missing; the message says which, and where to get them."""
 
 
 @dataclass(frozen=True)
 class BenchmarkTask:
-    """What is asked, and which candidates compete.
+    """A retrieval task with pools, exclusions and metrics of its own.
 
-    task     items, right answers, and families of queries that are no independent evidence
-    metrics  names as `ranking.ranking_metrics` takes them, the main one first
-    pools    [Q] lists of the candidates that each query chooses among; None: among all
-    hidden   [Q] lists of candidates that a query may not find; None: none
+    task     queries, candidates, positives, and families of dependent queries
+    metrics  names as `ranking_metrics` takes them, the main one first
+    pools    [Q] lists of the candidates that each query ranks; None: all
+    hidden   [Q] lists of candidates excluded for each query; None: none
     Candidates of equal content count once. Raises ValueError naming the task and the query.
     """
 
@@ -48,9 +48,9 @@ class BenchmarkTask:
                     f"{self.task}: {len(lists)} {name} for {len(self.task.queries)} queries; "
                     "give one for each query"
                 )
-        for row, right in enumerate(self.task.positives):
-            pool = set(self.pools[row]) if self.pools else set(right)
-            lost = set(right) - pool or set(right) & set(self.hidden[row] if self.hidden else ())
+        for row, positives in enumerate(map(set, self.task.positives)):
+            pool = set(self.pools[row]) if self.pools else positives
+            lost = positives - pool or positives & set(self.hidden[row] if self.hidden else ())
             if lost:
                 raise ValueError(
                     f"{self.task}, query {row + 1}: answer {min(lost)} is not in its pool or is "
@@ -59,7 +59,7 @@ class BenchmarkTask:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of all that scores depend on: items, answers, families, pools and metrics."""
+        """SHA-256 of all that scores depend on: items, positives, families, pools and metrics."""
         task = self.task
         content = [task.name, task.split, task.query_ids, task.candidate_ids, task.positives]
         content += [task.families, self.metrics, self.pools, self.hidden]
@@ -69,13 +69,13 @@ class BenchmarkTask:
 def score_task(
     benchmark: BenchmarkTask, vectors: Mapping[str, np.ndarray], seed: int = 0
 ) -> list[Score]:
-    """Every metric of a task, with a 95 % interval over families and its chance level.
+    """Score a task: every metric with a 95 % interval over families and its chance level.
 
     Args
         vectors  {content id: [D]} of all of the task's items
         seed     of the bootstrap
-    Ties go to the smaller content id. Where the first of a candidate list is the answer, as in
-    MMEB, breaking ties by position would count every tie as right.
+    Ties go to the smaller content id. By position, every tie would count as right where the first
+    candidate of a list is the positive, as in MMEB.
     """
     task = benchmark.task
     ids = sorted(set(task.candidate_ids))
@@ -84,19 +84,19 @@ def score_task(
     positives = [sorted({rows[index] for index in found}) for found in task.positives]
     queries, candidates = stack_vectors(task.query_ids, vectors), stack_vectors(ids, vectors)
     depth = depth_of(benchmark.metrics)
-    hidden = [[place[one]] if one in place else [] for one in task.query_ids]
+    hidden = [[place[i]] if i in place else [] for i in task.query_ids]  # the query itself
     if benchmark.hidden:
         hidden = [
-            sorted({*own, *(rows[index] for index in more)})
-            for own, more in zip(hidden, benchmark.hidden, strict=True)
+            sorted({*itself, *(rows[index] for index in more)})
+            for itself, more in zip(hidden, benchmark.hidden, strict=True)
         ]
     if benchmark.pools is None:
         ranked = search(queries, candidates, depth, hidden)[1].tolist()
-        sizes = [len(ids) - len(each) for each in hidden]
+        sizes = [len(ids) - len(excluded) for excluded in hidden]
     else:
         pools = [
-            sorted({rows[index] for index in pool} - set(each))
-            for pool, each in zip(benchmark.pools, hidden, strict=True)
+            sorted({rows[index] for index in pool} - set(excluded))
+            for pool, excluded in zip(benchmark.pools, hidden, strict=True)
         ]
         ranked = _rank_in_pools(queries, candidates, pools, depth)
         sizes = [len(pool) for pool in pools]
@@ -111,7 +111,7 @@ def score_task(
 def _rank_in_pools(
     queries: np.ndarray, candidates: np.ndarray, pools: Sequence[list[int]], depth: int
 ) -> list[list[int]]:
-    """The best `depth` of each query's own pool, equal scores in the order of their rows."""
+    """Rank each query's own pool to `depth`, equal scores in the order of their rows."""
     ranked = []
     for query, pool in zip(queries, pools, strict=True):
         scores = candidates[pool] @ query
