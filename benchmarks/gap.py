@@ -21,8 +21,7 @@ import numpy as np
 from _report import RESULTS, machine, resident, spread, table, versions, write_section
 
 from unite_core import gap
-from unite_core.gap import distribution as shape
-from unite_core.gap import moments
+from unite_core.gap import distribution, moments
 
 SHOWN = ("gap", "rmg", "cka", "separability", "participation_x", "frechet", "neighbour_share",
          "mmd2", "mutual_knn", "hub_skew", "uniformity_x")  # fmt: skip
@@ -31,7 +30,7 @@ PEERS = ("scikit-learn", "umap-learn")
 
 def vectors(size, dim):
     """Pairs of float32 unit vectors with a gap of 0.5, and the truth about them."""
-    known = gap.KnownGap(
+    known = gap.SyntheticGap(
         {"text": (0.25, 0.1), "image": (-0.25, 0.1)},
         spectrum=((dim // 8, 0.7), (dim - dim // 8 - 2, 0.3)), signal=0.6,
     )  # fmt: skip
@@ -117,7 +116,7 @@ def parts(size, dim, repeats):
         return moments.debiased_cka(moments.Moments.of_vectors(*wide, paired=True))
 
     def separability():
-        return shape.held_out_hits(*wide, paired=True, folds=5, seed=0).mean()
+        return distribution.held_out_hits(*wide, paired=True, folds=5, seed=0).mean()
 
     jobs = [("debiased CKA", cka, "N × N definition", lambda: plain_cka(*wide))]
     if find_spec("sklearn"):

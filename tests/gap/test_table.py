@@ -10,8 +10,7 @@ from scipy.linalg import sqrtm
 from scipy.stats import ortho_group
 
 from unite_core import gap
-from unite_core.gap import distribution as shape
-from unite_core.gap import moments, pairwise
+from unite_core.gap import distribution, moments, pairwise
 from unite_core.gap.moments import Moments
 from unite_core.loss.contrastive import info_nce, mamcl
 from unite_core.notebook.counterparts import given_vectors
@@ -101,7 +100,7 @@ def test_sums_are_what_the_definitions_say(pairs):
     inside = ((1 - within_x) / 2 + (1 - within_y) / 2) / 2
     rmg = (1 - pair) / 2 / ((1 - pair) / 2 + inside)
     assert moments.relative_gap(m) == pytest.approx(rmg, abs=1e-12)
-    assert shape.frechet(x, y) == pytest.approx(plain_frechet(x, y), abs=1e-9)
+    assert distribution.frechet(x, y) == pytest.approx(plain_frechet(x, y), abs=1e-9)
     spectrum = np.linalg.eigvalsh(np.cov(x.T))
     ratio = moments.participation_ratio(m.square_x, m.self_x, m.rows_x)
     assert ratio == pytest.approx(spectrum.sum() ** 2 / (spectrum**2).sum(), rel=1e-10)
@@ -124,7 +123,7 @@ def test_the_alignment_splits_exactly(pairs):
 
 
 def test_the_gap_is_a_contrast_of_the_heat_map():
-    known = gap.KnownGap({"a": (0.5, 0), "b": (0, 0.6), "c": (0.1, 0.1)})
+    known = gap.SyntheticGap({"a": (0.5, 0), "b": (0, 0.6), "c": (0.1, 0.1)})
     drawn = known.draw(150, 0)
     got = gap.matrix(drawn, resamples=2)
     heat = got["similarity"]
@@ -133,8 +132,8 @@ def test_the_gap_is_a_contrast_of_the_heat_map():
     assert np.abs(contrast - got["gap_squared"])[~np.eye(3, dtype=bool)].max() < 1e-12
     assert np.isnan(np.diag(got["gap"])).all() and (got["cka"] == got["cka"].T)[0, 1]
     assert got["hub_skew"][0, 1] != got["hub_skew"][1, 0], "queries by candidates"
-    some = gap.matrix(drawn, paired=[("b", "a")], resamples=2)
-    assert np.isfinite(some["rmg"][0, 1]) and np.isnan(some["rmg"][0, 2])
+    partial = gap.matrix(drawn, paired=[("b", "a")], resamples=2)
+    assert np.isfinite(partial["rmg"][0, 1]) and np.isnan(partial["rmg"][0, 2])
     with pytest.raises(ValueError, match="1 modality has no gap"):
         gap.matrix({"a": drawn["a"]})
 
@@ -168,8 +167,8 @@ def test_vectors_and_cosines_give_the_same_sums(n, dim):
     b = Moments.of_gram(x @ x.T, y @ y.T, x @ y.T, paired=True)
     for name in Moments.__dataclass_fields__:
         assert getattr(a, name) == pytest.approx(getattr(b, name), rel=1e-9, abs=1e-9), name
-    assert shape.frechet(x, y) == pytest.approx(
-        shape.frechet_of_gram(x @ x.T, y @ y.T, x @ y.T), abs=1e-9
+    assert distribution.frechet(x, y) == pytest.approx(
+        distribution.frechet_of_gram(x @ x.T, y @ y.T, x @ y.T), abs=1e-9
     )
 
 
@@ -180,7 +179,7 @@ def test_neighbours_are_those_of_a_plain_sort(pairs):
     np.fill_diagonal(cosines, -2)
     best = np.argsort(-cosines, axis=1)[:, :10]
     share = np.mean((best < len(x)) == (np.arange(len(pooled)) < len(x))[:, None])
-    got = pairwise.own_neighbour_share(x @ x.T, y @ y.T, x @ y.T, 10)
+    got = pairwise.neighbour_share(x @ x.T, y @ y.T, x @ y.T, 10)
     assert got == pytest.approx(share, abs=1e-12)
     near = [np.argsort(-(s @ s.T - 3 * np.eye(len(s))), axis=1)[:, :5] for s in pairs]
     overlap = np.mean([len(set(a) & set(b)) / 5 for a, b in zip(*near, strict=True)])
@@ -204,7 +203,7 @@ def test_hubs_are_skewed_and_equal_shares_are_not():
     assert pairwise.hubness(circle, 2) == {"skew": 0.0, "never": 0.0}
 
 
-# Closed forms (GAP 3.3)
+# Closed forms
 
 
 def test_equal_vectors_have_no_gap():
@@ -271,7 +270,7 @@ def test_mismatched_pairs_change_only_what_knows_of_pairs(pairs, table):
         assert abs(mixed[name].value) < 0.1 < 0.25 < table[name].value
 
 
-# Nulls (GAP 3.4)
+# Nulls
 
 
 def test_uniform_vectors_are_at_their_nulls():
@@ -294,32 +293,34 @@ def test_uniform_vectors_are_at_their_nulls():
 
 def test_the_sphere_has_the_values_of_the_survey():
     for dim, expected in ((512, -3.9844), (1536, -3.9948), (3584, -3.9978)):
-        assert shape.sphere_uniformity(dim) == pytest.approx(expected, abs=5e-5)
+        assert distribution.sphere_uniformity(dim) == pytest.approx(expected, abs=5e-5)
     x = sphere(2000, 32, 0)
-    assert pairwise.uniformity(x @ x.T) == pytest.approx(shape.sphere_uniformity(32), abs=0.01)
-    assert shape.sphere_participation(500, 1536) == pytest.approx(376, abs=1)
+    assert pairwise.uniformity(x @ x.T) == pytest.approx(
+        distribution.sphere_uniformity(32), abs=0.01
+    )
+    assert distribution.sphere_participation(500, 1536) == pytest.approx(376, abs=1)
 
 
 def test_noise_is_separable_only_where_it_was_fitted():
     x, y = sphere(64, 400, 0), sphere(64, 400, 1)
-    direction, level = shape._logistic(x, y)
+    direction, level = distribution._logistic(x, y)
     fitted = np.concatenate([x @ direction < level, y @ direction > level]).mean()
-    held_out = shape.held_out_hits(x, y, paired=True, folds=5, seed=0).mean()
+    held_out = distribution.held_out_hits(x, y, paired=True, folds=5, seed=0).mean()
     assert fitted > 0.95 and held_out < 0.65
 
 
 def test_pairs_are_held_out_together():
     x = sphere(100, 200, 0)
     y = unit(x + 0.05 * sphere(100, 200, 1))
-    assert shape.held_out_hits(x, y, paired=True, folds=5, seed=0).mean() < 0.62
+    assert distribution.held_out_hits(x, y, paired=True, folds=5, seed=0).mean() < 0.62
     x[:, 0], y[:, 0] = 0.5, -0.5
-    assert shape.held_out_hits(x, y, paired=True, folds=5, seed=0).mean() == 1
+    assert distribution.held_out_hits(x, y, paired=True, folds=5, seed=0).mean() == 1
 
 
 # Ground truth
 
 
-KNOWN = gap.KnownGap(
+KNOWN = gap.SyntheticGap(
     {"text": (0.5, 0.1, 0.0), "image": (0.3, -0.3, 0.1)},
     spectrum=((10, 0.6), (24, 0.4)),
     signal=0.7,
@@ -340,11 +341,11 @@ def test_the_generator_makes_what_it_says():
     ratio = moments.participation_ratio(m.square_x, m.self_x, m.rows_x)
     assert ratio == pytest.approx(KNOWN.participation(), rel=0.02)
     with pytest.raises(ValueError, match="norms below 1"):
-        gap.KnownGap({"a": (1.0,), "b": (0.0,)})
+        gap.SyntheticGap({"a": (1.0,), "b": (0.0,)})
     with pytest.raises(ValueError, match="adding up to 1"):
-        gap.KnownGap({"a": (0.1,)}, spectrum=((4, 0.5),))
+        gap.SyntheticGap({"a": (0.1,)}, spectrum=((4, 0.5),))
     with pytest.raises(ValueError, match="signal"):
-        gap.KnownGap({"a": (0.1,)}, signal=2)
+        gap.SyntheticGap({"a": (0.1,)}, signal=2)
 
 
 SEEDS = 200
@@ -374,7 +375,7 @@ def test_intervals_hold_the_truth():
 
 def test_the_prompt_is_told_from_the_modality():
     offsets = {"text": (0, 0), "as image": (0.3, 0), "image": (0.3, 0.4)}
-    drawn = gap.KnownGap(offsets, signal=0.8).draw(400, 0)
+    drawn = gap.SyntheticGap(offsets, signal=0.8).draw(400, 0)
     got = gap.prompt_offset(drawn["text"], drawn["as image"], drawn["image"])
     assert got["prompt"] == pytest.approx(0.3, abs=0.02)
     assert got["without"] == pytest.approx(0.4, abs=0.02)
@@ -389,7 +390,7 @@ def test_the_prompt_is_told_from_the_modality():
 
 
 def test_the_offset_direction_is_found():
-    drawn = gap.KnownGap({"a": (0.7,), "b": (-0.7,)}, spectrum=((40, 1.0),)).draw(400, 0)
+    drawn = gap.SyntheticGap({"a": (0.7,), "b": (-0.7,)}, spectrum=((40, 1.0),)).draw(400, 0)
     got = gap.offset_direction(drawn["a"], drawn["b"])
     assert got["pc1_cosine"] > 0.999
     assert got["variance_share"] == pytest.approx(0.49, abs=0.02)
@@ -398,7 +399,7 @@ def test_the_offset_direction_is_found():
 
 
 def test_mamcl_is_blind_to_an_offset_of_each_modality():
-    """GAP 5: no force of the masked loss moves one modality's targets as a whole."""
+    """No force of the masked loss moves one modality's targets as a whole."""
     import torch
 
     generator = torch.Generator().manual_seed(0)
@@ -537,7 +538,7 @@ def test_it_is_usable_alone():
 
 # Published embeddings, where they are at hand
 
-CLIP = {  # GAP 2 and 3.1: stored CLIP vectors of Liang et al. 2022, 500 pairs, D = 512
+CLIP = {  # stored CLIP vectors of Liang et al. 2022, 500 pairs, D = 512
     "gap": 0.8502, "gap_raw": 0.8506, "rmg": 0.591, "offset_share": 0.525, "alignment": 1.380,
     "uniformity_x": -1.79, "uniformity_y": -1.84, "neighbour_share": 1.0, "separability": 1.0,
     "frechet": 1.105, "mmd2": 0.417, "cka": 0.605, "mutual_knn_raw": 0.249, "hub_skew": 1.65,

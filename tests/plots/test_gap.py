@@ -12,7 +12,7 @@ from unite_core.gap.projections import umap_views
 from unite_core.plots import gap as plots_gap
 from unite_core.plots.common import modality_style
 
-DRAWN = gap.KnownGap(
+DRAWN = gap.SyntheticGap(
     {"text": (0.6, 0.0), "image": (-0.3, 0.5)}, spectrum=((12, 0.8), (20, 0.2)), signal=0.7
 ).draw(80, 0)
 X, Y = DRAWN.values()
@@ -141,7 +141,7 @@ def test_blending_closes_the_gap():
 
 
 def test_the_neighbour_graph_tells_apart_from_mixed():
-    far = gap.KnownGap({"a": (0.7,), "b": (-0.7,)}).draw(80, 0)
+    far = gap.SyntheticGap({"a": (0.7,), "b": (-0.7,)}).draw(80, 0)
     got = views.neighbour_graph(far, 10)
     assert got == {"components": 2, "cross_edges": 0}
     mixed = views.neighbour_graph({"a": X[:40], "b": X[40:]}, 10)

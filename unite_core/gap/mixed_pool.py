@@ -1,8 +1,8 @@
-"""Retrieval from one index of all modalities: what a modality gap does to who searches it.
+"""Retrieval from one index of all modalities: what a modality gap costs in search.
 
-Row i of every modality is the same thing, so that a query's counterparts are its right answers and
-no judgements are needed. The pool of a query is everything but the query itself. Ties share their
-ranks: a counterpart that ties with others stands in the middle of them.
+Row i of every modality is the same thing, so a query's counterparts are its positives and no
+relevance judgements are needed. The pool of a query is everything but the query itself. A
+counterpart that ties with other candidates gets the mean of their ranks.
 """
 
 # Shapes: N things, M modalities, D embedding size, B queries of a block, K results.
@@ -34,14 +34,14 @@ _BLOCK = 512
 
 @dataclass(frozen=True)
 class MixedPool:
-    """What queries of each modality find among all items; [q, m] is query by retrieved modality.
+    """What queries of each modality find among all items; [q, m] is query by found modality.
 
     names      modalities, in the order of rows and columns
-    confusion  [M, M] share of the K best that are of modality m; the diagonal is the
-               same-modality share
+    confusion  [M, M] share of modality m among the K best; the diagonal is the share of the
+               query's modality
     by_chance  [M, M] the same for a random order
     ranks      {(q, m): [N]} rank of the counterpart of modality m in the mixed pool, from 1
-    single     {(q, m): [N]} its rank among candidates of its own modality only
+    single     {(q, m): [N]} its rank among candidates of modality m only
     k          K
     """
 
@@ -53,12 +53,12 @@ class MixedPool:
     k: int
 
     @property
-    def own_share(self) -> dict[str, float]:
-        """{modality: share of the K best of its queries that are of the same modality}."""
+    def same_modality_share(self) -> dict[str, float]:
+        """{modality: share of its own items among the K best of its queries}."""
         return dict(zip(self.names, np.diag(self.confusion).tolist(), strict=True))
 
     def rows(self) -> list[dict]:
-        """One row for each ordered pair of modalities: recall and nDCG in percent, median rank."""
+        """One row per ordered pair of modalities: recall and nDCG in percent, median rank."""
         rows = []
         for (query, other), ranks in self.ranks.items():
             alone = self.single[query, other]
@@ -67,7 +67,7 @@ class MixedPool:
                 "single R@1": 100 * recall(alone, 1), "single R@10": 100 * recall(alone, 10),
                 "mixed R@1": 100 * recall(ranks, 1), "mixed R@10": 100 * recall(ranks, 10),
                 "mixed nDCG@10": 100 * ndcg(ranks, 10), "median rank": float(np.median(ranks)),
-                "same modality": 100 * self.own_share[query],
+                "same modality": 100 * self.same_modality_share[query],
             })  # fmt: skip
         return rows
 
@@ -75,12 +75,12 @@ class MixedPool:
 def mixed_pool(
     vectors: Mapping[str, np.ndarray], k: int = 10, standardise: bool = False
 ) -> MixedPool:
-    """Every item searches everything else, by inner product.
+    """Search with every item among all others, by inner product.
 
     Args
         vectors      {modality: [N, D]}, row i the same thing in all; two modalities or more
-        k            results whose modality is looked at
-        standardise  scores are first made comparable (`correct.standardise_scores`)
+        k            results whose modality is counted
+        standardise  make scores comparable first (`corrections.standardise_scores`)
     """
     names, stacked = _stacked(vectors)
     n = len(stacked) // len(names)
@@ -120,15 +120,15 @@ def replacement_curve(
     repeats: int = 10,
     seed: int = 0,
 ) -> list[dict[str, float]]:
-    """nDCG@10 where a share of the documents is there in its other modality (GR-CLIP's U).
+    """nDCG@10 as a growing share of documents is replaced by its other modality (GR-CLIP's U).
 
     Args
-        queries, first, second  [N, D]: query i is answered by document i, which is first[i], or
-                                second[i] where it is replaced
-        shares                  of documents replaced, chosen anew in each of `repeats`
+        queries, first, second  [N, D]: the positive of query i is document i, which is first[i],
+                                or second[i] where it is replaced
+        shares                  of documents replaced, drawn again in each of `repeats`
     Returns rows of share, ndcg (mean), low and high (over repeats), and the nDCG of queries whose
-    answer was replaced and of those whose answer was not (NaN where there is none). Without a gap
-    the curve runs straight from one end to the other.
+    positive was `replaced` and was `kept` (NaN where there is none). Without a gap the curve is a
+    straight line between its ends; with one it is a U.
     """
     rng, rows = np.random.default_rng(seed), []
     parts = [np.asarray(part, np.float64) for part in (queries, first, second)]
@@ -156,11 +156,11 @@ def compare_corrections(
     x: np.ndarray, y: np.ndarray, kinds: Sequence[str], names: tuple[str, str] = ("x", "y"),
     k: int = 10, seed: int = 0,
 ) -> list[dict]:  # fmt: skip
-    """Corrections fitted on one half of the pairs, measured on the other: gap beside retrieval.
+    """Compare corrections, fitted on one half of the pairs and measured on the other.
 
-    Args: x, y [N, D] unit vectors of pairs, kinds of `correct.KINDS`.
-    Returns `consequences` per kind. The last row, "scores", is `standardise_scores` on vectors as
-    they are: what it does not change is None.
+    Args: x, y [N, D] unit vectors of pairs, kinds of `corrections.KINDS`.
+    Returns `consequences` per kind. The last row, "scores", is `standardise_scores` on uncorrected
+    vectors: what it does not change is None.
     """
     order = np.random.default_rng(seed).permutation(len(x))
     calibrate, test = np.sort(order[: len(x) // 2]), np.sort(order[len(x) // 2 :])
@@ -175,23 +175,23 @@ def compare_corrections(
 
 
 def recall(ranks: np.ndarray, k: int) -> float:
-    """Share of ranks among the first k."""
+    """Recall@k: share of ranks that are at most k."""
     return float(np.mean(ranks <= k))
 
 
 def ndcg(ranks: np.ndarray, k: int) -> float:
-    """nDCG@k with one right answer: mean of 1 / log2(rank + 1), 0 beyond k."""
+    """nDCG@k with one positive: mean of 1 / log2(rank + 1), 0 beyond k."""
     return float(_gains(ranks, k).mean())
 
 
 def consequences(
     x: np.ndarray, y: np.ndarray, names: tuple[str, str] = ("x", "y"), k: int = 10, seed: int = 0
 ) -> dict[str, float]:
-    """A gap beside what it does to search, for vectors of pairs [N, D] as they are.
+    """The gap beside its cost in retrieval, for vectors of pairs [N, D].
 
-    Returns gap and rmg, in percent single-pool recall@1 both ways, same-modality share of the k
-    best, recall@10 in the mixed pool and held-out separability, and CKA. rmg is defined for unit
-    vectors.
+    Returns gap, rmg (defined for unit vectors) and cka, and in percent single-pool recall@1 both
+    ways, same-modality share of the k best, recall@10 in the mixed pool and held-out
+    separability.
     """
     m = Moments.of_vectors(x, y, paired=True)
     hits = held_out_hits(x, y, paired=True, folds=5, seed=seed)
@@ -207,7 +207,7 @@ def _retrieval(pool: MixedPool, names) -> dict[str, float]:
     ways = (tuple(names), tuple(names)[::-1])
     values = {f"R@1 {a} → {b}": 100 * recall(pool.single[a, b], 1) for a, b in ways}
     mixed = [recall(pool.ranks[way], 10) for way in ways]
-    values["same modality"] = 100 * float(np.mean(list(pool.own_share.values())))
+    values["same modality"] = 100 * float(np.mean(list(pool.same_modality_share.values())))
     return values | {"mixed R@10": 100 * float(np.mean(mixed))}
 
 
@@ -225,7 +225,7 @@ def _stacked(vectors: Mapping[str, np.ndarray]) -> tuple[list[str], np.ndarray]:
 
 
 def _shares(scores, code, modalities: int, k: int) -> np.ndarray:
-    """[B, M] share of each modality among the K best, ties for the last places in proportion."""
+    """[B, M] share of each modality among the K best; ties for the last places in proportion."""
     last = np.partition(scores, -k, axis=1)[:, -k, None]
     above, tied = scores > last + 1e-9, np.abs(scores - last) <= 1e-9
     counts = np.stack([above[:, code == m].sum(1) for m in range(modalities)], 1)
@@ -235,9 +235,9 @@ def _shares(scores, code, modalities: int, k: int) -> np.ndarray:
 
 
 def _ranks(scores, answer) -> np.ndarray:
-    """[B] rank of each row's answer, 1 the best; in the middle of those that tie with it."""
-    own = scores[np.arange(len(scores)), answer][:, None]
-    above, tied = (scores > own + 1e-9).sum(1), (np.abs(scores - own) <= 1e-9).sum(1)
+    """[B] rank of each row's answer from 1; the mean rank of those that tie with it."""
+    score = scores[np.arange(len(scores)), answer][:, None]
+    above, tied = (scores > score + 1e-9).sum(1), (np.abs(scores - score) <= 1e-9).sum(1)
     return above + (tied + 1) / 2
 
 

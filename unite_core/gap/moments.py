@@ -1,8 +1,7 @@
 """Measures that are sums over items: gap, RMG, alignment, CKA, participation ratio.
 
-All of them need only a few sums of inner products. `Moments.of_vectors` takes these from the
-vectors in time linear in N, `Moments.of_gram` from matrices of inner products that are there
-already; both give the same numbers.
+All of them need only a few sums of inner products. `Moments.of_vectors` computes these from vectors
+in time linear in N, `Moments.of_gram` from matrices of inner products; both give the same numbers.
 """
 
 # Shapes: N, M items of the two modalities, D embedding size.
@@ -25,7 +24,7 @@ __all__ = [
 ]
 
 
-_ROWS = 8192  # of a block, so that float64 sums of float32 vectors need no second copy
+_ROWS = 8192  # of a block: float64 sums of float32 vectors without a float64 copy
 
 
 @dataclass(frozen=True)
@@ -66,13 +65,13 @@ class Moments:
 
 
 def mean_cosines(m: Moments) -> tuple[float, float, float]:
-    """Mean cosine within x, within y and between them, no item with itself or with its pair.
+    """Mean cosines within x, within y and between them: S_xx, S_yy, S_xy.
 
-    These are the entries of the modality heat-map (S_xx, S_yy, S_xy of GAP §1).
+    No item is compared with itself or with its pair.
     """
     within = [
-        float((rows.sum() - own.sum()) / (len(own) * (len(own) - 1)))
-        for rows, own in ((m.rows_x, m.self_x), (m.rows_y, m.self_y))
+        float((rows.sum() - squares.sum()) / (len(rows) * (len(rows) - 1)))
+        for rows, squares in ((m.rows_x, m.self_x), (m.rows_y, m.self_y))
     ]
     n_x, n_y = len(m.self_x), len(m.self_y)
     if m.pairs is None:
@@ -86,27 +85,27 @@ def debiased_gap_squared(m: Moments) -> float:
         G^2 = S_xx + S_yy - 2 S_xy,   means over different, unpaired items
 
     Negative by chance where there is no gap. True pairs are left out of S_xy: they are closer than
-    chance and would shrink the gap of a well aligned model (GAP §2.1).
+    chance and would shrink the gap of a well aligned model.
     """
     within_x, within_y, between = mean_cosines(m)
     return within_x + within_y - 2 * between
 
 
 def centroid_gap_squared(m: Moments) -> float:
-    """||mean x - mean y||^2 as the field reports it (Liang et al. 2022), biased by about 2 / N."""
+    """||mean x - mean y||^2 as in Liang et al. 2022, biased by about 2 / N."""
     n_x, n_y = len(m.self_x), len(m.self_y)
     square = m.rows_x.sum() / n_x**2 + m.rows_y.sum() / n_y**2 - 2 * m.cross / (n_x * n_y)
-    return max(float(square), 0.0)  # rounding can make nothing negative
+    return max(float(square), 0.0)  # rounding can make 0 negative
 
 
 def alignment(m: Moments) -> dict[str, float]:
-    """Mean squared distance of true pairs, split exactly into offset and residual.
+    """Mean squared distance of pairs, split exactly into offset and residual.
 
         mean ||x_i - y_i||^2 = ||mean x - mean y||^2 + mean ||(x_i - mean x) - (y_i - mean y)||^2
 
-    Returns `alignment` in [0, 4] for unit vectors and `offset_share`, the first part's share in
-    [0, 1]; 0 where all pairs coincide. The means are those of the sample: without any offset the
-    share is 1 / N.
+    Returns `alignment`, in [0, 4] for unit vectors, and `offset_share`, the share of the first part
+    in [0, 1], which is 0 where all pairs coincide. The means are those of the sample: without an
+    offset the share is 1 / N.
     """
     total = float(np.mean(m.self_x + m.self_y - 2 * m.pairs))
     offset = centroid_gap_squared(m)
@@ -114,13 +113,13 @@ def alignment(m: Moments) -> dict[str, float]:
 
 
 def relative_gap(m: Moments) -> float:
-    """Relative modality gap (Schrodi et al. 2024): pairs' distance beside that within modalities.
+    """Relative modality gap (Schrodi et al. 2024): distance of pairs beside that within modalities.
 
         RMG = P / (P + I),  P = (1 - p) / 2,  I = ((1 - S_xx) / 2 + (1 - S_yy) / 2) / 2
 
     for unit vectors, p the mean cosine of pairs. 0: pairs coincide; 0.5: a pair is as far apart as
-    two random items of one modality; towards 1 where spread collapses. Copies that halve only P
-    give other numbers.
+    two random items of one modality; towards 1 as the spread collapses. Implementations that drop
+    the 1/2 in P only give other numbers.
     """
     within_x, within_y, _ = mean_cosines(m)
     apart = (1 - float(m.pairs.mean())) / 2
@@ -129,10 +128,10 @@ def relative_gap(m: Moments) -> float:
 
 
 def debiased_cka(m: Moments) -> float:
-    """Linear centred kernel alignment from unbiased HSIC (Song et al.); pairs needed.
+    """Linear centred kernel alignment from unbiased HSIC (Song et al.); needs pairs.
 
     1 for structures that are equal up to rotation and scale, 0 in expectation for unrelated ones
-    (negative by chance). The biased form is 0.76 there at N = 500, D = 1 536 (GAP §3.4).
+    (negative by chance). The biased form gives 0.76 for the latter at N = 500, D = 1 536.
     """
     sides = ((m.self_x, m.rows_x), (m.self_y, m.rows_y))
     xy = _unbiased_hsic(m.square_xy, *sides[0], *sides[1])
@@ -141,23 +140,23 @@ def debiased_cka(m: Moments) -> float:
     return xy / (xx * yy) ** 0.5 if xx > 0 and yy > 0 else 0.0
 
 
-def participation_ratio(square: float, own: np.ndarray, rows: np.ndarray) -> float:
-    """How many directions the spread around the mean uses: (sum l)^2 / sum l^2, l the spectrum.
+def participation_ratio(square: float, squares: np.ndarray, rows: np.ndarray) -> float:
+    """Number of directions that the spread uses: (sum l)^2 / sum l^2, l the covariance spectrum.
 
-    From ||X'X||^2, x_i . x_i [N] and the rows' sums [N]. At most min(D, N - 1), and below D for
-    finite N even when all directions are used alike: D (N - 1) / (N + D) or so.
+    From ||X'X||^2, x_i . x_i [N] and the rows' sums [N]. At most min(D, N - 1); about
+    D (N - 1) / (N + D) even when all directions are used equally.
     """
-    n, total = len(own), rows.sum()
-    spread = own.sum() - total / n
+    n, total = len(rows), rows.sum()
+    spread = squares.sum() - total / n
     return float(spread**2 / (square - 2 / n * (rows @ rows) + (total / n) ** 2))
 
 
-def _unbiased_hsic(square, own_k, rows_k, own_l, rows_l) -> float:
+def _unbiased_hsic(square, diagonal_k, rows_k, diagonal_l, rows_l) -> float:
     """n (n - 3) times the estimator, from sums; diagonals of both kernels left out."""
-    n = len(own_k)
-    rows_k, rows_l = rows_k - own_k, rows_l - own_l
+    n = len(diagonal_k)
+    rows_k, rows_l = rows_k - diagonal_k, rows_l - diagonal_l
     corner = rows_k.sum() * rows_l.sum() / ((n - 1) * (n - 2))
-    return float(square - own_k @ own_l + corner - 2 / (n - 2) * (rows_k @ rows_l))
+    return float(square - diagonal_k @ diagonal_l + corner - 2 / (n - 2) * (rows_k @ rows_l))
 
 
 def _dots(x, y) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What the offset between modalities is made of: its direction, its dimensions, the prompt."""
+"""What the offset between modalities consists of: direction, dimensions, prompt."""
 
 # Shapes: N, M items of the two modalities, D embedding size.
 
@@ -9,27 +9,27 @@ import numpy as np
 from .moments import Moments, debiased_gap_squared
 from .vectors import check_sides, distinct_rows
 
-__all__ = ["offset_direction", "prompt_offset"]
+__all__ = ["first_axis", "offset_direction", "prompt_offset"]
 
 
 def offset_direction(x: np.ndarray, y: np.ndarray) -> dict[str, float | np.ndarray]:
-    """How the difference of means lies in the spread of both modalities together.
+    """The difference of means relative to the spread of both modalities together.
 
     Args: x [N, D], y [M, D] vectors.
     Returns
         difference      [D]  mean x - mean y
-        pc1_cosine      |cosine| of it with the first principal axis of all items: near 1 where
-                        the offset is the largest thing that the space shows
-        variance_share  share of the total variance that lies between the means, at equal weights
-        dimension_share [D]  share of its square in the 1, 2, ... D largest dimensions. Depends on
-                        the basis: a rotation of the space spreads it out.
+        pc1_cosine      |cosine| of it with the first principal axis of all items; near 1 where
+                        the offset dominates the variance
+        variance_share  share of the total variance between the means, at equal weights
+        dimension_share [D]  share of its square in the 1, 2, ... D largest dimensions; depends on
+                        the basis, a rotation of the space spreads it out
     """
     x, y = check_sides(x, y, paired=False)
     mean_x, mean_y = x.mean(0, dtype=np.float64), y.mean(0, dtype=np.float64)
     difference = mean_x - mean_y
     pooled, weights = np.concatenate([x, y]), np.repeat([1 / len(x), 1 / len(y)], [len(x), len(y)])
     centred = (pooled - (mean_x + mean_y) / 2) * np.sqrt(weights / 2)[:, None]
-    first = _first_axis(centred)
+    first = first_axis(centred)
     squares = np.sort(difference**2)[::-1]
     return {
         "difference": difference,
@@ -42,22 +42,22 @@ def offset_direction(x: np.ndarray, y: np.ndarray) -> dict[str, float | np.ndarr
 def prompt_offset(
     text: np.ndarray, text_as_other: np.ndarray, other: np.ndarray, paired: bool = True
 ) -> dict[str, float]:
-    """How much of a gap is the prompt: the same texts under both modalities' prompts.
+    """How much of a gap is due to the prompt, from the same texts under both modalities' prompts.
 
-    UNITE's prompts end in "sentence", "image" or "video", so that a text and an image differ in
-    words before they differ in anything seen.
+    UNITE's prompts name "sentence", "image" or "video", so a text and an image differ in words
+    before they differ in content.
 
     Args
         text           [N, D]  texts under the prompt of texts
         text_as_other  [N, D]  the same texts, row by row, under the other modality's prompt
         other          [N, D]  the other modality under its prompt; with `paired` the same things
     Returns debiased gaps, signed squares where the name says so:
-        total    text to other, as it is published
+        total    text to other, the gap that is usually reported
         prompt   text to text_as_other: the words alone
-        without  text_as_other to other: all under one prompt
+        without  text_as_other to other: both under one prompt
         prompt_share  prompt^2 / total^2; above 1 where the two offsets point against each other
-        cosine   of the prompt's offset with the rest, text_as_other to other; from means that
-                 are estimated on the same texts, so near 0 it is uncertain
+        cosine   of the prompt's offset with the rest, text_as_other to other; both are estimated
+                 on the same texts, so it is uncertain near 0
     """
     text, text_as_other, other = distinct_rows(
         {"text": text, "text_as_other": text_as_other, "other": other},
@@ -78,7 +78,7 @@ def prompt_offset(
     }
 
 
-def _first_axis(rows: np.ndarray, steps: int = 200) -> np.ndarray:
+def first_axis(rows: np.ndarray, steps: int = 200) -> np.ndarray:
     """First right singular vector [D], by power iteration from the longest row."""
     axis = rows[np.argmax(np.einsum("nd,nd->n", rows, rows))].astype(np.float64)
     for _ in range(steps):

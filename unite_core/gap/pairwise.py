@@ -1,7 +1,7 @@
-"""Measures of all pairs of items, from matrices of cosines: mixing, spread, neighbours, hubs.
+"""Measures of all pairs of items, from matrices of cosines: spread, mixing, neighbours, hubs.
 
-Their cost is N^2, so they are taken of a random part of a large collection. Ties in a neighbour
-list are shared out in proportion, so that exact repeats across modalities favour neither.
+Their cost is N^2. Ties for the last places of a neighbour list count in proportion, so that exact
+repeats across modalities favour neither.
 """
 
 # Shapes: N, M items of the two modalities, K neighbours.
@@ -15,8 +15,8 @@ __all__ = [
     "hubness",
     "mmd_squared",
     "mutual_neighbours",
-    "neighbour_counts",
-    "own_neighbour_share",
+    "neighbour_share",
+    "same_modality_counts",
     "uniformity",
 ]
 
@@ -28,7 +28,7 @@ def uniformity(cosines: np.ndarray) -> float:
     """log mean exp(-2 ||x_i - x_j||^2) over i < j of one modality (Wang & Isola 2020).
 
     cosines [N, N]. 0: all at one point; uniform on the sphere: `sphere_uniformity(D)`, about -4.
-    Never of both modalities pooled: two far clusters look more uniform than one.
+    Do not pool modalities: two distant clusters look more uniform than one.
     """
     n = len(cosines)
     kernel = np.exp(4 * (cosines - 1))
@@ -40,9 +40,9 @@ def mmd_squared(
 ) -> float:
     """Unbiased squared maximum mean discrepancy with k = exp(-||a - b||^2 / bandwidth).
 
-    From cosines xx [N, N], yy [M, M], xy [N, M]; bandwidth > 0, the median squared distance of
-    all items by custom. 0 in expectation for equal distributions at any N and D, below by chance;
-    with `paired` only if pairs, which are more alike than chance, are left out of the cross term.
+    From cosines xx [N, N], yy [M, M], xy [N, M]; bandwidth > 0, usually the median squared
+    distance. 0 in expectation for equal distributions at any N and D, negative by chance. `paired`
+    leaves pairs, which are more alike than chance, out of the cross term.
     """
     inside = []
     for cosines in (xx, yy):
@@ -55,49 +55,48 @@ def mmd_squared(
     return float(sum(inside) - 2 * between)
 
 
-def neighbour_counts(own: np.ndarray, other: np.ndarray, k: int) -> np.ndarray:
-    """How many of each item's k nearest, among both modalities, are of its own: [N] in [0, k].
+def same_modality_counts(same: np.ndarray, other: np.ndarray, k: int) -> np.ndarray:
+    """Number of items of the same modality among each item's k nearest of both: [N] in [0, k].
 
-    own [N, N] cosines with the item's modality (its own entry is skipped), other [N, M] with the
-    other one. Fractions where several candidates tie for the last places.
+    same [N, N] cosines with items of the same modality (the diagonal is skipped), other [N, M] with
+    those of the other one. Fractions where several candidates tie for the last places.
     """
-    own = own.copy()
-    np.fill_diagonal(own, -np.inf)
-    everyone = np.concatenate([own, other], axis=1)
-    last = np.partition(everyone, -k, axis=1)[:, -k, None]
-    above = (own > last + _TIE).sum(1)
+    same = same.copy()
+    np.fill_diagonal(same, -np.inf)
+    last = np.partition(np.concatenate([same, other], axis=1), -k, axis=1)[:, -k, None]
+    above = (same > last + _TIE).sum(1)
     above_other = (other > last + _TIE).sum(1)
-    tied = (np.abs(own - last) <= _TIE).sum(1)
+    tied = (np.abs(same - last) <= _TIE).sum(1)
     tied_other = (np.abs(other - last) <= _TIE).sum(1)
     return above + (k - above - above_other) * tied / (tied + tied_other)
 
 
-def own_neighbour_share(xx, yy, xy, k: int) -> float:
-    """Share of an item's k nearest among both modalities that are of its own, averaged.
+def neighbour_share(xx, yy, xy, k: int) -> float:
+    """Mean share of the same modality among an item's k nearest of both.
 
-    About (N - 1) / (2 N - 1) without a gap, 1 where a mixed index never leaves the modality. Give
-    as many items of one modality as of the other.
+    About (N - 1) / (2 N - 1) without a gap, 1 where a search never leaves the query's modality.
+    Both modalities must have the same number of items.
     """
-    counts = np.concatenate([neighbour_counts(xx, xy, k), neighbour_counts(yy, xy.T, k)])
+    counts = np.concatenate([same_modality_counts(xx, xy, k), same_modality_counts(yy, xy.T, k)])
     return float(counts.mean() / k)
 
 
 def mutual_neighbours(xx: np.ndarray, yy: np.ndarray, k: int) -> float:
-    """Share of k nearest neighbours that both modalities agree on (Huh et al. 2024), in [0, 1].
+    """Share of k nearest neighbours on which both modalities agree (Huh et al. 2024), in [0, 1].
 
-    xx, yy [N, N] cosines of pairs. Unrelated structures share k / (N - 1), so compare at equal N
-    and k only, or corrected for chance: (m - c) / (1 - c).
+    xx, yy [N, N] cosines of pairs. Unrelated structures share c = k / (N - 1): compare only at
+    equal N and k, or corrected for chance, (m - c) / (1 - c).
     """
     inside = [_nearest(cosines, k) for cosines in (xx, yy)]
     return float((inside[0] & inside[1]).sum() / (k * len(xx)))
 
 
 def hubness(cosines: np.ndarray, k: int) -> dict[str, float]:
-    """How unequally candidates turn up among the k best of the queries.
+    """How unequally candidates appear among the k best of the queries.
 
-    cosines [N, M] queries by candidates. Returns `skew`, the skewness of the number of lists that
-    a candidate is in, and `never`, the share of candidates that are in none. Both grow with N and
-    with anisotropy: read them beside their null.
+    cosines [N, M] queries by candidates. Returns `skew`, the skewness of the number of result lists
+    that a candidate is in, and `never`, the share of candidates that are in none. Both grow with N
+    and with anisotropy: read them beside their null.
     """
     best = np.argpartition(-cosines, k - 1, axis=1)[:, :k]
     counts = np.bincount(best.ravel(), minlength=cosines.shape[1]).astype(float)
@@ -110,7 +109,7 @@ def hubness(cosines: np.ndarray, k: int) -> dict[str, float]:
 def centred_cosines(xx, yy, xy) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The cosines after each modality's mean is subtracted and norms are 1 again.
 
-    What is left of a gap then is no offset but shape and scale (GAP §4).
+    What remains of a gap is not offset but shape and scale.
     """
     mean_xx, mean_yy = xx.mean(0), yy.mean(0)  # x_j . mean x, y_j . mean y
     centred = [

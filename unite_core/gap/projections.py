@@ -1,10 +1,10 @@
-"""What figures of a gap show, computed apart from how it is drawn.
+"""What figures of a gap show, apart from drawing: projections, histograms, spectra, UMAP.
 
-UMAP of several modalities, several seeds, with what its picture cannot show beside it.
+`to_scale` shows the gap at its true size. UMAP does not: the distance between its clusters says
+nothing about the gap as soon as the neighbour graph falls apart (see `neighbour_graph`).
 """
 
-# Shapes: N items of a modality.
-# Shapes: N items of a modality, D embedding size, M modalities, K neighbours.
+# Shapes: N items of a modality, D embedding size.
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from scipy.linalg import svdvals
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from .offsets import _first_axis
+from .offsets import first_axis
 
 __all__ = [
     "Projection",
@@ -32,12 +32,12 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Projection:
-    """Positions to draw at one scale, in units of the embedding space.
+    """Positions to draw to scale, in units of the embedding space.
 
     points  {modality: [N, 2]}; axis 1 is the unit difference of the first two modalities' means,
             axis 2 the first principal axis of what remains within modalities
-    gap     distance of the two means, which lies along axis 1
-    null    distance that means of this n have by chance
+    gap     distance of the two means, along axis 1
+    null    distance of means of this n by chance
     kept    share of all variance that the two axes show
     axes    [2, D] orthonormal
     middle  [D] what is drawn at (0, 0)
@@ -54,14 +54,14 @@ class Projection:
 def to_scale(
     vectors: Mapping[str, np.ndarray], paired: bool = True, like: Projection | None = None
 ) -> Projection:
-    """Project along the difference of the first two modalities' means.
+    """Project onto the difference of the first two modalities' means and the main axis across it.
 
     Args
         vectors  {modality: [N, D]}
         paired   row i of the first two is the same thing, so that their means vary together
-        like     a projection whose axes and middle are kept, to see the same space change
-    Unlike in UMAP, no distance is longer than it is, and the first two clouds are as far apart on
-    axis 1 as their means (without `like`).
+        like     a projection whose axes and middle are used, to show changes in the same space
+    Unlike in UMAP no distance is exaggerated, and the first two clouds are as far apart on axis 1
+    as their means (without `like`).
     """
     names = list(vectors)
     rows = [np.asarray(vectors[name], np.float64) for name in names]
@@ -86,13 +86,13 @@ def _axes(difference: np.ndarray, within: np.ndarray) -> np.ndarray:
     """[2, D] the unit difference (any axis where there is none) and the first axis across it."""
     size = np.linalg.norm(difference)
     first = difference / size if size > 0 else np.eye(len(difference))[0]
-    return np.stack([first, _first_axis(within - np.outer(within @ first, first))])
+    return np.stack([first, first_axis(within - np.outer(within @ first, first))])
 
 
-def cosine_samples(x: np.ndarray, y: np.ndarray, most: int = 20000, seed: int = 0) -> dict:
-    """Cosines to compare in histograms: true pairs, others across, within x and within y.
+def cosine_samples(x: np.ndarray, y: np.ndarray, limit: int = 20000, seed: int = 0) -> dict:
+    """Cosines for histograms: of pairs, of other items across, within x and within y.
 
-    x, y [N, D] unit vectors of pairs. Returns {name: [at most `most`]}, no item with itself.
+    x, y [N, D] unit vectors of pairs. Returns {name: at most `limit` values}, no item with itself.
     """
     upper = np.triu_indices(len(x), 1)
     rng = np.random.default_rng(seed)
@@ -100,11 +100,11 @@ def cosine_samples(x: np.ndarray, y: np.ndarray, most: int = 20000, seed: int = 
         "pairs": np.einsum("nd,nd->n", x, y), "across": (x @ y.T)[upper],
         "within x": (x @ x.T)[upper], "within y": (y @ y.T)[upper],
     }  # fmt: skip
-    return {name: values[rng.permutation(len(values))[:most]] for name, values in samples.items()}
+    return {name: values[rng.permutation(len(values))[:limit]] for name, values in samples.items()}
 
 
 def spectra(vectors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """{modality: shares of its variance along its principal axes, descending, adding up to 1}."""
+    """{modality: share of variance along each principal axis, descending, with sum 1}."""
     result = {}
     for name, rows in vectors.items():
         values = svdvals(np.asarray(rows, np.float64) - np.mean(rows, axis=0)) ** 2
@@ -113,11 +113,11 @@ def spectra(vectors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def neighbour_graph(vectors: Mapping[str, np.ndarray], k: int = 15) -> dict[str, float]:
-    """What UMAP is given: connected components of the union graph of k nearest by cosine.
+    """Connectivity of the graph of k nearest by cosine, which is all that UMAP gets to see.
 
-    Returns `components`, and `cross_edges`, the share of edges that join modalities. With as many
-    components as modalities the distance between clusters in the picture is a constant of UMAP's
-    start and says nothing about the gap (GAP §6).
+    Returns `components`, connected ones, and `cross_edges`, the share of edges between modalities.
+    With as many components as modalities the distance between clusters in the picture is a constant
+    of UMAP's initialisation and says nothing about the gap.
     """
     pooled = np.concatenate([np.asarray(rows, np.float64) for rows in vectors.values()])
     pooled /= np.linalg.norm(pooled, axis=1, keepdims=True)
@@ -133,10 +133,10 @@ def neighbour_graph(vectors: Mapping[str, np.ndarray], k: int = 15) -> dict[str,
 
 
 def blend(x: np.ndarray, y: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
-    """Both modalities moved towards each other along the difference of their means, unit again.
+    """Move both modalities towards each other along the difference of their means; unit again.
 
-    share of the gap that is closed: 0 leaves them, 1 makes the means meet (before norms are made 1
-    again), negative opens it (Liang et al. 2022).
+    share of the gap that is closed: 0 leaves them, 1 makes the means equal (before norms are made 1
+    again), a negative one opens the gap (Liang et al. 2022).
     """
     step = share * (x.mean(0) - y.mean(0)) / 2
     moved = x - step, y + step
@@ -148,10 +148,10 @@ def umap_views(
 ) -> list[dict]:
     """UMAP (cosine) of all modalities together, once per seed.
 
-    vectors {modality: [N, D]}. Returns rows of `seed`, `points` {modality: [N, 2]}, and of the
-    neighbour graph `components` and `cross_edges` (see `gap.views.neighbour_graph`).
+    vectors {modality: [N, D]}. Returns rows of `seed`, `points` {modality: [N, 2]}, and the
+    `components` and `cross_edges` of `neighbour_graph`.
     """
-    with warnings.catch_warnings():  # that there is no Tensorflow
+    with warnings.catch_warnings():  # of a missing Tensorflow
         warnings.simplefilter("ignore", ImportWarning)
         from umap import UMAP
 
@@ -160,7 +160,7 @@ def umap_views(
     ends = np.cumsum([len(rows) for rows in vectors.values()])[:-1]
     views = []
     for seed in seeds:
-        with warnings.catch_warnings():  # that one seed means one thread
+        with warnings.catch_warnings():  # of one thread because of the seed
             warnings.filterwarnings("ignore", message="n_jobs value")
             warnings.filterwarnings("ignore", category=DeprecationWarning)
             warnings.filterwarnings("ignore", category=FutureWarning)

@@ -1,11 +1,11 @@
-"""Vectors whose gap is known: a generator in which every population value is a formula.
+"""Synthetic vectors with a known gap: every population value is a formula.
 
     x_m = a_m + r_m sum_b sqrt(w_b) v_mb,    r_m = sqrt(1 - ||a_m||^2),
     v_mb = sqrt(s) u_b + sqrt(1 - s) e_mb,   u_b uniform on the sphere of block b, e_mb across it
 
 a_m is the modality's offset (cone, modality and prompt together), the blocks b with dimensions d_b
-and weights w_b are the spectrum, u is what counterparts share and s how much. All vectors have
-norm 1, and v_m is uniform on its spheres whatever s is, which makes the integrals of the measures
+and weights w_b are the spectrum, u is what counterparts share and s how much of it. All vectors
+have norm 1, and v_m is uniform on its spheres for every s, so the integrals of the measures are
 products of 0F1.
 """
 
@@ -19,17 +19,23 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import hyp0f1
 
-__all__ = ["KnownGap"]
+__all__ = ["SyntheticGap"]
 
 
 @dataclass(frozen=True)
-class KnownGap:
-    """A population of modalities; `draw` samples it, `truth` says what a measure should find.
+class SyntheticGap:
+    """A population of modalities; `draw` samples it, `truth` gives the values to be found.
 
     offsets   {modality: E coordinates} in dimensions that the spectrum does not use, norms < 1
     spectrum  (dimensions, weight) of each block; dimensions >= 2, weights add up to 1
     signal    mean cosine of counterparts' varying parts, in [0, 1]
     basis     seed of the rotation that spreads all of this over the D dimensions
+
+    >>> population = SyntheticGap({"text": (0.3, 0.0), "image": (0.0, 0.4)}, signal=0.8)
+    >>> population.draw(100, seed=0)["image"].shape
+    (100, 34)
+    >>> round(population.truth("text", "image")["gap"], 3)
+    0.5
     """
 
     offsets: Mapping[str, Sequence[float]]
@@ -57,12 +63,11 @@ class KnownGap:
         return len(offset) + sum(dim for dim, _ in self.spectrum)
 
     def draw(self, n: int, seed: int) -> dict[str, np.ndarray]:
-        """N counterparts in every modality, {modality: [N, D]}; row i is the same thing in all."""
+        """Draw N counterparts, {modality: [N, D]}; row i is the same thing in every modality."""
         rng = np.random.default_rng(seed)
         shared = [_on_sphere(rng, n, dim) for dim, _ in self.spectrum]
-        rotation = np.linalg.qr(np.random.default_rng(self.basis).standard_normal((self.dim,) * 2))[
-            0
-        ]
+        basis = np.random.default_rng(self.basis).standard_normal((self.dim, self.dim))
+        rotation = np.linalg.qr(basis)[0]
         result = {}
         for name, offset in self.offsets.items():
             parts = [np.tile(np.asarray(offset, float), (n, 1))]
@@ -73,9 +78,9 @@ class KnownGap:
         return result
 
     def truth(self, first: str, second: str) -> dict[str, float]:
-        """Population values of the measures that do not depend on n, by their names in `measure`.
+        """Population values of the measures that do not depend on n, named as in `measure`.
 
-        Of `mmd2` see `mmd_squared`: its bandwidth is the sample's.
+        For `mmd2`, whose bandwidth is the sample's, see `mmd_squared`.
         """
         a, b = (np.asarray(self.offsets[name], float) for name in (first, second))
         within_x, within_y, between = float(a @ a), float(b @ b), float(a @ b)
@@ -94,11 +99,11 @@ class KnownGap:
 
     def mmd_squared(self, first: str, second: str, bandwidth: float) -> float:
         """Squared MMD of two modalities with k = exp(-||a - b||^2 / bandwidth)."""
-        own = self._kernel(first, first, bandwidth) + self._kernel(second, second, bandwidth)
-        return own - 2 * self._kernel(first, second, bandwidth)
+        within = self._kernel(first, first, bandwidth) + self._kernel(second, second, bandwidth)
+        return within - 2 * self._kernel(first, second, bandwidth)
 
     def participation(self) -> float:
-        """Participation ratio of the population (of a sample it is lower)."""
+        """Participation ratio of the population; a sample's is lower."""
         return 1 / sum(weight**2 / dim for dim, weight in self.spectrum)
 
     def _radius(self, name: str) -> float:
@@ -120,7 +125,7 @@ def _on_sphere(rng, n: int, dim: int) -> np.ndarray:
 
 
 def _across(rng, unit: np.ndarray) -> np.ndarray:
-    """Uniform on the sphere across each unit row."""
+    """Uniform on the sphere orthogonal to each unit row."""
     rows = rng.standard_normal(unit.shape)
     rows -= np.sum(rows * unit, axis=1, keepdims=True) * unit
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)

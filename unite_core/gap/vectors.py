@@ -1,4 +1,4 @@
-"""Vectors as the measures need them: checked, of unit norm, without duplicates, from any file."""
+"""Vectors for the measures: read from files, checked, of unit norm, without duplicates."""
 
 # Shapes: N items, D embedding size.
 
@@ -15,20 +15,20 @@ __all__ = ["MINIMUM", "check_sides", "distinct_rows", "load_vectors", "unit_vect
 
 
 MINIMUM = 50
-"""Items per modality below which nearly every measure is made of its bias (GAP §3.4)."""
-_WIDE = 2**24  # numbers per side up to which everything is float64
+"""Fewest items per modality; below it nearly every measure is dominated by its bias."""
+_WIDE = 2**24  # values per side up to which everything is float64
 
 
 def check_sides(x: np.ndarray, y: np.ndarray, paired: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Both modalities as unit vectors of one size, each vector once.
+    """Check both modalities; returns unit vectors of one size, each vector once.
 
     Args
         x, y    [N, D] and [M, D]; with `paired` row i of both is the same thing, N = M
     Returns
-        unit vectors, float64 (float32 above 16.8 million numbers a side).
-    Raises ValueError on vectors that are not finite, zero, or all equal, on sizes that disagree,
-    and below 50 items. Norms other than 1 and repeated vectors are mended with a warning: a
-    repeated vector leaves with its pair, since it would be its own nearest neighbour.
+        unit vectors, float64 (float32 above 16.8 million values a side).
+    Raises ValueError on vectors that are not finite, zero or all equal, on sizes that disagree, and
+    below 50 items. Norms other than 1 are normalised and repeated vectors removed, with a warning;
+    a repeated vector, which would be its own nearest neighbour, is removed with its pair.
     """
     together = ("x", "y") if paired else ()
     x, y = distinct_rows({"x": x, "y": y}, together).values()
@@ -38,9 +38,9 @@ def check_sides(x: np.ndarray, y: np.ndarray, paired: bool) -> tuple[np.ndarray,
 def distinct_rows(
     sides: Mapping[str, np.ndarray], together: Collection[str]
 ) -> dict[str, np.ndarray]:
-    """Unit vectors [N, D] of every side, repeats left out, with the checks of `check_sides`.
+    """Unit vectors [N, D] of every side without repeats, with the checks of `check_sides`.
 
-    `together` names the sides whose row i is the same thing: it leaves all of them if one repeats.
+    `together` names the sides whose row i is the same thing; a repeat in one leaves all of them.
     """
     sides = {name: unit_vectors(side, name) for name, side in sides.items()}
     first, *others = sides
@@ -68,10 +68,10 @@ def distinct_rows(
 
 
 def unit_vectors(vectors: np.ndarray, name: str = "vectors") -> np.ndarray:
-    """[N, D] rows of norm 1, in float64 (float32 above 16.8 million numbers).
+    """Normalise vectors [N, D] to norm 1, in float64 (float32 above 16.8 million values).
 
-    Raises ValueError naming the first row that is not finite or has no length. Norms that are off
-    by more than 0.1 % are normalised with a warning: rounding to bfloat16 stays below it.
+    Raises ValueError naming the first row that is not finite or zero. Norms that are off by more
+    than 0.1 % cause a warning; rounding to bfloat16 stays below that.
     """
     vectors = np.asarray(vectors)
     if vectors.ndim != 2 or not vectors.size:
@@ -96,10 +96,10 @@ def unit_vectors(vectors: np.ndarray, name: str = "vectors") -> np.ndarray:
 
 
 def load_vectors(path: str | Path, column: str = "") -> np.ndarray:
-    """[N, D] vectors from .npy, .safetensors or .parquet, as they are.
+    """Read vectors [N, D] from .npy, .safetensors or .parquet, unchanged.
 
-    `column` names a tensor of a safetensors file, or a list column of a Parquet file; it may be
-    left out where there is one to choose from (Parquet: one list column, else all float columns).
+    `column` names a tensor of a safetensors file or a list column of a Parquet file. It may be
+    empty where there is only one (Parquet: one list column, else all float columns).
     Raises ValueError on another ending, an unknown column, or anything but two dimensions.
     """
     path = Path(path)
@@ -117,7 +117,7 @@ def load_vectors(path: str | Path, column: str = "") -> np.ndarray:
 
 
 def _without_repeats(sides, together):
-    """Rows that occur once, first occurrences kept, of `together` only those distinct in all."""
+    """First occurrences of every row; of the sides in `together` rows that are distinct in all."""
     masks = {name: _first_occurrences(side) for name, side in sides.items()}
     for name, mask in masks.items():
         if mask.sum() == 1 < len(mask):
