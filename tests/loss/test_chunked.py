@@ -1,4 +1,4 @@
-"""The loss's kernel: memory and work, autograd's corner cases, random draws, numerical range."""
+"""The loss in chunks: memory and work, autograd's corner cases, random draws, numerical range."""
 
 from unittest import mock
 
@@ -7,10 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from unite_core.loss import chunked as contrast
-from unite_core.loss import negatives as contest
+from unite_core.loss import chunked, negatives
 from unite_core.loss.contrastive import in_batch_accuracy, info_nce, mamcl
-from unite_core.loss.negatives import drawn_at_random, matches, sort
+from unite_core.loss.negatives import draw_columns, matches, sort
 
 SIZES = (168, 164, 64, 3, 1)
 
@@ -64,7 +63,7 @@ def test_no_tensor_is_larger_than_a_chunk_of_rows(options):
     modality = codes()
     n, rows = len(modality), 20
     vectors = [unit(n, 8, seed=seed).requires_grad_() for seed in range(2)]
-    with mock.patch.multiple(contrast, CPU_ROWS=rows, SMALL=0), Watch() as watch:
+    with mock.patch.multiple(chunked, CPU_ROWS=rows, SMALL=0), Watch() as watch:
         mamcl(*vectors, modality, **options).backward()
     assert rows * 60 < watch.largest <= n * max(rows, 2 * 8)
     assert watch.largest < n * n / 16
@@ -73,9 +72,9 @@ def test_no_tensor_is_larger_than_a_chunk_of_rows(options):
 def test_accuracy_makes_no_tensor_larger_than_a_chunk_of_rows():
     modality, vectors = codes(), [unit(len(codes()), 8, seed=seed) for seed in range(2)]
     wanted = in_batch_accuracy(*vectors, modality, codes((50,) * 8))
-    with mock.patch.multiple(contrast, CPU_ROWS=20), Watch() as watch:
-        chunked = in_batch_accuracy(*vectors, modality, codes((50,) * 8))
-    assert chunked == wanted and watch.largest <= len(modality) * 20
+    with mock.patch.multiple(chunked, CPU_ROWS=20), Watch() as watch:
+        found = in_batch_accuracy(*vectors, modality, codes((50,) * 8))
+    assert found == wanted and watch.largest <= len(modality) * 20
 
 
 @pytest.mark.parametrize(
@@ -84,7 +83,7 @@ def test_accuracy_makes_no_tensor_larger_than_a_chunk_of_rows():
 def test_work_is_three_or_four_products_of_the_groups_not_of_the_batch(symmetric, small, again):
     modality = codes()
     vectors = [unit(len(modality), 8, seed=seed).requires_grad_() for seed in range(2)]
-    with mock.patch.multiple(contrast, CPU_ROWS=20, SMALL=small), Watch() as watch:
+    with mock.patch.multiple(chunked, CPU_ROWS=20, SMALL=small), Watch() as watch:
         mamcl(*vectors, modality, symmetric=symmetric).backward()
     squares = [size**2 for size in SIZES if size > 1]
     large = sum(square for square in squares if square > 2 * vectors[0].numel())  # not kept
@@ -158,7 +157,7 @@ def test_a_learned_temperature_is_lowered_where_positives_lead():
 
 
 def test_the_gradient_adds_up_over_processes_to_the_true_scale():
-    """The released code's all_gather gives each of W processes 1/W of it (PEERS 0.3)."""
+    """The released code's all_gather gives each of W processes 1/W of it."""
     modality = codes((7, 5, 3, 1))
     vectors = [unit(16, 4, seed=seed).requires_grad_() for seed in range(2)]
     wanted = torch.autograd.grad(mamcl(*vectors, modality, symmetric=True), vectors)
@@ -171,7 +170,7 @@ def test_the_gradient_adds_up_over_processes_to_the_true_scale():
 
 
 def test_repeats_of_a_candidate_do_not_weigh_more():
-    """The released code sums over a row's positives; ours is their mean (PEERS 0.6)."""
+    """The released code sums over a row's positives; ours is their mean."""
     query, candidate = unit(3, 8), unit(3, 8, seed=1)
     one = info_nce(query[:2], candidate[:2], candidate_ids=[0, 1])
     again = info_nce(query[[0, 0, 1]], candidate[[0, 0, 1]], candidate_ids=[0, 0, 1])
@@ -188,7 +187,7 @@ def test_repeats_of_a_candidate_do_not_weigh_more():
 @pytest.mark.parametrize("symmetric", [False, True])
 def test_extreme_scores_stay_finite_and_right(dtype, symmetric):
     query = torch.cat([unit(6, 8), -unit(6, 8)]).to(dtype).requires_grad_()
-    candidate = query.detach().roll(6, 0)  # opposite of its query: surprises of 2 / tau
+    candidate = query.detach().roll(6, 0)  # opposite of its query: losses of 2 / tau
     modality = torch.tensor([1, 2, 2, 4, 1, 1] * 2)
     options = {"temperature": 0.002, "symmetric": symmetric}
     loss = mamcl(query, candidate, modality, **options)
@@ -208,7 +207,7 @@ def test_a_chunk_size_changes_only_the_rounding():
     options = {"symmetric": True, "random_mask": 1}
     losses = []
     for rows in (7, 512):
-        with mock.patch.object(contrast, "CPU_ROWS", rows):
+        with mock.patch.object(chunked, "CPU_ROWS", rows):
             losses.append(mamcl(query, candidate, modality, **options))
     torch.testing.assert_close(*losses)
     again = mamcl(query, candidate, modality, **options)
@@ -228,27 +227,27 @@ def test_matches_are_the_equal_entries():
 
 
 def test_a_draw_has_its_size_avoids_positives_and_depends_on_its_own_row_only():
-    anchors, many = torch.arange(40), torch.arange(40) % 30
+    anchors, counts = torch.arange(40), torch.arange(40) % 30
     never = (anchors, anchors % 50)
-    drawn = drawn_at_random(5, anchors, many, 50, never)
-    assert torch.equal(drawn.sum(1), many) and not drawn[never].any()
-    part = drawn_at_random(5, anchors[7:9], many[7:9], 50, (anchors[:2], anchors[7:9]))
+    drawn = draw_columns(5, anchors, counts, 50, never)
+    assert torch.equal(drawn.sum(1), counts) and not drawn[never].any()
+    part = draw_columns(5, anchors[7:9], counts[7:9], 50, (anchors[:2], anchors[7:9]))
     assert torch.equal(part, drawn[7:9])
-    other = drawn_at_random(6, anchors, many, 50, never)
+    other = draw_columns(6, anchors, counts, 50, never)
     assert (other != drawn).any(1).sum() > 30
 
 
 def test_a_draw_has_its_size_even_if_all_hashes_were_equal():
     anchors = torch.arange(3)
-    with mock.patch.object(contest, "_hash", torch.zeros_like):
-        drawn = drawn_at_random(0, anchors, anchors + 1, 9, (anchors, anchors))
+    with mock.patch.object(negatives, "_hash", torch.zeros_like):
+        drawn = draw_columns(0, anchors, anchors + 1, 9, (anchors, anchors))
     assert torch.equal(drawn.sum(1), anchors + 1)
 
 
 def test_draws_are_uniform_and_rows_independent():
     anchors = torch.arange(4000)
     never = (anchors, torch.zeros_like(anchors))
-    drawn = drawn_at_random(1, anchors, torch.full_like(anchors, 5), 21, never).double()
+    drawn = draw_columns(1, anchors, torch.full_like(anchors, 5), 21, never).double()
     share = drawn[:, 1:].mean(0)  # 5 of 20; standard error .0068
     assert (share - 0.25).abs().max() < 0.03
     correlation = torch.corrcoef(drawn[:, 1:].T) - torch.eye(20, dtype=torch.float64)

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unite_core.loss import chunked as contrast
+from unite_core.loss import chunked
 from unite_core.loss.contrastive import info_nce, mamcl
-from unite_core.loss.negatives import drawn_at_random
+from unite_core.loss.negatives import draw_columns
 
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
 
@@ -52,9 +52,9 @@ def row_loss(case, number, anchor, mine, targets, reverse):
     weights = [1.0 if s else case.cross_modal_weight for s in same]
     if case.random_mask is not None:
         where = torch.tensor([is_positive]).nonzero(as_tuple=True)
-        many = sum(s and not p for s, p in zip(same, is_positive, strict=True))
-        drawn = drawn_at_random(2 * case.random_mask + reverse, torch.tensor([number]),
-                                torch.tensor([many]), len(targets), where)  # fmt: skip
+        count = sum(s and not p for s, p in zip(same, is_positive, strict=True))
+        drawn = draw_columns(2 * case.random_mask + reverse, torch.tensor([number]),
+                                torch.tensor([count]), len(targets), where)  # fmt: skip
         weights = drawn[0].double().tolist()
     if case.margin is not None:
         limit = float((anchor @ mine).detach()) + case.margin
@@ -64,12 +64,12 @@ def row_loss(case, number, anchor, mine, targets, reverse):
         for s, w, p in zip(scores, weights, is_positive, strict=True)
         if w and not p
     ]
-    surprises = [
+    losses = [
         torch.stack([s / tau, *rivals]).logsumexp(0) - s / tau
         for s, p in zip(scores, is_positive, strict=True)
         if p
     ]
-    return sum(surprises) / len(surprises)
+    return sum(losses) / len(losses)
 
 
 def plain_prefix(case, query, candidate, shared, own):
@@ -222,7 +222,7 @@ def check_equal(config):
 @settings(max_examples=250, deadline=None)
 @given(config=configurations(), rows=st.sampled_from([2, 3, 512]), small=st.sampled_from([0, 1000]))
 def test_mamcl_equals_its_plain_definition(config, rows, small):
-    with mock.patch.multiple(contrast, CPU_ROWS=rows, SMALL=small):
+    with mock.patch.multiple(chunked, CPU_ROWS=rows, SMALL=small):
         check_equal(config)
 
 

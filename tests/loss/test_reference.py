@@ -82,8 +82,8 @@ def test_effective_negatives_lie_between_one_and_all():
     np.testing.assert_allclose(effective_negatives(alike), 7)
     hard = np.zeros((8, 8))
     hard[:, 2] = 1
-    many = effective_negatives(log_probabilities(hard, 0.001))
-    np.testing.assert_allclose(np.delete(many, 2), 1)
+    count = effective_negatives(log_probabilities(hard, 0.001))
+    np.testing.assert_allclose(np.delete(count, 2), 1)
     masked = effective_negatives(log_probabilities(hard * 0, 1, weights_of("modality", CODES)))
     np.testing.assert_allclose(masked, [2, 1, 1, 0, 2, 2, 1, 1])
 

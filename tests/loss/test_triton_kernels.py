@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from unite_core.loss import chunked as contrast
+from unite_core.loss import reductions
 from unite_core.loss.contrastive import mamcl
 
 pytestmark = pytest.mark.skipif(
@@ -72,7 +72,7 @@ def test_the_loss_with_kernels_equals_the_loss_without(fused, options):
     modality = torch.tensor([1, 2, 1, 4, 1, 2, 2, 3, 4, 4])
     results = []
     for kernels in (fused, None):
-        with mock.patch.object(contrast, "_kernels", lambda device, kernels=kernels: kernels):
+        with mock.patch.object(reductions, "load_kernels", lambda device, kernels=kernels: kernels):
             loss = mamcl(*vectors, modality, **options)
             results.append([loss, *torch.autograd.grad(loss, vectors)])
     for ours, wanted in zip(*results, strict=True):
@@ -80,4 +80,4 @@ def test_the_loss_with_kernels_equals_the_loss_without(fused, options):
 
 
 def test_a_cpu_never_asks_for_triton():
-    assert contrast._kernels("cpu") is None
+    assert reductions.load_kernels("cpu") is None

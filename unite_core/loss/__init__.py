@@ -1,10 +1,16 @@
-"""InfoNCE and MAMCL as pure functions of embeddings: torch only, usable alone.
+"""InfoNCE and MAMCL as pure functions of embeddings; torch only, usable alone.
 
-from unite_core.loss import info_nce, mamcl
+    from unite_core.loss import mamcl
 
-loss = mamcl(query, candidate, target_modality, temperature=0.03)
+    loss = mamcl(query, candidate, target_modality, temperature=0.03)
+
+`contrastive` is what one calls, `chunked` computes it, `reference` says it in plain lines.
 """
 
-from .contrastive import in_batch_accuracy, info_nce, mamcl, surviving_share
+import lazy_loader
 
-__all__ = ["in_batch_accuracy", "info_nce", "mamcl", "surviving_share"]
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submodules=["reference"],
+    submod_attrs={"contrastive": ["in_batch_accuracy", "info_nce", "mamcl", "surviving_share"]},
+)

@@ -1,6 +1,6 @@
-"""Who competes with whom: groups, positives by content, negatives drawn at random.
+"""Which targets an anchor competes with: groups, positives by content, random negatives.
 
-All of it as lists of numbers or chunk by chunk, never as an N x N matrix.
+Everything is lists of indices or one chunk of rows at a time, never an N x N matrix.
 """
 
 # Shapes: N pairs, K negatives seen by all queries, k by one query alone, R rows asked for,
@@ -14,28 +14,31 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-__all__ = ["Contest", "Pairs", "drawn_at_random", "groups", "matches", "sort"]
+__all__ = ["NegativeMask", "Pairs", "draw_columns", "groups", "matches", "sort"]
 
 
-Pairs = tuple[Tensor, Tensor]  # row and column numbers of entries of a matrix
+Pairs = tuple[Tensor, Tensor]  # row and column indices of entries of a matrix
 
 
 @dataclass(frozen=True)
-class Contest:
-    """Who competes with whom for what. Labels are dense integers from 0.
+class NegativeMask:
+    """Which targets are positives, which are negatives, and how much a negative counts.
 
-    group, content            [N]  of each pair; equal content means: a positive
-    tempered                  [N]  which entry of the scale multiplies the scores of this anchor
+    Labels are dense integers from 0.
+
+    group, content            [N]  of each pair; a target of equal content is a positive
+    temperature_index         [N]  the entry of the scale that multiplies this anchor's scores
     rows                      [R]  the pairs whose losses are asked for
-    negative_group, _content  [K] or [N, k], like the negatives; content -1 is nobody's positive
-    cross_weight              in [0, 1): exp(logit) of targets of other groups counts this much
-    margin                    a negative scoring above the anchor's own pair + margin is dropped
-    seed                      groups only say how many negatives an anchor keeps, the seed which
+    negative_group, _content  [K] or [N, k], like the negatives; content -1 matches no pair
+    cross_weight              in [0, 1): weight of exp(logit) of targets of other groups
+    margin                    negatives scoring above the anchor's own pair + margin are dropped
+    seed                      groups only set how many negatives an anchor keeps; the seed decides
+                              which
     """
 
     group: Tensor
     content: Tensor
-    tempered: Tensor
+    temperature_index: Tensor
     rows: Tensor
     negative_group: Tensor
     negative_content: Tensor
@@ -45,35 +48,35 @@ class Contest:
     seed: int | None = None
 
     @property
-    def apart(self) -> bool:
+    def separable(self) -> bool:
         """Whether no group sees another, so that each can be computed alone."""
         return self.cross_weight == 0 and self.seed is None
 
-    def unmasked(self) -> Contest:
-        """The same with everybody in one group: what a `cross_weight` of 1 would mean."""
+    def unmasked(self) -> NegativeMask:
+        """The same with all pairs in one group, which is what a `cross_weight` of 1 means."""
         group, others = torch.zeros_like(self.group), torch.zeros_like(self.negative_group)
         return replace(self, group=group, negative_group=others, cross_weight=0.0)
 
 
-def groups(contest: Contest) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Pairs, asked rows and shared negatives of each group that has rows, as numbers.
+def groups(mask: NegativeMask) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Yield indices of the pairs, requested rows and shared negatives of each group with rows.
 
-    Groups that see each other come as one.
+    Groups that see each other are yielded as one.
     """
-    if not len(contest.rows):
+    if not len(mask.rows):
         return
-    shared = contest.negative_group if contest.negative_group.ndim == 1 else contest.group[:0]
-    if not contest.apart or not (contest.group.any() or shared.any()):
-        everything, every_negative = (
-            torch.arange(len(labels), device=labels.device) for labels in (contest.group, shared)
+    shared = mask.negative_group if mask.negative_group.ndim == 1 else mask.group[:0]
+    if not mask.separable or not (mask.group.any() or shared.any()):
+        pairs, negatives = (
+            torch.arange(len(labels), device=labels.device) for labels in (mask.group, shared)
         )
-        yield everything, contest.rows, every_negative
+        yield pairs, mask.rows, negatives
         return
-    labels = (contest.group, contest.group[contest.rows], shared)
+    labels = (mask.group, mask.group[mask.rows], shared)
     size = 1 + int(torch.cat(labels).max())
     for members, rows, others in zip(*(_buckets(label, size) for label in labels), strict=True):
         if len(rows):
-            yield members, contest.rows[rows], others
+            yield members, mask.rows[rows], others
 
 
 def _buckets(labels: Tensor, size: int) -> tuple[Tensor, ...]:
@@ -82,12 +85,12 @@ def _buckets(labels: Tensor, size: int) -> tuple[Tensor, ...]:
 
 
 def sort(content: Tensor) -> Pairs:
-    """Contents in ascending order and where they were, for `matches`."""
+    """Sort contents for `matches`: the values in ascending order and where each came from."""
     return content.sort(stable=True)
 
 
 def matches(wanted: Tensor, content: Pairs) -> Pairs:
-    """Rows of `wanted` [c] and columns of the sorted `content` that are equal, row by row."""
+    """Find the entries where `wanted` [c] equals the sorted `content`, row by row."""
     ordered, places = content
     first = torch.searchsorted(ordered, wanted)
     count = torch.searchsorted(ordered, wanted, right=True) - first
@@ -96,18 +99,19 @@ def matches(wanted: Tensor, content: Pairs) -> Pairs:
     return rows, places[start[rows] + torch.arange(len(rows), device=wanted.device)]
 
 
-def drawn_at_random(seed: int, anchors: Tensor, many: Tensor, width: int, never: Pairs) -> Tensor:
-    """For each anchor `many` [c] columns out of `width`, never those listed, as booleans.
+def draw_columns(seed: int, anchors: Tensor, counts: Tensor, width: int, never: Pairs) -> Tensor:
+    """Draw `counts` [c] of `width` columns for each anchor, never those listed.
 
-    A draw depends on the seed, the anchor's number and the width alone, not on the other anchors
-    of the chunk. The keys of all columns are hashes; the smallest win.
+    Returns booleans [c, width]. A draw depends on the seed, the anchor's index and the width alone,
+    not on the other anchors of the chunk. Every column gets a hash as its key; the smallest keys
+    win.
     """
     columns = torch.arange(width, device=anchors.device)
     rows = _hash(_hash(torch.full_like(anchors, seed)) + anchors)
     keys = (_hash(rows[:, None] + _hash(columns)) << 31) | columns  # no two are equal
     keys[never] = torch.iinfo(torch.int64).max
-    last = keys.sort(1)[0].gather(1, (many[:, None] - 1).clamp_min(0))
-    return (keys <= last) & (many[:, None] > 0)
+    last = keys.sort(1)[0].gather(1, (counts[:, None] - 1).clamp_min(0))
+    return (keys <= last) & (counts[:, None] > 0)
 
 
 def _hash(x: Tensor) -> Tensor:

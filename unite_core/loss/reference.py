@@ -1,6 +1,8 @@
-"""The losses the long way, to look at: whole N x N matrices in numpy. `loss` is what trains.
+"""InfoNCE and MAMCL in plain numpy with whole N x N matrices, to read and to test against.
 
-Row i of every matrix is query i, column j candidate j, and the diagonal holds the positives.
+The loss is `loss_of(log_probabilities(cosines, temperature, weights_of(mask, modality)))`; what
+trains is `contrastive`. Row i of every matrix is query i, column j candidate j, and the diagonal
+holds the positives.
 """
 
 # Shapes: N pairs in a batch, T modalities that occur.
@@ -27,13 +29,13 @@ MASKS = {
     "soft": "Soft, other modalities count less",
     "random": "Random, as many negatives as MAMCL",
 }
-"""Kinds of mask that `weights_of` knows, and what a reader is told about them."""
+"""Kinds of mask that `weights_of` knows, with labels for figures."""
 
 
 def weights_of(
     mask: str, target_modality: Sequence[int], cross_modal_weight: float = 0.1, seed: int = 0
 ) -> np.ndarray:
-    """How much each candidate counts in each query's softmax, [N, N] in [0, 1].
+    """Weight of each candidate in each query's softmax, [N, N] in [0, 1].
 
     Args
         mask                a key of `MASKS`
@@ -41,6 +43,11 @@ def weights_of(
         cross_modal_weight  of "soft": the weight of candidates of another modality
         seed                of "random", as `random_mask` of `loss.mamcl`
     Returns weights of which the diagonal is 1. Raises ValueError for an unknown mask.
+
+    >>> weights_of("modality", [1, 1, 2])
+    array([[1., 1., 0.],
+           [1., 1., 0.],
+           [0., 0., 1.]])
     """
     codes = np.asarray(target_modality)
     same = (codes[:, None] == codes).astype(float)  # [N, N]
@@ -51,20 +58,20 @@ def weights_of(
     if mask == "soft":
         return np.where(same == 1, 1.0, cross_modal_weight)
     if mask == "random":
-        return _drawn(same, seed)
+        return _random_weights(same, seed)
     raise ValueError(f"mask {mask!r}: use one of {', '.join(MASKS)}")
 
 
-def _drawn(same: np.ndarray, seed: int) -> np.ndarray:
+def _random_weights(same: np.ndarray, seed: int) -> np.ndarray:
     """The positives and, in each row, as many other columns as `same` has, drawn from all."""
     import torch
 
-    from .negatives import drawn_at_random
+    from .negatives import draw_columns
 
     rows = torch.arange(len(same))
-    many = torch.as_tensor(same.sum(1) - 1).long()
-    # `contrast` gives the two directions the seeds 2 s and 2 s + 1; this is the first
-    kept = drawn_at_random(2 * seed, rows, many, len(same), (rows, rows))
+    counts = torch.as_tensor(same.sum(1) - 1).long()
+    # the two directions draw with the seeds 2 s and 2 s + 1; this is the first
+    kept = draw_columns(2 * seed, rows, counts, len(same), (rows, rows))
     return kept.numpy() + np.eye(len(same))
 
 
@@ -73,9 +80,9 @@ def log_probabilities(
 ) -> np.ndarray:
     """log p_ij = log of w_ij exp(s_ij / tau) / sum_k w_ik exp(s_ik / tau), [N, N].
 
-    Args: cosines [N, N], temperature > 0, weights [N, N] in [0, 1] (all 1 without them). A masked
-    candidate, of weight 0, has log p = -inf. Computed in float64 and in the logarithm, so that
-    no temperature makes a positive's probability 0.
+    Args: cosines [N, N], temperature > 0, weights [N, N] in [0, 1] (default: all 1). A masked
+    candidate, of weight 0, has log p = -inf. Computed in float64 and as logarithms, so that no
+    temperature makes a positive's probability 0.
     """
     if not temperature > 0:
         raise ValueError(f"temperature must be positive, not {temperature}")
@@ -88,14 +95,18 @@ def log_probabilities(
 
 
 def loss_of(log_p: np.ndarray) -> float:
-    """Mean surprise at the positives, -mean_i log p_ii, in nats; log_p [N, N]."""
+    """Mean negative log-likelihood of the positives, -mean_i log p_ii, in nats; log_p [N, N].
+
+    >>> loss_of(log_probabilities(np.eye(2), temperature=1.0))  # log(1 + exp(0 - 1))
+    0.31326168751822286
+    """
     return float(-np.diag(log_p).mean())
 
 
 def push_by_modality(
     log_p: np.ndarray, target_modality: Sequence[int]
 ) -> dict[int, dict[int, float]]:
-    """{target modality of the query: {modality of a candidate: push on its negatives}}.
+    """Push on the negatives by modality: {target modality: {candidate's modality: push}}.
 
     The push on candidate j is p_ij, the gradient of row i's loss with respect to s_ij / tau; the
     pull on the positive, 1 - p_ii, is their sum. Means over the rows of a target modality.
@@ -114,7 +125,7 @@ def push_by_modality(
 
 
 def effective_negatives(log_p: np.ndarray) -> np.ndarray:
-    """How many negatives share the push of each row, [N]: exp of the entropy of their shares.
+    """Effective number of negatives of each row, [N]: exp of the entropy of their push.
 
     1 means that a single negative takes all of it, N - 1 that all take the same. A row without
     negatives has 0.
@@ -125,5 +136,5 @@ def effective_negatives(log_p: np.ndarray) -> np.ndarray:
     logits = negatives - np.where(np.isneginf(top), 0.0, top)
     total = np.exp(logits).sum(axis=1, keepdims=True)
     shares = np.exp(logits) / np.where(total == 0, 1.0, total)  # [N, N]
-    surprise = -np.log(np.where(shares > 0, shares, 1.0))
-    return np.where(alone, 0.0, np.exp((shares * surprise).sum(axis=1)))
+    information = -np.log(np.where(shares > 0, shares, 1.0))
+    return np.where(alone, 0.0, np.exp((shares * information).sum(axis=1)))

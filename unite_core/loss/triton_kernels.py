@@ -1,10 +1,10 @@
-"""Triton kernels for the elementwise half of `contrast`, used for CUDA tensors where triton is.
+"""Triton kernels for `reductions.row_loss`, used for CUDA tensors where triton is installed.
 
 The matrix products stay with cuBLAS; between them torch would sweep over a chunk's logits eight
 times, these kernels three times (read, read, write). Importing this module imports triton.
 """
 
-# Shapes: c rows and M columns of a chunk's logits. One program works off one row.
+# Shapes: c rows and M columns of a chunk's logits. One program processes one row.
 
 from __future__ import annotations
 
@@ -49,8 +49,10 @@ def _weigh(logits, tops, factors, stride, width, BLOCK: tl.constexpr):
 
 
 def row_sums(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Largest entry of each row [c], at least the type's lowest number, and the sum of
-    exp(entry - largest) [c]. The logits [c, M] may hold -inf and stay as they are.
+    """Largest entry of each row [c] and the sum of exp(entry - largest) [c].
+
+    The logits [c, M] may hold -inf and are not changed; the largest entry is clamped to the lowest
+    finite number.
     """
     lowest = torch.finfo(logits.dtype).min
     tops, totals = logits.new_empty(2, len(logits))
@@ -61,7 +63,7 @@ def row_sums(logits: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def weigh(logits: Tensor, tops: Tensor, factors: Tensor) -> None:
-    """Turn each entry [c, M] into factor * exp(entry - top) of its row, in place."""
+    """Replace each entry [c, M] by factor * exp(entry - top) of its row, in place."""
     shape = (logits.stride(0), logits.shape[1])
     with torch.cuda.device_of(logits):
         _weigh[(len(logits),)](logits, tops, factors, *shape, BLOCK=BLOCK)
