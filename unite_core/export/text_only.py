@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..files import read_json, write_json
+from ..model.backbones import backbone_of
 from ..model.embedder import UniteEmbedder
 from ..model.prompts import build_prompt
 
@@ -17,7 +18,6 @@ __all__ = ["write_text_files"]
 
 
 _TEXT = "\0"  # stands for the text in the prompt; no prompt has it
-_PLAIN = ("qwen2_vl_text", "qwen2_5_vl_text")
 _KINDS = {
     "": "sentence_transformers.base.modules.transformer.Transformer",
     "1_Pooling": "sentence_transformers.sentence_transformer.modules.pooling.Pooling",
@@ -34,11 +34,11 @@ def write_text_files(embedder: UniteEmbedder, folder: Path) -> dict[str, str]:
     Returns {path in the folder: class} of sentence-transformers' modules, in their order.
     Raises ValueError for a language model that is no Qwen2 (Qwen3-VL).
     """
-    config = embedder.base.config.text_config
-    if config.model_type not in _PLAIN:
+    family = backbone_of(embedder.base)
+    if family is None or not family.plain_text:
+        kind = embedder.base.config.text_config.model_type
         raise ValueError(
-            f"{config.model_type} is no Qwen2: its text side cannot be exported alone; export the "
-            "whole model"
+            f"{kind} is no Qwen2: its text side cannot be exported alone; export the whole model"
         )
     _qwen2(embedder).save_pretrained(folder)
     _save_tokenizer(embedder, folder)

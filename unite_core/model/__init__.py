@@ -5,10 +5,11 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "checkpoint": ["CheckpointError"],
+        "backbones": ["BACKBONES", "Backbone"],
         "config": ["EmbedConfig"],
         "embedder": ["UniteEmbedder"],
         "processor": ["Processor"],
         "prompts": ["build_prompt"],
+        "weights": ["CheckpointError"],
     },
 )

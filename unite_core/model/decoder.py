@@ -1,17 +1,18 @@
-"""The language model's side of an embedding: equal beginnings once, and only what is pooled.
+"""A faster language model forward for embeddings: shared prefix once, last layer for one token.
 
-An embedding needs the last token's state. So tokens that all items of a batch begin with (the chat
-template's system turn) go through the layers once, and in the last layer all but the last token
-give their keys and values and no more. Nothing else differs from transformers' own forward.
+Only the last token's state is pooled. So the prefix that all items of a batch share (the chat
+template's system turn) goes through the layers once, and in the last layer all other tokens give
+only their keys and values. The rest is transformers' own forward.
 """
 
-# Shapes: B items of a batch, T tokens, S tokens that all items begin with, R = T - S, D width.
+# Shapes: B items of a batch, T tokens, S tokens of the shared prefix, R = T - S, D width.
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
+from .backbones import backbone_of, has_fast_path
 from .vision import visual_tokens
 
 __all__ = [
@@ -24,20 +25,12 @@ __all__ = [
 
 
 def is_plain_decoder(language_model: nn.Module) -> bool:
-    """Whether `pooled_states` knows this language model: Qwen2-VL's or Qwen2.5-VL's, with SDPA.
+    """Whether `pooled_states` can run this language model: a known class with SDPA attention.
 
-    Sharded layers (FSDP), gradient checkpointing and other attention take transformers' way.
+    Sharded layers (FSDP), gradient checkpointing and other attention run transformers' forward.
     """
-    from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl as qwen2_5_vl
-    from transformers.models.qwen2_vl import modeling_qwen2_vl as qwen2_vl
-
-    layer_of = {
-        qwen2_vl.Qwen2VLTextModel: qwen2_vl.Qwen2VLDecoderLayer,
-        qwen2_5_vl.Qwen2_5_VLTextModel: qwen2_5_vl.Qwen2_5_VLDecoderLayer,
-    }
     return (
-        type(language_model) in layer_of
-        and {type(layer) for layer in language_model.layers} == {layer_of[type(language_model)]}
+        has_fast_path("pooled_decoder", language_model, language_model.layers)
         and language_model.config._attn_implementation == "sdpa"
         and not language_model.has_sliding_layers
         and not any(layer.gradient_checkpointing for layer in language_model.layers)
@@ -45,10 +38,9 @@ def is_plain_decoder(language_model: nn.Module) -> bool:
 
 
 def takes_visual_tokens(model: nn.Module) -> bool:
-    """Whether visual tokens are all that the language model gets of media; not so in Qwen3-VL."""
-    from transformers import Qwen2_5_VLModel, Qwen2VLModel
-
-    return type(model) in (Qwen2VLModel, Qwen2_5_VLModel)
+    """Whether visual tokens are all that the language model gets of media (not in Qwen3-VL)."""
+    family = backbone_of(model)
+    return family is not None and family.cached_vision
 
 
 def input_embeddings(
@@ -61,10 +53,12 @@ def input_embeddings(
     image_features: Tensor | None = None,
     video_features: Tensor | None = None,
 ) -> Tensor:
-    """[B, T, D] token embeddings with the visual tokens in the places of their pads.
+    """Token embeddings [B, T, D] with visual tokens in place of their pad tokens.
 
-    `model` passes `takes_visual_tokens`; features, [tokens, D], stand for pixels seen before.
-    Raises ValueError where the number of visual tokens is not the number of their places.
+    Args
+        model     a backbone for which `takes_visual_tokens` holds
+        features  [tokens, D]  visual tokens computed before, in place of pixels
+    Raises ValueError where the numbers of visual tokens and pad tokens differ.
     """
     embeddings = model.language_model.embed_tokens(input_ids)
     config = model.config
@@ -88,9 +82,10 @@ def input_embeddings(
 
 
 def shared_tokens(input_ids: Tensor, attention_mask: Tensor, visual: tuple[int, ...]) -> int:
-    """S: how many tokens all rows of a left-padded batch begin with, the last one never counted.
+    """S, the length of the prefix that all rows of a left-padded batch share.
 
-    Tokens in `visual` end the count: they are alike in number and not in content.
+    The last token never counts, and tokens in `visual` end the prefix: their ids are equal, what
+    they show is not.
     """
     if len(input_ids) < 2:
         return 0
@@ -110,14 +105,14 @@ def pooled_states(
     position_ids: Tensor,
     shared: int,
 ) -> Tensor:
-    """The normed state of each row's last token.
+    """Compute the normed state of each row's last token.
 
     Args
-        language_model  Qwen2-VL's, see `is_plain_decoder`; with or without LoRA in its layers
+        language_model  one for which `is_plain_decoder` holds, with or without LoRA
         embeddings      [B, T, D]  of `input_embeddings`
         attention_mask  [B, T]     left-padded: 0 for padding, then 1
         position_ids    [3, B, T]  time, height, width
-        shared          S          rows begin with S equal tokens, see `shared_tokens`
+        shared          S          length of the shared prefix, see `shared_tokens`
     Returns
         [B, D], as `last_hidden_state[:, -1]` of transformers' forward. Differentiable.
     """
@@ -150,7 +145,7 @@ def pooled_states(
 
 
 class _Keys:
-    """The keys and values of one layer that its tokens see; the layer adds its own."""
+    """Stands in for transformers' cache: keys and values of the prefix, then the layer's own."""
 
     def __init__(self):
         self.parts: list[tuple[Tensor, Tensor]] = []  # each [B or 1, heads, tokens, .]
@@ -159,18 +154,18 @@ class _Keys:
         self.parts.append((key, value))
 
     def update(self, key: Tensor, value: Tensor, *_) -> tuple[Tensor, Tensor]:
-        """What transformers' attention calls with its new keys and values: all of them."""
+        """Called by transformers' attention with its new keys and values; returns all."""
         self.keep(key, value)
         if len(self.parts) == 1:
             return key, value
         return tuple(
-            torch.cat([part.expand(len(key), -1, -1, -1) for part in each], dim=2)
-            for each in zip(*self.parts, strict=True)
+            torch.cat([part.expand(len(key), -1, -1, -1) for part in side], dim=2)
+            for side in zip(*self.parts, strict=True)
         )
 
 
 def _keys_and_values(layer: nn.Module, hidden: Tensor, positions) -> tuple[Tensor, Tensor]:
-    """A layer's keys and values of tokens that need no state of their own."""
+    """A layer's keys and values of tokens whose new state is not needed."""
     from transformers.models.qwen2_vl.modeling_qwen2_vl import apply_rotary_pos_emb
 
     attention, normed = layer.self_attn, layer.input_layernorm(hidden)
@@ -182,15 +177,15 @@ def _keys_and_values(layer: nn.Module, hidden: Tensor, positions) -> tuple[Tenso
 
 
 def _visible(padding: Tensor, shared: int, width: int) -> Tensor:
-    """Which keys each token may see, [B, 1, R, S + R] booleans: the shared ones and those before.
+    """The causal mask, [B, 1, R, S + R] booleans: the prefix and earlier tokens of the row.
 
-    Row i has `padding[i]` places of padding before its S shared tokens. Where these fall into the
-    last R columns they are repeats of the shared ones, so they are hidden like padding.
+    Row i has `padding[i]` pads before its S prefix tokens. Those of them that fall into the last R
+    columns repeat the prefix, so they are masked like padding.
     """
     steps = torch.arange(width, device=padding.device)
-    own = steps >= padding[:, None]  # [B, R]
-    seen = (steps[:, None] >= steps) & own[:, None]  # [B, R, R]
+    local = steps >= padding[:, None]  # [B, R]
+    visible = (steps[:, None] >= steps) & local[:, None]  # [B, R, R]
     if not shared:
-        seen = seen | (steps[:, None] == steps)  # padding sees itself: no row may be empty
-    begun = seen.new_ones(len(padding), width, shared)
-    return torch.cat([begun, seen], dim=2)[:, None]
+        visible = visible | (steps[:, None] == steps)  # padding sees itself: no row may be empty
+    begun = visible.new_ones(len(padding), width, shared)
+    return torch.cat([begun, visible], dim=2)[:, None]

@@ -1,12 +1,12 @@
-"""UniteEmbedder: a Qwen-VL backbone, last-token pooling, unit vectors.
+"""UniteEmbedder: text, image, video and their mixtures to unit vectors of one space.
+
+A Qwen-VL backbone reads an item as one prompt; the last token's state, normalised, is its vector.
+"""
 
 # Shapes: N items, B items of a batch, T tokens, D embedding size.
-"""
 
 from __future__ import annotations
 
-import json
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,17 +16,15 @@ import numpy as np
 import torch
 from torch.nn.functional import normalize
 
-from ..settings import write_config
 from .batching import BatchPlan, plan_batches
 from .checkpoint import (
-    CheckpointError,
+    base_of,
     default_config,
     load_backbone,
     load_processor,
     locate,
-    lora_settings,
     publish,
-    read_adapter,
+    save_backbone,
     save_processor,
 )
 from .config import EmbedConfig
@@ -38,6 +36,7 @@ from .decoder import (
     takes_visual_tokens,
 )
 from .inference import embed_batches, encode_media
+from .lora import attach_lora, load_lora, save_lora
 from .positions import token_positions
 from .preprocessing import Read, reads_here
 from .processor import Encoded, Processor
@@ -45,12 +44,11 @@ from .processor import Encoded, Processor
 __all__ = ["UniteEmbedder"]
 
 
-_LORA_TARGETS = r".*language_model\.layers\.\d+\.(self_attn\.[qkvo]_proj|mlp\.(gate|up|down)_proj)"
 _TOKENS_PER_BATCH = {"cpu": 2048, "cuda": 32768}
 
 
 class UniteEmbedder(torch.nn.Module):
-    """Text, image, video and their mixtures to unit vectors; `load` makes one from a checkpoint.
+    """Embeds text, images, videos and mixtures; `load` makes one from a checkpoint.
 
     Args
         backbone   transformers' Qwen2VLModel, Qwen2_5_VLModel or Qwen3VLModel
@@ -66,18 +64,18 @@ class UniteEmbedder(torch.nn.Module):
     def load(cls, folder_or_hub_id: str | Path, device: str | torch.device | None = None,
              dtype: torch.dtype | None = None, positions: str | None = None,
              **overrides) -> UniteEmbedder:  # fmt: skip
-        """Load a released UNITE checkpoint, a plain Qwen-VL one, an adapter, or what `save` wrote.
+        """Load a UNITE checkpoint, a plain Qwen-VL one, a LoRA adapter, or what `save` wrote.
 
         Args
-            device     default: a GPU when there is one, else the CPU
-            dtype      default: float32 on a CPU, the checkpoint's own on a GPU
-            positions  "sequential" or "mrope"; default: what the checkpoint was saved with, else
-                       "sequential" for UNITE weights and "mrope" for others
-            overrides  further fields of EmbedConfig, such as max_frames=8
-        Every weight must be found, used, of the right shape and finite, or it is refused by name.
+            device     default: a GPU where there is one, else the CPU
+            dtype      default: float32 on a CPU, the checkpoint's on a GPU
+            positions  "sequential" or "mrope"; default: as saved, else "sequential" for UNITE
+                       weights and "mrope" for others
+            overrides  other fields of EmbedConfig, such as max_frames=8
+        A CheckpointError names weights that are missing, extra, misshapen or not finite.
         """
         folder = locate(folder_or_hub_id)
-        base, name = _base_of(folder, str(folder_or_hub_id))
+        base, name = base_of(folder, str(folder_or_hub_id))
         device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         dtype = dtype or (torch.float32 if device.type == "cpu" else None)
         config = default_config(folder, base, str(folder_or_hub_id))
@@ -115,9 +113,9 @@ class UniteEmbedder(torch.nn.Module):
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor,
                 second_per_grid_ts: torch.Tensor | None = None,
                 **media: torch.Tensor) -> torch.Tensor:  # fmt: skip
-        """`Processor.collate`'s batch on the model's device -> [B, D] float32 unit vectors.
+        """Embed a batch of `Processor.collate` on the model's device: [B, D] float32 unit vectors.
 
-        The state of each row's last token that is no padding, on either side. Differentiable.
+        Pools the last token of each row that is not padding, on either side. Differentiable.
         """
         grids = {name: media.get(name) for name in ("image_grid_thw", "video_grid_thw")}
         positions = token_positions(
@@ -140,21 +138,21 @@ class UniteEmbedder(torch.nn.Module):
 
     @torch.no_grad()
     def encode_vision(self, items: Sequence[Encoded]) -> list[Encoded]:
-        """The items with visual tokens in place of pixels, for a vision tower that stays as it is.
+        """Replace the items' pixels by visual tokens, to be kept while the vision tower is frozen.
 
-        ValueError for a backbone whose tower feeds more than the prompt's tokens (Qwen3-VL).
+        ValueError for a backbone whose tower gives more than visual tokens (Qwen3-VL).
         """
         if not takes_visual_tokens(self.base):
             raise ValueError(
                 f"{type(self.base).__name__} takes more from its tower than visual tokens, so they "
                 "cannot be kept: set cache_vision to false"
             )
-        media = [medium for item in items for medium in (*item.images, *item.videos)]
-        left = iter([tokens.cpu() for tokens in encode_media(self, media)])
+        media = [entry for item in items for entry in (*item.images, *item.videos)]
+        tokens = iter([found.cpu() for found in encode_media(self, media)])
         return [
             item._replace(
-                images=[(next(left), grid) for _, grid in item.images],
-                videos=[(next(left), grid) for _, grid in item.videos],
+                images=[(next(tokens), grid) for _, grid in item.images],
+                videos=[(next(tokens), grid) for _, grid in item.videos],
                 has_features=True,
             )
             for item in items
@@ -163,19 +161,25 @@ class UniteEmbedder(torch.nn.Module):
     def embed(self, items: Sequence[Any], media_root: str | Path = ".",
               batch_size: int | None = None, progress: bool = True,
               where: Sequence[str] | None = None) -> np.ndarray:  # fmt: skip
-        """Embed items in any mixture of modalities.
+        """Embed items of any mixture of modalities.
 
         Args
-            items       dicts of the record schema, PIL images, or uint8 arrays
+            items       dicts of text, image and video, PIL images, or uint8 arrays
             media_root  folder that paths in items are relative to and must not leave
             batch_size  items per batch; None: as many as a token budget allows
             progress    show a progress bar
             where       how errors name the items; default: "item" and its index
         Returns
             [N, D] float32 unit vectors in the order of `items`.
-        An item that cannot be embedded is an error. A medium in several items, by its path or as
-        one object in memory, is read and seen once, up to 256 MiB of visual tokens kept for later
-        batches.
+        The first item that cannot be embedded raises an ItemError or MediaError. Items that share a
+        media file, or one object in memory, share its decoding and its pass through the tower.
+
+        >>> from unite_core.tiny import TINY
+        >>> embedder = UniteEmbedder.load(TINY, device="cpu")
+        >>> red = np.full((64, 64, 3), (220, 20, 20), np.uint8)
+        >>> vectors = embedder.embed([{"text": "a red square"}, {"image": red}], progress=False)
+        >>> vectors.shape == (2, embedder.dim), np.linalg.norm(vectors, axis=1).round(4).tolist()
+        (True, [1.0, 1.0])
         """
         from tqdm import tqdm
 
@@ -187,30 +191,30 @@ class UniteEmbedder(torch.nn.Module):
         _raise_first(plan.bad)
         reads = reads_here(self.processor.reader, plan.reads, media_root)
         with tqdm(total=len(items), disable=not progress, unit="item") as bar:
-            for rows, some in self.embed_plan(plan, reads, where):
+            for rows, batch in self.embed_plan(plan, reads, where):
                 _raise_first(plan.bad)
-                vectors[rows] = some
+                vectors[rows] = batch
                 bar.update(len(rows))
         return vectors
 
     def plan(self, items: Sequence[Any], where: Sequence[str], media_root: str | Path = ".",
              batch_size: int | None = None) -> BatchPlan:  # fmt: skip
-        """`plan_batches` for this model: batches as large as suits its device."""
+        """Plan batches as large as suits the model's device; see `plan_batches`."""
         budget = _TOKENS_PER_BATCH.get(self.device.type, _TOKENS_PER_BATCH["cpu"])
         size = self.dim * next(self.parameters()).element_size()
-        if not takes_visual_tokens(self.base):  # then patches are kept, in float32
+        if not takes_visual_tokens(self.base):  # then float32 patches are kept
             size = self.processor.layout.bytes_per_token
         return plan_batches(self.processor, items, where, media_root, budget, batch_size, size)
 
     def embed_plan(
         self, plan: BatchPlan, reads: Iterable[Read], where: Sequence[str] | None = None
     ) -> Iterator[tuple[list[int], np.ndarray]]:
-        """Rows of `plan` and their vectors [rows, D] float32, batch by batch.
+        """Yield rows of `plan` and their vectors [rows, D] float32, batch by batch.
 
         Args
-            reads  for each of `plan.reads` what gives its pixels, see `reads_here`
+            reads  a function per entry of `plan.reads` that gives its pixels, see `reads_here`
             where  how errors name the items; default: "item" and the row
-        Items that turn out to be bad get no vector and are put into `plan.bad`.
+        Items that turn out to be bad get no vector and are added to `plan.bad`.
         """
         where = where or [f"item {row}" for row in range(len(plan.items))]
         training = self.training
@@ -221,67 +225,43 @@ class UniteEmbedder(torch.nn.Module):
             self.train(training)
 
     def configured(self, **changes: Any) -> UniteEmbedder:
-        """The same weights, not copied, under other fields of EmbedConfig: `max_frames=48`, say."""
+        """Share the weights under changed fields of EmbedConfig, such as `max_frames=48`."""
         old = self.processor
         config = replace(old.config, **changes)
         processor = Processor(old.tokenizer, config, old.layout, old.video_time)
         return UniteEmbedder(self.backbone, processor).eval()
 
     def save(self, folder: str | Path) -> None:
-        """Write weights, tokenizer and configuration, so that `load(folder)` gives the same."""
+        """Write weights, tokenizer and configuration for `load(folder)`."""
         if self.has_lora:
             raise ValueError("a LoRA is attached: merge_lora() before save(), or use save_lora()")
         with publish(folder) as partial:
-            _save_weights(self.backbone, partial)
+            save_backbone(self.backbone, partial)
             save_processor(self.processor, partial)
 
     def attach_lora(self, rank: int, alpha: int, dropout: float = 0.05, seed: int = 0) -> None:
-        """Freeze everything and add trainable low-rank updates to the language model.
+        """Freeze all weights and add trainable low-rank updates to the language model.
 
         Args
             rank, alpha  the update is alpha / rank times B A, A [rank, in], B [out, rank]
-            seed         of A; B starts at zero, so that the vectors are the same as before
-        They go to q, k, v, o, gate, up and down projections, never into the vision tower.
+            seed         of A; B starts at zero, so that the vectors do not change
+        They go to the q, k, v, o, gate, up and down projections, never into the vision tower.
         """
-        from peft import LoraConfig
-
-        settings = LoraConfig(
-            r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=_LORA_TARGETS
-        )
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            self._wrap(settings)
+        self.backbone = attach_lora(self.backbone, rank, alpha, dropout, seed).train(self.training)
 
     def save_lora(self, folder: str | Path) -> None:
         """Write the adapter in peft's format, with `unite.json`; `load_lora` reads it."""
         self._require_lora()
-        with publish(folder) as partial:
-            self.backbone.save_pretrained(partial)
-            (partial / "README.md").unlink(missing_ok=True)
-            write_config(self.config, partial / "unite.json")
+        save_lora(self.backbone, self.config, folder)
 
     def load_lora(self, folder: str | Path) -> None:
-        """Attach an adapter, trainable; one is refused by name if a weight misses or is extra."""
-        from peft import set_peft_model_state_dict
-
-        folder = locate(folder)
-        weights = read_adapter(folder, self.base)
-        self._wrap(lora_settings(folder, weights))
-        set_peft_model_state_dict(self.backbone, weights)
+        """Attach an adapter, trainable; weights that are missing or extra are a CheckpointError."""
+        self.backbone = load_lora(self.backbone, folder).train(self.training)
 
     def merge_lora(self) -> None:
-        """Add the low-rank updates to the weights; the vectors stay the same."""
+        """Add the low-rank updates to the weights; the vectors do not change."""
         self._require_lora()
         self.backbone = self.backbone.merge_and_unload()
-
-    def _wrap(self, settings) -> None:
-        from peft import get_peft_model
-
-        if self.has_lora:
-            raise ValueError("a LoRA is attached already: merge_lora() first")
-        with warnings.catch_warnings():  # peft asks transformers for a property by its old name
-            warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
-            self.backbone = get_peft_model(self.backbone, settings).train(self.training)
 
     def _require_lora(self) -> None:
         if not self.has_lora:
@@ -289,7 +269,7 @@ class UniteEmbedder(torch.nn.Module):
 
 
 def _last(hidden: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-    """[B, T, D] -> [B, D]: the last token of each row that is no padding."""
+    """[B, T, D] -> [B, D]: the last token of each row that is not padding."""
     steps = torch.arange(hidden.shape[1], device=hidden.device)
     last = (attention_mask * steps).argmax(dim=1)
     return hidden[torch.arange(len(last), device=last.device), last]
@@ -298,30 +278,3 @@ def _last(hidden: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
 def _raise_first(bad: Mapping[int, ValueError]) -> None:
     for row in sorted(bad)[:1]:
         raise bad[row]
-
-
-def _base_of(folder: Path, name: str) -> tuple[Path, str]:
-    """Folder and lasting name of the full weights: of `folder`, or of what its adapter adapts."""
-    adapter = folder / "adapter_config.json"
-    if adapter.is_file() and not (folder / "config.json").is_file():
-        name = json.loads(adapter.read_text(encoding="utf-8")).get("base_model_name_or_path") or ""
-        if not name:
-            raise CheckpointError(
-                f"{adapter}: names no base_model_name_or_path; load the base, then load_lora() it"
-            )
-        name = str(folder / name) if (folder / name).is_dir() else name
-        folder = locate(name)
-    return folder, str(folder.resolve()) if Path(name).expanduser().is_dir() else name
-
-
-def _save_weights(backbone: torch.nn.Module, folder: Path) -> None:
-    """transformers' files, without its progress bar."""
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        backbone.save_pretrained(folder)
-    finally:
-        if shown:
-            logging.enable_progress_bar()

@@ -1,31 +1,80 @@
-"""LoRA layers as one matrix product where that is fewer operations: narrow layers, high ranks."""
+"""LoRA adapters of a backbone: attached, read, written, and computed as one matrix product."""
 
 # Shapes: m inputs and n outputs of a layer, r rank of its LoRA, T tokens of a step.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch import nn
 from torch.nn.functional import linear
 
-__all__ = ["fused_lora"]
+from ..settings import write_config
+from .backbones import Backbone, backbone_of
+from .checkpoint import locate, publish
+from .config import EmbedConfig
+from .weights import CheckpointError, check_weights, read_object, read_safetensors, renamed
+
+__all__ = ["attach_lora", "fused_lora", "load_lora", "save_lora"]
+
+
+_PREFIX = "base_model.model."  # of peft's keys
+
+
+def attach_lora(backbone: nn.Module, rank: int, alpha: int, dropout: float, seed: int) -> nn.Module:
+    """Freeze a backbone and wrap it with a new, trainable LoRA; see `UniteEmbedder.attach_lora`."""
+    from peft import LoraConfig
+
+    _refuse_second(backbone)
+    family = backbone_of(backbone) or Backbone
+    settings = LoraConfig(
+        r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=family.lora_targets
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return _wrapped(backbone, settings)
+
+
+def load_lora(backbone: nn.Module, folder_or_hub_id: str | Path) -> nn.Module:
+    """Wrap a backbone with an adapter in peft's format, trainable.
+
+    A CheckpointError names weights that are missing or extra.
+    """
+    from peft import set_peft_model_state_dict
+
+    _refuse_second(backbone)
+    folder = locate(folder_or_hub_id)
+    weights = _read_adapter(folder, backbone)
+    wrapped = _wrapped(backbone, _adapter_settings(folder, weights))
+    set_peft_model_state_dict(wrapped, weights)
+    return wrapped
+
+
+def save_lora(backbone: nn.Module, config: EmbedConfig, folder: str | Path) -> None:
+    """Write the adapter around a backbone in peft's format, with `unite.json`."""
+    with publish(folder) as scratch:
+        backbone.save_pretrained(scratch)
+        (scratch / "README.md").unlink(missing_ok=True)
+        write_config(config, scratch / "unite.json")
 
 
 @contextmanager
 def fused_lora(model: nn.Module) -> Iterator[None]:
-    """Within it, LoRA layers whose rank is high for their width compute x (W + s B A)^T.
+    """Compute narrow LoRA layers of high rank as one product, x (W + s B A)^T.
 
-    The matrix is made once, when the context is entered, so weights must not change within, and
-    backward must run within too where activations are computed again. Values and gradients are
-    those of x W^T + s (x A^T) B^T but for rounding.
+    W + s B A is formed once, on entry: weights must not change inside the context, and a backward
+    pass that recomputes activations must run inside too. Values and gradients equal those of
+    x W^T + s (x A^T) B^T up to rounding.
 
-    With both gradients that usual way takes T (2 m n + 3 r (m + n)) multiplications and keeps
-    x A^T, one product takes 3 T m n. Layers with dropout, DoRA, several adapters, a bias in the
-    LoRA or weights of another type stay as they are.
+    Forward and backward take 3 T m n multiplications, the usual way T (2 m n + 3 r (m + n)) and
+    memory for x A^T. Layers that would not gain, or that have dropout, DoRA, several adapters, a
+    bias in the LoRA or weights of another type, stay as they are.
     """
     layers = [layer for layer in model.modules() if _gains(layer)]
     try:
@@ -38,7 +87,7 @@ def fused_lora(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         for layer in layers:
-            layer.__dict__.pop("forward", None)  # back to its class's
+            layer.__dict__.pop("forward", None)  # back to the method of its class
 
 
 def _gains(layer: nn.Module) -> bool:
@@ -55,3 +104,61 @@ def _gains(layer: nn.Module) -> bool:
     plain = a.dtype == weight.dtype and getattr(layer.lora_dropout[name], "p", 0.0) == 0.0
     outputs, inputs = weight.shape
     return plain and 3 * len(a) * (inputs + outputs) > inputs * outputs
+
+
+def _refuse_second(backbone: nn.Module) -> None:
+    if hasattr(backbone, "peft_config"):
+        raise ValueError("a LoRA is attached already: merge_lora() first")
+
+
+def _wrapped(backbone: nn.Module, settings) -> nn.Module:
+    from peft import get_peft_model
+
+    with warnings.catch_warnings():  # peft asks transformers for a property by its old name
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        return get_peft_model(backbone, settings)
+
+
+def _read_adapter(folder: Path, base: nn.Module) -> dict[str, torch.Tensor]:
+    """LoRA weights of a peft folder under the names that the base model's modules have."""
+    weights = {}
+    for name, weight in read_safetensors(folder, "adapter_model").items():
+        weights[_PREFIX + renamed(name.removeprefix(_PREFIX))] = weight
+    settings = read_object(folder / "adapter_config.json")
+    layers = {name: m for name, m in base.named_modules() if isinstance(m, nn.Linear)}
+    adapted = {_module_of(name) for name in weights} & set(layers)
+    adapted |= {name for name in layers if _is_target(name, settings)}
+    expected, rank = {}, settings.get("r")
+    for module in adapted:
+        outputs, inputs = layers[module].weight.shape
+        expected[f"{_PREFIX}{module}.lora_A.weight"] = torch.Size((rank, inputs))
+        expected[f"{_PREFIX}{module}.lora_B.weight"] = torch.Size((outputs, rank))
+    check_weights(weights, expected, folder)
+    return weights
+
+
+def _adapter_settings(folder: Path, weights: Iterable[str]):
+    """peft's LoraConfig of an adapter folder, for exactly the modules that have weights."""
+    from peft import LoraConfig, PeftConfig
+
+    settings = PeftConfig.from_pretrained(str(folder))
+    if not isinstance(settings, LoraConfig):
+        raise CheckpointError(f"{folder}: a {settings.peft_type} adapter; only LoRA can be loaded")
+    settings.target_modules = {_module_of(name) for name in weights}
+    settings.inference_mode = False
+    settings.base_model_name_or_path = None  # peft writes the present one
+    return settings
+
+
+def _module_of(weight: str) -> str:
+    return re.sub(r"\.lora_[AB]\.weight$", "", weight.removeprefix(_PREFIX))
+
+
+def _is_target(module: str, settings: Mapping) -> bool:
+    """Whether an adapter's settings claim a module of the language model."""
+    targets = settings.get("target_modules") or []
+    if not module.startswith("language_model.") or settings.get("layers_to_transform") is not None:
+        return False
+    if isinstance(targets, str):
+        return re.fullmatch(targets, module) is not None
+    return module in targets or module.rsplit(".", 1)[-1] in targets

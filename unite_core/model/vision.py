@@ -1,8 +1,8 @@
-"""Visual tokens, faster: patches as a matrix product, frames of one size in one attention.
+"""A faster vision tower forward: patches as one matrix product, frames of one size as a batch.
 
-Off flash attention transformers attends to one image after the other. Frames of one size need no
-such loop: they are a batch. What is computed is the same; towers that work otherwise (windows in
-Qwen2.5-VL, deepstack in Qwen3-VL) run as transformers has them.
+Without flash attention transformers attends to one image after the other; frames of one size can be
+a batch instead. The result is the same. Towers that work differently (windows in Qwen2.5-VL,
+deepstack in Qwen3-VL) run transformers' forward.
 """
 
 # Shapes: F frames (temporal patches of all media), P = h w patches of a frame, E tower width,
@@ -16,27 +16,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .backbones import has_fast_path
+
 __all__ = ["is_plain_tower", "visual_tokens"]
 
 
-_STEEP = 1.702  # of QuickGELU
+_STEEP = 1.702  # of QuickGELU, x sigmoid(1.702 x)
 
 
 def is_plain_tower(visual: nn.Module) -> bool:
-    """Whether `visual_tokens` knows this tower: Qwen2-VL's, not sharded, with SDPA."""
-    from transformers.models.qwen2_vl import modeling_qwen2_vl as qwen2_vl
-
+    """Whether the fast path can run this tower: Qwen2-VL's, not sharded, with SDPA attention."""
     return (
-        type(visual) is qwen2_vl.Qwen2VisionTransformerPretrainedModel
-        and all(type(block) is qwen2_vl.Qwen2VLVisionBlock for block in visual.blocks)
+        has_fast_path("plain_tower", visual, getattr(visual, "blocks", ()))
         and visual.config._attn_implementation == "sdpa"
-        and visual.patch_embed.proj.weight.ndim == 5  # ZeRO-3 leaves nothing of it outside its call
+        and visual.patch_embed.proj.weight.ndim == 5  # under ZeRO-3 it is empty outside its call
         and not visual.gradient_checkpointing
     )
 
 
 def visual_tokens(visual: nn.Module, patches: Tensor, grids: Tensor) -> Tensor:
-    """The tokens that a vision tower gives the language model.
+    """Compute the tokens that a vision tower gives the language model.
 
     Args
         visual   the backbone's vision tower
@@ -54,16 +53,16 @@ def visual_tokens(visual: nn.Module, patches: Tensor, grids: Tensor) -> Tensor:
     rows = defaultdict(list)
     for number, size in enumerate(frames):
         rows[size].append(number)
-    seen: list[Tensor] = [None] * len(frames)
+    encoded: list[Tensor] = [None] * len(frames)
     for size, numbers in rows.items():
         same = torch.stack([pieces[number] for number in numbers])  # [F, P, E]
-        for number, one in zip(numbers, _frames_of_one_size(visual, same, size), strict=True):
-            seen[number] = one
-    return visual.merger(torch.cat(seen))
+        for number, frame in zip(numbers, _frames_of_one_size(visual, same, size), strict=True):
+            encoded[number] = frame
+    return visual.merger(torch.cat(encoded))
 
 
 def _frames_of_one_size(visual: nn.Module, hidden: Tensor, size: tuple[int, int]) -> Tensor:
-    """Frames [F, P, E] through the tower's blocks; each attends to itself alone."""
+    """Run frames [F, P, E] through the tower's blocks; each attends only to itself."""
     from transformers.vision_utils import get_vision_position_ids
 
     grid = torch.tensor([[1, *size]], device=hidden.device)
@@ -80,22 +79,22 @@ def _frames_of_one_size(visual: nn.Module, hidden: Tensor, size: tuple[int, int]
 
 
 def _attend(attention: nn.Module, hidden: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Full attention inside each frame, with the positions of its rows and columns."""
+    """Full attention within each frame, with rotary positions of rows and columns."""
     parts = attention.qkv(hidden).unflatten(-1, (3, attention.num_heads, -1))  # [F, P, 3, H, .]
     parts = parts.permute(2, 0, 3, 1, 4)  # [3, F, H, P, .]
-    query, key = _turned(parts[:2], cos, sin)
+    query, key = _rotated(parts[:2], cos, sin)
     found = F.scaled_dot_product_attention(query, key, parts[2], scale=attention.scaling)
     return attention.proj(found.transpose(1, 2).flatten(2))
 
 
-def _turned(parts: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+def _rotated(parts: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotary positions: (a, b) -> (a cos - b sin, b cos + a sin), halves of the channels."""
     halves = parts.unflatten(-1, (2, -1))
     return (halves * cos).addcmul_(halves.flip(-2), sin).flatten(-2)
 
 
 def _expand(mlp: nn.Module, hidden: Tensor) -> Tensor:
-    """The block's MLP. x sigmoid(1.702 x) is silu(1.702 x) / 1.702, and products scale for free."""
+    """The block's MLP; QuickGELU is silu(1.702 x) / 1.702, and products scale for free."""
     from transformers.activations import QuickGELUActivation
 
     if type(mlp.act) is not QuickGELUActivation:

@@ -1,0 +1,120 @@
+"""Weight files: safetensors read whole, renamed, and checked by name, shape and value.
+
+Known key layouts, all brought to transformers' names below `Qwen2VLModel`:
+
+    released UNITE, early Qwen2-VL   model.layers.*, model.embed_tokens.*, model.norm.*, visual.*
+    transformers >= 4.52             model.language_model.*, model.visual.*
+    base model                       language_model.*, visual.*
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import torch
+
+__all__ = [
+    "CheckpointError",
+    "check_weights",
+    "read_object",
+    "read_safetensors",
+    "read_weights",
+    "renamed",
+]
+
+
+_UNUSED = {"lm_head.weight"}  # tied or not: an embedder has no use for it
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be used as it is; the message names the file or the weights."""
+
+
+def read_weights(folder: Path) -> dict[str, torch.Tensor]:
+    """Read a model's weights under transformers' names."""
+    weights = {}
+    for name, weight in read_safetensors(folder, "model").items():
+        if name in _UNUSED:
+            continue
+        name = renamed(name)
+        if name in weights:
+            raise CheckpointError(f"{folder}: holds {name} twice, under two names")
+        weights[name] = weight
+    return weights
+
+
+def read_safetensors(folder: Path, stem: str) -> dict[str, torch.Tensor]:
+    """Read all tensors of STEM.safetensors, or of the shards in STEM.safetensors.index.json."""
+    from safetensors.torch import load_file
+
+    index = folder / f"{stem}.safetensors.index.json"
+    files = [f"{stem}.safetensors"]
+    placed = read_object(index)["weight_map"] if index.is_file() else {}
+    files = sorted(set(placed.values())) or files
+    weights = {}
+    for file in files:
+        path = folder / file
+        if path.parent != folder:
+            raise CheckpointError(f"{index}: names {file}, which is outside its folder")
+        if not path.is_file():
+            raise CheckpointError(
+                f"{path}: no such file. Pickled weights (.bin, .pt) are refused, since reading "
+                "them can run code: convert them to safetensors where you trust them"
+            )
+        try:
+            weights |= load_file(path)
+        except Exception as error:  # safetensors raises its own class for a damaged header
+            raise CheckpointError(f"{path}: cannot be read ({error}); fetch it again") from error
+    if lost := set(placed) - set(weights):
+        raise CheckpointError(f"{index}: lists weights that no shard has: {_first(lost)}")
+    return weights
+
+
+def renamed(name: str) -> str:
+    """A weight's name in any known layout -> its name in transformers' base model."""
+    if name.startswith(("model.language_model.", "model.visual.")):
+        return name.removeprefix("model.")
+    if name.startswith("model."):
+        return "language_" + name
+    return name
+
+
+def check_weights(weights: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Size],
+                  folder: Path) -> None:  # fmt: skip
+    """Raise a CheckpointError that names weights missing, extra, misshapen, NaN or infinite."""
+    problems = []
+    if missing := set(expected) - set(weights):
+        problems.append(f"missing: {_first(missing)}")
+    if extra := set(weights) - set(expected):
+        problems.append(f"not of this model: {_first(extra)}")
+    both = set(weights) & set(expected)
+    if misshapen := [
+        f"{n} {list(weights[n].shape)} instead of {list(expected[n])}"
+        for n in both if weights[n].shape != expected[n]
+    ]:  # fmt: skip
+        problems.append(f"misshapen: {_first(misshapen)}")
+    if broken := [n for n in both if not torch.isfinite(weights[n]).all()]:
+        problems.append(f"with NaN or infinite values: {_first(broken)}")
+    if problems:
+        raise CheckpointError(
+            f"{folder}: weights {'; '.join(problems)}. Check that config.json and the weight files "
+            "belong together, or fetch the checkpoint again."
+        )
+
+
+def read_object(path: Path) -> dict:
+    """Read a JSON file of a checkpoint."""
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file; {path.parent} is no complete checkpoint")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"{path}: is no JSON ({error}); fetch it again") from error
+
+
+def _first(names: Iterable[str], shown: int = 8) -> str:
+    names = sorted(names)
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more
