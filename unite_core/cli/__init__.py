@@ -15,19 +15,23 @@ import click
 
 __all__ = ["VERBS", "main"]
 
+# each verb: the module of this package with the function that makes it, and its help
 VERBS = {
-    "train": "Train one stage from a configuration.",
-    "encode": "Embed a corpus into vectors on disk.",
-    "index": "Build a search index over encoded vectors.",
-    "search": "Search an index by text, image or video.",
-    "mine": "Find hard negatives for records.",
-    "curate": "Clean, deduplicate, align and mix sources by a recipe.",
-    "evaluate": "Run public benchmarks on a model, or compare two runs.",
-    "export": "Write a model for sentence-transformers, checked to give the same vectors.",
-    "corpus": "Generate or fetch a corpus with pairs and retrieval tasks.",
-    "run": "Execute a notebook with parameters into a folder.",
-    "sweep": "Execute a notebook for every point of a grid of parameters.",
-    "notebooks": "Store, clean or publish the workbook's notebooks.",
+    "train": ("models", "Train one stage from a configuration."),
+    "encode": ("vectors", "Embed a corpus into vectors on disk."),
+    "index": ("vectors", "Build a search index over encoded vectors."),
+    "search": ("vectors", "Search an index by text, image or video."),
+    "mine": ("vectors", "Find hard negatives for records."),
+    "curate": ("data", "Clean, deduplicate, align and mix sources by a recipe."),
+    "evaluate": ("models", "Run public benchmarks on a model, or compare two runs."),
+    "export": (
+        "models",
+        "Write a model for sentence-transformers, checked to give the same vectors.",
+    ),
+    "corpus": ("data", "Generate or fetch a corpus with pairs and retrieval tasks."),
+    "run": ("notebooks", "Execute a notebook with parameters into a folder."),
+    "sweep": ("notebooks", "Execute a notebook for every point of a grid of parameters."),
+    "notebooks": ("notebooks", "Store, clean or publish the workbook's notebooks."),
 }
 _EPILOG = (
     'Each verb has its own --help. Shell completion: eval "$(_UNITE_COMPLETE=bash_source unite)"'
@@ -44,13 +48,14 @@ class _Verbs(click.Group):
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         if name not in VERBS:
             return None
-        command = getattr(importlib.import_module(".verbs", __name__), name)()
+        module, _ = VERBS[name]
+        command = getattr(importlib.import_module(f".{module}", __name__), name)()
         command.name = name
         return command
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Verbs"):
-            formatter.write_dl(list(VERBS.items()))
+            formatter.write_dl([(name, words) for name, (_, words) in VERBS.items()])
 
 
 def _load_plugins(context: click.Context, option: click.Parameter, names: Sequence[str]) -> None:

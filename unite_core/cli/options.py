@@ -59,11 +59,17 @@ def from_options(
             continue
         target, (*parents, last) = values, name.split("__")
         for parent in parents:
-            inner = target.get(parent, {})
-            target[parent] = {"name": inner} if isinstance(inner, str) else dict(inner)
+            target[parent] = _as_object(target.get(parent), kind, parent)
             target = target[parent]
         target[last] = value
     return make(kind, values, where)
+
+
+def _as_object(value: Any, kind: type, field: str) -> dict:
+    """A nested configuration as an object: `{"name": ...}` for its name, or its default's."""
+    if value is None:
+        value = getattr(getattr(kind, field, None), "name", {})
+    return {"name": value} if isinstance(value, str) else dict(value)
 
 
 def options_of(kind: type, parents: tuple[str, ...] = ()) -> list[click.Option]:
@@ -72,10 +78,10 @@ def options_of(kind: type, parents: tuple[str, ...] = ()) -> list[click.Option]:
     options = []
     for field in fields(kind):
         schema = describe(kind)[field.name]
-        if hints[field.name] in DECLARED:
-            options += options_of(hints[field.name], (*parents, field.name))
         if not _is_list_of_objects(schema):
             options.append(_option(kind, field, schema, parents))
+        if hints[field.name] in DECLARED:
+            options += options_of(hints[field.name], (*parents, field.name))
     return options
 
 

@@ -1,0 +1,141 @@
+"""Verbs of vectors: encode a corpus, index it, search it, mine hard negatives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from .options import as_pairs, config_command, from_options, options_of
+
+_FOLDER = click.Path(file_okay=False, path_type=Path)
+
+
+def encode() -> click.Command:
+    from ..search.config import EncodeConfig
+
+    def run(config) -> None:
+        from ..distributed import join_processes, leave_processes, processes
+        from ..search.encode import encode_corpus
+
+        join_processes()
+        try:
+            folder = encode_corpus(config)
+            if processes()[0] == 0:
+                click.echo(folder)
+        finally:
+            leave_processes()
+
+    return config_command(
+        EncodeConfig,
+        "Embed a corpus into shards of vectors; goes on with the next shard after a kill.",
+        run,
+        "unite encode --model runs/main/stage2/train/model --data items.jsonl --output vectors",
+    )
+
+
+def index() -> click.Command:
+    from ..search.config import IndexConfig
+
+    def run(vectors: Path, output: Path, **given) -> None:
+        from ..search.index import build_index
+        from ..search.shards import ShardFolder
+
+        built = build_index(ShardFolder(vectors), from_options(IndexConfig, given))
+        built.save(output)
+        counts = ", ".join(f"{count:,} {name}" for name, count in built.counts.items())
+        click.echo(f"{output}: {counts}")
+
+    return click.Command(
+        None,
+        help="Build a search index, one part for each modality, over vectors that encode wrote.",
+        epilog="Example: unite index vectors index --kind hnsw",
+        params=[
+            click.Argument(["vectors"], type=click.Path(exists=True, file_okay=False)),
+            click.Argument(["output"], type=_FOLDER),
+            *options_of(IndexConfig),
+        ],
+        callback=run,
+    )
+
+
+def _add_to_query(context: click.Context, option: click.Parameter, values) -> None:
+    """Collect the query's parts in the order in which they are given."""
+    item = context.meta.setdefault("unite.item", {})
+    if values:
+        item[option.name] = list(values) if len(values) > 1 else values[0]
+
+
+def search() -> click.Command:
+    from ..data.modality import KEYS
+
+    def run(index, model, embed, queries, output, media_root, modality, k, standardise, **_):
+        item = click.get_current_context().meta["unite.item"]
+        if bool(item) == bool(queries) or bool(queries) != bool(output):
+            raise click.UsageError(
+                "give one query by --text, --image or --video, or --queries with --output"
+            )
+        from ..model.embedder import UniteEmbedder
+        from ..search import query as search_query
+        from ..search.corpus import Corpus
+        from ..search.index import load_index
+
+        found = load_index(index)
+        embedder = UniteEmbedder.load(model, **as_pairs(embed))
+        search_query.check_model(found, embedder)
+        options = {"k": k, "modalities": list(modality) or None, "standardise": standardise}
+        options["media_root"] = media_root
+        if item:
+            results = search_query.search_items(found, embedder, [item], **options)
+            click.echo(search_query.result_table(found, results))
+            return
+        corpus = Corpus(list(queries), take=("query",), media_root=media_root)
+        total, _ = corpus.survey()
+        lines = search_query.run_lines(found, embedder, corpus, **options)
+        search_query.write_run(output, lines, total)
+
+    parts = [
+        click.Option([f"--{key}"], multiple=True, callback=_add_to_query, expose_value=True,
+                     metavar="TEXT" if key == "text" else "FILE",
+                     help=f"{key.capitalize()} of the query.")
+        for key in KEYS
+    ]  # fmt: skip
+    return click.Command(
+        None,
+        help="Search an index with one query, or with a file of them into a TREC run.",
+        epilog='Example: unite search index --model MODEL --text "a waving hand" --modality image',
+        params=[
+            click.Argument(["index"], type=click.Path(exists=True, file_okay=False)),
+            click.Option(["--model"], required=True, help="Model that encoded the corpus."),
+            *parts,
+            click.Option(["--queries"], multiple=True, metavar="FILE", help="Items or records."),
+            click.Option(["--output"], type=Path, help="TREC run of --queries."),
+            click.Option(["--media-root"], default=".", show_default=True,
+                         help="Folder that media paths are relative to."),
+            click.Option(["--modality"], multiple=True,
+                         help="Only candidates of this modality; may be repeated."),
+            click.Option(["--k"], type=click.IntRange(1), default=10, show_default=True,
+                         help="Results of a query."),
+            click.Option(["--standardise"], is_flag=True,
+                         help="Rank a mixed pool by scores standardised in each modality."),
+            click.Option(["--embed"], multiple=True, metavar="NAME=VALUE",
+                         help="Fields of EmbedConfig, as they were for encode."),
+        ],
+        callback=run,
+    )  # fmt: skip
+
+
+def mine() -> click.Command:
+    from ..search.config import MineConfig
+
+    def run(config) -> None:
+        from ..search.hard_negatives import mine
+
+        click.echo(mine(config))
+
+    return config_command(
+        MineConfig,
+        "Find hard negatives for records among all their candidates.",
+        run,
+        "unite mine --model MODEL --data pairs.jsonl --output pairs_hard.jsonl --negatives 4",
+    )
