@@ -1,7 +1,7 @@
-"""Exact and near twins of rows, within a set and between training and evaluation sets.
+"""Exact and near duplicates of rows, within a set and between training and evaluation sets.
 
-Groups are numbers: rows of one number are one another's duplicates. They are kept as groups, not
-removed: a cleaning rule drops all but `first_of` each, or training treats members as positives.
+Duplicates are returned as groups and not removed: a filter keeps the first row of each group, or
+training treats the members as the same item.
 """
 
 # Shapes: N rows, L leaves (distinct texts, images and videos of all rows).
@@ -42,7 +42,7 @@ __all__ = [
 
 
 class DuplicateThresholds(NamedTuple):
-    """How alike near twins are; see `near_groups` and `text_groups`."""
+    """Thresholds of near duplicates, see `near_groups` and `text_groups`."""
 
     max_distance: int = MAX_DISTANCE
     image: float = MAX_DIFFERENCE["image"]
@@ -51,7 +51,7 @@ class DuplicateThresholds(NamedTuple):
 
 
 class DuplicateGroups(NamedTuple):
-    """Groups of rows, and of the items on their two sides."""
+    """Duplicate groups of N rows, and of the items on their two sides."""
 
     query: np.ndarray  # [N] int64, numbered together with `candidate`
     candidate: np.ndarray  # [N] int64
@@ -59,50 +59,54 @@ class DuplicateGroups(NamedTuple):
 
 
 class Leaks(NamedTuple):
-    """For each of N training rows the first evaluation row that is its twin, -1 for none."""
+    """The first evaluation row that each of N training rows duplicates, -1 for none."""
 
     exact: np.ndarray  # [N] int64: same content on both sides
-    near: np.ndarray  # [N] int64: both sides alike; exact ones included
-    media: np.ndarray  # [N] int64: some image or video of it is alike, whatever the side and text
+    near: np.ndarray  # [N] int64: similar content on both sides, exact included
+    media: np.ndarray  # [N] int64: a similar image or video on any side, whatever the texts
 
 
 def exact_duplicates(rows: Iterable[Mapping], root: str | Path = ".") -> DuplicateGroups:
-    """Rows and items of the same content, whatever the names of their files.
+    """Group rows and items of equal content, whatever the names of their files.
 
-    Texts are equal when all their characters are, media when the bytes of their files are, by
-    whatever name; key order, task, source and hard negatives do not count. A file that cannot be
-    read, or lies outside the root, equals only itself. Rows are taken one by one and not kept.
+    Texts must be equal character by character, media files byte by byte; key order, task, source
+    and hard negatives do not count. A file that is unreadable or outside the root equals only
+    itself. Rows are read one by one and not kept.
+
+    >>> text, label = {"text": "a word"}, {"text": "noun"}
+    >>> rows = [{"query": text, "candidate": label}, {"query": label, "candidate": text}]
+    >>> exact_duplicates([*rows, rows[0]]).rows
+    array([0, 1, 0])
     """
     leaves = FileLeaves()
     items = gather_items(_sides(rows), leaves)
-    return _twins(group_items(items, content_classes(list(leaves.numbers), root)))
+    return _row_groups(group_items(items, content_classes(list(leaves.numbers), root)))
 
 
 def near_duplicates(
     rows: Iterable[Mapping],
     root: str | Path = ".",
-    likeness: DuplicateThresholds | None = None,
+    thresholds: DuplicateThresholds | None = None,
     workers: int = 0,
 ) -> DuplicateGroups:
-    """Rows and items that are alike part by part: text to text, image to image, video to video.
+    """Group rows and items that are similar part by part: texts, images and videos.
 
-    Items are twins when they have the same parts in the same order and each pair of parts is in
-    one group of `text_groups` or `near_groups`. Exact twins are near duplicates.
-    A row is near only with both sides: two captions of one picture are twins on one side.
+    Items are near duplicates if they have the same kinds of parts in the same order and each pair
+    of parts is in one group of `text_groups` or `near_groups`; this includes exact duplicates.
+    Rows must be similar on both sides: two captions of an image make only one side a duplicate.
     """
-    items, _, classes = _alike(rows, root, likeness or DuplicateThresholds(), workers)
-    return _twins(group_items(items, classes))
+    items, _, classes = _similar_leaves(rows, root, thresholds or DuplicateThresholds(), workers)
+    return _row_groups(group_items(items, classes))
 
 
 def with_groups(
-    rows: Iterable[Mapping], duplicates: DuplicateGroups, prefix: str = "twins"
+    rows: Iterable[Mapping], duplicates: DuplicateGroups, prefix: str = "duplicates"
 ) -> Iterator[dict]:
-    """Rows with `query_group` and `candidate_group` "{prefix} {number}" where an item has a twin.
+    """Yield rows with `query_group` and `candidate_group` "{prefix} {number}" for duplicate items.
 
-    Training then counts twins as one item: candidates of one group are positives of each other's
-    queries, and with `sampling.distinct` no two of a group share a batch; either way they are not
-    negatives of each other. Groups that rows have already are replaced. A row of another file
-    with the same item but no group is a stranger: find twins over all files together.
+    Training treats the items of a group as one: they are positives for each other's queries, and
+    never negatives of each other. Groups that rows had before are replaced. Groups only hold within
+    the given rows: search for duplicates over all files of a training set together.
     """
     numbers = np.concatenate([duplicates.query, duplicates.candidate])
     shared = np.bincount(numbers, minlength=1) > 1
@@ -116,25 +120,27 @@ def leaks(
     train_rows: Iterable[Mapping],
     test_rows: Iterable[Mapping],
     root: str | Path = ".",
-    likeness: DuplicateThresholds | None = None,
+    thresholds: DuplicateThresholds | None = None,
     workers: int = 0,
 ) -> Leaks:
-    """Which training rows have an exact or near twin in an evaluation set under the same root.
+    """Find training rows that duplicate rows of an evaluation set below the same root.
 
-    A chain through further training rows counts as near. Texts alone are never a leak of `media`:
-    labels and short captions repeat rightly.
+    A chain of near duplicates through other training rows counts. Texts alone never count as a
+    leak of `media`, because labels and short captions repeat legitimately.
     """
     train, test = list(train_rows), list(test_rows)
     rows, count = train + test, len(train)
-    items, leaves, classes = _alike(rows, root, likeness or DuplicateThresholds(), workers)
-    near = _twins(group_items(items, classes)).rows
+    items, leaves, classes = _similar_leaves(
+        rows, root, thresholds or DuplicateThresholds(), workers
+    )
+    near = _row_groups(group_items(items, classes)).rows
     is_medium = np.array([leaf.kind != "text" for leaf in leaves], bool)
     row_of = np.repeat(np.arange(len(items.structures)) // 2, np.diff(items.starts))
     shown = is_medium[items.refs]
     media = _first_test(classes[items.refs[shown]], row_of[shown], count)
-    every = np.arange(len(rows))
-    exact = _first_test(exact_duplicates(rows, root).rows, every, count)
-    return Leaks(exact, _first_test(near, every, count), media)
+    numbers = np.arange(len(rows))
+    exact = _first_test(exact_duplicates(rows, root).rows, numbers, count)
+    return Leaks(exact, _first_test(near, numbers, count), media)
 
 
 def _sides(rows: Iterable[Mapping]) -> Iterator[Mapping]:
@@ -143,13 +149,13 @@ def _sides(rows: Iterable[Mapping]) -> Iterator[Mapping]:
         yield row["candidate"]
 
 
-def _twins(groups: np.ndarray) -> DuplicateGroups:
+def _row_groups(groups: np.ndarray) -> DuplicateGroups:
     query, candidate = groups[0::2], groups[1::2]
     return DuplicateGroups(query, candidate, combine(query, candidate))
 
 
-def _alike(rows, root, likeness, workers) -> tuple[Items, list[Leaf], np.ndarray]:
-    """The items of rows, their leaves, and int64 [L]: equal for leaves that are alike."""
+def _similar_leaves(rows, root, thresholds, workers) -> tuple[Items, list[Leaf], np.ndarray]:
+    """Items of the rows, their leaves, and classes int64 [L], equal for similar leaves."""
     numbered = PartLeaves()
     items = gather_items(_sides(rows), numbered)
     leaves = list(numbered.numbers)
@@ -158,30 +164,30 @@ def _alike(rows, root, likeness, workers) -> tuple[Items, list[Leaf], np.ndarray
         places = [number for number, leaf in enumerate(leaves) if leaf.kind == kind]
         values = [leaves[number].value for number in places]
         start = classes.max(initial=-1) + 1
-        classes[places] = start + _classes(kind, values, root, likeness, workers)
+        classes[places] = start + _classes(kind, values, root, thresholds, workers)
     return items, leaves, classes
 
 
 def _classes(
-    kind: str, values: list, root, likeness: DuplicateThresholds, workers: int
+    kind: str, values: list, root, thresholds: DuplicateThresholds, workers: int
 ) -> np.ndarray:
     if kind == "text":
-        return text_groups(values, likeness.text)
+        return text_groups(values, thresholds.text)
     same = _same_files(values, root)
     kept = [values[row] for row in np.flatnonzero(first_of(same)).tolist()]
     hashed = (image_hashes if kind == "image" else video_hashes)(kept, root, workers)
-    return near_groups(hashed, likeness.max_distance, getattr(likeness, kind))[same]
+    return near_groups(hashed, thresholds.max_distance, getattr(thresholds, kind))[same]
 
 
 def _same_files(values: Sequence[str | tuple[str, ...]], root) -> np.ndarray:
-    """Groups of media whose files have the same bytes, so that each is decoded once."""
+    """Group media with equal files, so that each file is decoded once."""
     leaves = FileLeaves()
     items = gather_items(({"video": [value]} for value in values), leaves)
     return group_items(items, content_classes(list(leaves.numbers), root))
 
 
 def _first_test(classes: np.ndarray, rows: np.ndarray, count: int) -> np.ndarray:
-    """[count]: the first row from `count` on that shares a class with each row before it, or -1."""
+    """For rows below `count`: the first row from `count` on in the same class, or -1."""
     classes = renumber(classes)
     never = rows.max(initial=0) + 1
     first = np.full(classes.max(initial=0) + 1, never)

@@ -1,4 +1,4 @@
-"""Groups of texts that say the same in nearly the same words: MinHash, checked by counting."""
+"""Groups of near-duplicate texts: candidates from MinHash, verified by exact Jaccard similarity."""
 
 # Shapes: N texts.
 
@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations
@@ -19,29 +20,37 @@ __all__ = ["normal_text", "text_groups"]
 
 THRESHOLD = 0.8
 _SHINGLE = 4  # characters
-_BANDS, _ROWS = 32, 4  # found: 1 - (1 - .8^4)^32 of pairs at similarity .8
+_BANDS, _ROWS = 32, 4  # finds a share 1 - (1 - .8^4)^32 of pairs at similarity .8
 _SEED = 20250519
-_MOST = 64  # texts of a bucket that are compared each with each; further ones with these only
+_BUCKET = 64  # texts of a bucket that are all compared; further ones with these only
 
 
 def normal_text(text: str) -> str:
-    """The text in one Unicode form, lower case, words and numbers separated by single spaces."""
+    """Normalize a text: NFKC, lower case, words and numbers separated by single spaces.
+
+    >>> normal_text("A  red circle, on White!")
+    'a red circle on white'
+    """
     folded = unicodedata.normalize("NFKC", text).casefold()
     return " ".join(re.findall(r"\w+", folded)) or folded.strip()
 
 
 def text_groups(texts: Sequence[str], threshold: float = THRESHOLD) -> np.ndarray:
-    """int64 [N], equal for texts alike in the share of character 4-grams that they have in common.
+    """Group texts, int64 [N], by Jaccard similarity of their character 4-grams.
 
-        similarity = |A and B| / |A or B|,   A, B: 4-grams of `normal_text` with a space around it
+        similarity = |A and B| / |A or B|,   A, B: 4-grams of `normal_text`, padded with a space
 
     Args
-        threshold  in (0, 1]  pairs at least this similar are linked; chains of links make a group
-    Case, punctuation and spacing do not count. Candidates come from MinHash (datasketch: 128
-    permutations in 32 bands) and are then counted, so no pair below the threshold is ever linked
-    by itself; a pair at .8 is missed with probability 5e-8, one at .5 with .13.
-    Short captions differ in one word and in meaning and still share most 4-grams: join this with
-    the groups of their media before a row is dropped.
+        threshold  in (0, 1]  pairs of at least this similarity are linked; groups are connected
+                              components of links
+    Case, punctuation and spacing do not count. Candidates come from MinHash (datasketch, 128
+    permutations in 32 bands) and are then compared exactly, so no pair below the threshold is
+    linked directly; a pair at .8 is missed with probability 5e-8, at .5 with .13.
+    Short captions can share most 4-grams and mean different things: require similar media, too,
+    before a record is dropped.
+
+    >>> text_groups(["A dog runs on the beach.", "a dog runs on the beach", "a cat sleeps"])
+    array([0, 0, 1])
     """
     if not 0 < threshold <= 1:
         raise ValueError(f"threshold is a share above 0 and at most 1, not {threshold}")
@@ -68,7 +77,7 @@ def _similar(shingles: list[frozenset[str]], threshold: float) -> Iterator[tuple
 
 
 def _candidates(shingles: list[frozenset[str]]) -> Iterator[Iterable[tuple[int, int]]]:
-    """Pairs of texts that agree in a band of their MinHash, band by band, each pair once."""
+    """Pairs of texts with an equal MinHash band, band by band, each pair once."""
     signatures = _signatures(shingles)
     seen: set[tuple[int, int]] = set()
     for band in range(_BANDS):
@@ -82,8 +91,8 @@ def _candidates(shingles: list[frozenset[str]]) -> Iterator[Iterable[tuple[int, 
 
 
 def _pairs(rows: list[int]) -> Iterator[tuple[int, int]]:
-    yield from combinations(rows[:_MOST], 2)
-    yield from ((first, row) for row in rows[_MOST:] for first in rows[:_MOST])
+    yield from combinations(rows[:_BUCKET], 2)
+    yield from ((first, row) for row in rows[_BUCKET:] for first in rows[:_BUCKET])
 
 
 def _signatures(shingles: list[frozenset[str]]) -> np.ndarray:
@@ -92,19 +101,17 @@ def _signatures(shingles: list[frozenset[str]]) -> np.ndarray:
 
     sketch = MinHash(num_perm=_BANDS * _ROWS, seed=_SEED, hashfunc=_string_hash)
     signatures = np.empty((len(shingles), _BANDS * _ROWS), sketch.hashvalues.dtype)
-    for row, one in enumerate(shingles):
+    for row, grams in enumerate(shingles):
         sketch.clear()
-        sketch.update_batch(list(one))
+        sketch.update_batch(list(grams))
         signatures[row] = sketch.hashvalues
     return signatures
 
 
 def _string_hash(text: str) -> int:
-    import zlib
-
     return zlib.crc32(text.encode("utf-8", "surrogatepass"))
 
 
-def _jaccard(one: frozenset[str], other: frozenset[str]) -> float:
-    common = len(one & other)
-    return common / (len(one) + len(other) - common)
+def _jaccard(left: frozenset[str], right: frozenset[str]) -> float:
+    common = len(left & right)
+    return common / (len(left) + len(right) - common)

@@ -1,21 +1,17 @@
-"""Perceptual hashes of images and videos, and the groups of those that look the same.
+"""Perceptual hashes of images and videos, and groups of media that look the same.
 
-A picture becomes 128 bits (which of its lowest frequencies of brightness and colour stand out, and
-with which sign) and a 16 x 16 thumbnail. The bits find candidates quickly, the thumbnails confirm
-them region by region, so that a small thing in another place or colour makes another picture.
+A frame becomes a 128-bit code (which of its lowest frequencies of brightness and colour are strong,
+and their signs) and a 16 x 16 thumbnail. Codes find candidates fast; thumbnails verify them region
+by region, so that a small object in another place or colour makes another image. The usual pHash,
+signs of all frequencies around their median, is unstable on flat drawings, where most frequencies
+are near 0: 10 % of its bits flipped in JPEG copies of the shapes corpus.
 
-The signs of all frequencies around their median, the usual pHash, are chance in flat drawings,
-where most frequencies are nearly 0: 10 % of its bits flipped in JPEG copies of the shapes corpus.
-
-All pairs of 64-bit codes that differ in few bits, found by multi-index hashing.
-
-Codes that differ in at most d bits differ in at most d // m bits of one of m chunks (pigeonhole),
-so each chunk is looked up with all of its values that near. Cost grows with N, not its square, as
-long as codes spread over the values of a chunk.
+Candidates come from multi-index hashing (Norouzi et al., 2012): codes that differ in at most d bits
+differ in at most d // m bits of one of m chunks, so each chunk is looked up with all values that
+near. Cost grows with N, not N squared, as long as codes spread over the values of a chunk.
 """
 
-# Shapes: N media of W pictures each (W = 1 for images), P pairs.
-# Shapes: N codes of W words, P pairs.
+# Shapes: N media of W frames each (W = 1 for images), codes of W words, P pairs.
 
 from __future__ import annotations
 
@@ -39,58 +35,52 @@ from .item_groups import connect, renumber
 
 __all__ = [
     "MediaHashes",
-    "distance",
     "image_hashes",
-    "join_hashes",
     "near_groups",
     "near_pairs",
     "video_hashes",
 ]
 
 
-MAX_DISTANCE = 4  # bits of 128; see `near_groups`
-MAX_DIFFERENCE = {"image": 0.03, "video": 0.05}  # of the region that differs most
+MAX_DISTANCE = 4  # bits of 128, see `near_groups`
+MAX_DIFFERENCE = {"image": 0.03, "video": 0.05}  # RMS of the most different region
 FRAMES = 4  # of a video
 _SIDE, _SMALL, _REGIONS = 32, 16, 4  # pixels and regions per side
-_LIGHT = np.array(
+_COLOURS = np.array(
     [[0.299, 0.587, 0.114], [-0.169, -0.331, 0.5], [0.5, -0.419, -0.081]], np.float32
 )  # brightness and two colour differences from RGB
 _WAVES = ((1, 33), (0, 16), (0, 16))  # frequencies of each that count, by rank; 0 is the mean
-_FLOOR = (0.5, 2.0, 2.0)  # grey levels that noise may reach
-_GAIN = 0.85  # the darkest copy that is still one
+_FLOOR = (0.5, 2.0, 2.0)  # grey levels up to which a frequency counts as noise
+_GAIN = 0.85  # brightness of the darkest copy that is compensated
 _CHUNK = 256  # media per task of a worker
 _BLOCK = 1 << 13  # pairs of thumbnails compared at a time
+_BITS = 64  # of a word
+_ROWS_AT_ONCE = 1 << 21  # pairs of codes compared at a time
 
 
 class MediaHashes(NamedTuple):
-    """What `near_groups` compares; rows that could not be read have `causes`."""
+    """Hashes of N media, for `near_groups`; unreadable media have a cause and zeros."""
 
     codes: np.ndarray  # [N, 2 W] uint64
     thumbs: np.ndarray  # [N, W, 16, 16, 3] uint8
-    causes: list[str]  # [N] why a medium could not be read, "" if it could
+    causes: list[str]  # [N] why a file could not be read, "" if it could
 
 
 def image_hashes(paths: Sequence[str], root: str | Path = ".", workers: int = 0) -> MediaHashes:
-    """Hashes of image files under `root`, in order; unreadable ones are marked, never an error.
+    """Hash image files below `root`, in order; unreadable files are marked and no error.
 
-    `workers` processes share the files; 0 does it here. Transparent pixels count as white and a
-    picture is squeezed to a square, so size and slight changes of aspect do not matter.
+    `workers` is the number of processes, 0 for none. Transparent pixels count as white and images
+    are resized to a square, so that size and slight changes of aspect do not matter.
     """
     return _hashes(partial(_image_pixels, root=str(root)), paths, workers, 1)
 
 
 def video_hashes(paths: Sequence, root: str | Path = ".", workers: int = 0) -> MediaHashes:
-    """Hashes of 4 frames, evenly spread from first to last, of each video (file or frame list).
+    """Hash 4 frames of each video (file or list of frames), evenly spaced from first to last.
 
-    Copies at another frame rate have the same hash nearly, excerpts and shifted cuts do not.
+    Copies at another frame rate hash nearly alike; excerpts and shifted cuts do not.
     """
     return _hashes(partial(_video_pixels, root=str(root)), paths, workers, FRAMES)
-
-
-def join_hashes(*hashes: MediaHashes) -> MediaHashes:
-    """Hashes of several sets one after another, to compare them with each other."""
-    codes, thumbs, causes = zip(*hashes, strict=True)
-    return MediaHashes(np.concatenate(codes), np.concatenate(thumbs), sum(causes, []))
 
 
 def near_groups(
@@ -98,34 +88,34 @@ def near_groups(
     max_distance: int = MAX_DISTANCE,
     max_difference: float | None = None,
 ) -> np.ndarray:
-    """int64 [N], equal for media that look the same, directly or through a chain of others.
+    """Group media that look the same, int64 [N], as connected components of similar pairs.
 
     Args
-        max_distance    bits in which the 128 of a picture may differ (mean over a video's frames)
-        max_difference  root mean square, 0 equal to 1 black against white, of the most different
-                        of the 4 x 4 regions of the two thumbnails, after one is made as bright as
-                        the other (by 15 % at most); None: .03 for images, .05 for videos
-    Unreadable media are in no group but their own. With the defaults, 97 % of copies in JPEG
-    quality 40 to 75, at 70 % of the size, 7 % brighter or darker, or with noise of 4 grey levels
-    are found (emoji and shapes corpora), and re-encoded clips; copies that lost 2 % at each side
-    mostly are not.
+        max_distance    bits, of the 128 of a frame, that may differ (mean over a video's frames)
+        max_difference  RMS pixel difference, from 0 (equal) to 1 (black against white), of the most
+                        different of 4 x 4 regions of the two thumbnails, after brightness is
+                        matched (by at most 15 %); None: .03 for images, .05 for videos
+    An unreadable file is a group of its own. With the defaults 97 % of copies are found that were
+    saved as JPEG of quality 40 to 75, scaled to 70 %, made 7 % brighter or darker, or given noise
+    of 4 grey levels (emoji and shapes corpora), and re-encoded clips; most copies that were cropped
+    by 2 % at each side are missed.
     """
     readable = np.flatnonzero([not cause for cause in hashes.causes])
     groups = np.arange(len(hashes.causes)) + len(hashes.causes)
     codes, thumbs = hashes.codes[readable], hashes.thumbs[readable]
     equal = renumber(_digests(codes, thumbs))
-    first = np.unique(equal, return_index=True)[1]  # one of all that are equal to the last bit
-    pictures = hashes.thumbs.shape[1]
+    first = np.unique(equal, return_index=True)[1]  # one of each set of equal hashes
+    frames = hashes.thumbs.shape[1]
     if max_difference is None:
-        max_difference = MAX_DIFFERENCE["image" if pictures == 1 else "video"]
-    near = near_pairs(codes[first], max_distance * pictures)
+        max_difference = MAX_DIFFERENCE["image" if frames == 1 else "video"]
+    near = near_pairs(codes[first], max_distance * frames)
     near = _alike(near, thumbs[first], max_difference)
     groups[readable] = connect(len(first), near)[equal]
     return renumber(groups)
 
 
 def _alike(pairs, thumbs: np.ndarray, limit: float) -> Iterator[tuple]:
-    """The pairs whose thumbnails agree; means of regions sort out most of the others first."""
+    """Keep the pairs whose thumbnails agree; region means reject most of the others first."""
     coarse = _regions(thumbs).mean(axis=(3, 5)).round().astype(np.uint8)
     for left, right in pairs:
         for small, slack in ((coarse, 1.2), (thumbs, 1.0)):
@@ -139,20 +129,20 @@ def _alike(pairs, thumbs: np.ndarray, limit: float) -> Iterator[tuple]:
 
 
 def _differences(thumbs: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """[P] of thumbs [N, W, S, S, 3]: the root mean square of the region that differs most."""
-    one, other = (thumbs[rows].astype(np.float32) for rows in (left, right))
-    axes = tuple(range(1, one.ndim))
-    gain = (one * other).sum(axes) / np.maximum((one * one).sum(axes), 1)
-    one *= np.clip(gain, _GAIN, 1 / _GAIN).reshape(-1, *[1] * len(axes))
-    squares = _regions((one - other) ** 2).mean(axis=(3, 5, 6))
+    """RMS difference [P] of the most different region, from thumbs [N, W, S, S, 3]."""
+    first, second = (thumbs[rows].astype(np.float32) for rows in (left, right))
+    axes = tuple(range(1, first.ndim))
+    gain = (first * second).sum(axes) / np.maximum((first * first).sum(axes), 1)
+    first *= np.clip(gain, _GAIN, 1 / _GAIN).reshape(-1, *[1] * len(axes))
+    squares = _regions((first - second) ** 2).mean(axis=(3, 5, 6))
     return np.sqrt(squares.max(axis=(1, 2, 3), initial=0)) / 255
 
 
 def _regions(thumbs: np.ndarray) -> np.ndarray:
-    """[N, W, S, S, 3] as [N, W, 4, S/4, 4, S/4, 3]."""
-    count, pictures, side = thumbs.shape[:3]
+    """View thumbs [N, W, S, S, 3] as regions [N, W, 4, S/4, 4, S/4, 3]."""
+    count, frames, side = thumbs.shape[:3]
     step = side // _REGIONS
-    return thumbs.reshape(count, pictures, _REGIONS, step, _REGIONS, step, 3)
+    return thumbs.reshape(count, frames, _REGIONS, step, _REGIONS, step, 3)
 
 
 def _digests(codes: np.ndarray, thumbs: np.ndarray) -> np.ndarray:
@@ -163,50 +153,50 @@ def _digests(codes: np.ndarray, thumbs: np.ndarray) -> np.ndarray:
     return np.frombuffer(digests, np.uint64).reshape(-1, 2)
 
 
-def _hashes(read: Callable, media: Sequence, workers: int, pictures: int) -> MediaHashes:
+def _hashes(read: Callable, media: Sequence, workers: int, frames: int) -> MediaHashes:
     chunks = [media[start : start + _CHUNK] for start in range(0, len(media), _CHUNK)]
-    hash_chunk = partial(_hash_chunk, read, pictures)
+    hash_chunk = partial(_hash_chunk, read, frames)
     if workers:
         with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
             parts = list(pool.map(hash_chunk, chunks))
     else:
         parts = list(map(hash_chunk, chunks))
-    empty = hash_chunk([])
-    return join_hashes(empty, *parts)
+    codes, thumbs, causes = zip(hash_chunk([]), *parts, strict=True)
+    return MediaHashes(np.concatenate(codes), np.concatenate(thumbs), sum(causes, []))
 
 
-def _hash_chunk(read: Callable, pictures: int, media: Sequence) -> MediaHashes:
-    pixels = np.zeros((len(media), pictures, _SIDE, _SIDE, 3), np.uint8)
+def _hash_chunk(read: Callable, frames: int, media: Sequence) -> MediaHashes:
+    pixels = np.zeros((len(media), frames, _SIDE, _SIDE, 3), np.uint8)
     causes = [""] * len(media)
-    for row, medium in enumerate(media):
+    for row, file in enumerate(media):
         try:
-            pixels[row] = read(medium)
+            pixels[row] = read(file)
         except MediaError as error:
             causes[row] = str(error)
     step = _SIDE // _SMALL
-    blocks = pixels.reshape(len(media), pictures, _SMALL, step, _SMALL, step, 3)
+    blocks = pixels.reshape(len(media), frames, _SMALL, step, _SMALL, step, 3)
     thumbs = blocks.mean(axis=(3, 5), dtype=np.float32).round().astype(np.uint8)
-    codes = _codes(pixels.reshape(-1, _SIDE, _SIDE, 3)).reshape(len(media), 2 * pictures)
+    codes = _codes(pixels.reshape(-1, _SIDE, _SIDE, 3)).reshape(len(media), 2 * frames)
     return MediaHashes(codes, thumbs, causes)
 
 
 def _codes(pixels: np.ndarray) -> np.ndarray:
-    """uint64 [N, 2] from pictures uint8 [N, 32, 32, 3]."""
+    """Codes uint64 [N, 2] of frames uint8 [N, 32, 32, 3]."""
     waves = np.cos(np.pi * np.arange(_SMALL)[:, None] * (np.arange(_SIDE) + 0.5) / _SIDE)
     waves = waves.astype(np.float32) / _SIDE
     rows, columns = _order()
     bits = []
-    for weights, (first, last), floor in zip(_LIGHT, _WAVES, _FLOOR, strict=True):
+    for weights, (first, last), floor in zip(_COLOURS, _WAVES, _FLOOR, strict=True):
         strength = (waves @ (pixels @ weights) @ waves.T)[:, rows[first:last], columns[first:last]]
         least = np.maximum(np.abs(strength).mean(axis=1, keepdims=True), floor)
         bits += [strength > least, strength < -least]
-    spread = np.arange(128) * 37 % 128  # so that each part of the code tells as much
+    spread = np.arange(128) * 37 % 128  # spreads informative bits over the chunks
     packed = np.packbits(np.concatenate(bits, axis=1)[:, spread], axis=1)
     return np.ascontiguousarray(packed).view(np.uint64)
 
 
 def _order() -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns of a table of frequencies, from the lowest up."""
+    """Rows and columns of the frequency table, lowest frequencies first."""
     rows, columns = np.divmod(np.arange(_SMALL**2), _SMALL)
     ranked = np.lexsort((rows, rows + columns))
     return rows[ranked], columns[ranked]
@@ -227,42 +217,42 @@ def _small(image: Image.Image) -> np.ndarray:
     return np.asarray(image.resize(size, Image.Resampling.BILINEAR, reducing_gap=3.0), np.uint8)
 
 
-_BITS = 64
-_ROWS_AT_ONCE = 1 << 21  # pairs compared at a time
-
-
-def distance(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Bits that differ, uint8 or wider [P], of codes uint64 [P, W]."""
+def _distance(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Hamming distance uint16 [P] of codes uint64 [P, W]."""
     return np.bitwise_count(left ^ right).sum(axis=1, dtype=np.uint16)
 
 
 def near_pairs(codes: np.ndarray, max_distance: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Blocks of (left [P], right [P]): all pairs of rows at most `max_distance` bits apart.
+    """Yield blocks (left [P], right [P]) of all row pairs within a Hamming distance.
 
     Args
-        codes         uint64 [N, W]  rows should be distinct, equal ones make N^2 pairs
-        max_distance  >= 0           bits, of all W words together
+        codes         uint64 [N, W]  distinct rows; equal rows would make N^2 pairs
+        max_distance  >= 0           bits, over all W words
     A pair comes once per chunk that finds it, left != right, in no order.
+
+    >>> codes = np.array([[0b0000], [0b1000], [0b1111]], np.uint64)
+    >>> {(int(i), int(j)) for left, right in near_pairs(codes, 1) for i, j in zip(left, right)}
+    {(0, 1)}
     """
     if codes.ndim != 2 or codes.dtype != np.uint64 or not codes.shape[1]:
         raise ValueError(f"codes must be uint64 [N, W], not {codes.dtype} {list(codes.shape)}")
     if max_distance < 0:
         raise ValueError(f"max_distance counts bits, it cannot be {max_distance}")
     words = codes.shape[1]
-    nearest = max_distance // words  # some word differs in no more than that
+    nearest = max_distance // words  # bits that differ in at least one of the words, at most
     chunks = _chunks(len(codes), nearest)
     for word in range(words):
         for low, high in zip(chunks, chunks[1:], strict=False):
             keys = (codes[:, word] >> np.uint64(low)) & np.uint64((1 << (high - low)) - 1)
             radius = nearest // (len(chunks) - 1)
             for left, right in _candidates(keys.astype(np.int64), high - low, radius):
-                near = distance(codes[left], codes[right]) <= max_distance
+                near = _distance(codes[left], codes[right]) <= max_distance
                 if near.any():
                     yield left[near], right[near]
 
 
 def _chunks(count: int, nearest: int) -> list[int]:
-    """Borders of the cheapest cut of 64 bits into chunks, by expected look-ups and comparisons."""
+    """Borders of the cheapest split of 64 bits, by expected look-ups and comparisons."""
 
     def cost(number: int) -> float:
         bits = _BITS / number
@@ -274,7 +264,7 @@ def _chunks(count: int, nearest: int) -> list[int]:
 
 
 def _candidates(keys: np.ndarray, bits: int, radius: int):
-    """Pairs of rows whose keys differ in at most `radius` bits, in blocks."""
+    """Yield blocks of row pairs whose keys differ in at most `radius` bits."""
     order = np.argsort(keys, kind="stable")
     ordered = keys[order]
     starts = np.concatenate([[0], np.cumsum(np.bincount(keys, minlength=1 << bits))])
