@@ -17,17 +17,17 @@ from unite_core import UniteEmbedder
 from unite_core.data.bad_media import BadMediaError
 from unite_core.data.modality import Modality
 from unite_core.data.records import RecordError
-from unite_core.search import encode as encode_module
+from unite_core.search import blocks as encode_module
 from unite_core.search.config import EncodeConfig
 from unite_core.search.corpus import Corpus, iter_items
 from unite_core.search.encode import encode_corpus
 from unite_core.search.shards import (
     FORMATS,
     Shard,
-    cut,
     read_header,
     read_shard,
     shard_files,
+    truncate,
     write_shard,
 )
 from unite_core.settings import write_config
@@ -240,10 +240,10 @@ def test_a_cut_has_unit_norm_and_the_first_numbers(tmp_path, embedder, media):
         encode_corpus(settings(tmp_path / "b", media, dim=16), embedder, progress=False)
     )[1]
     np.testing.assert_allclose(np.linalg.norm(short, axis=1), 1, atol=1e-6)
-    np.testing.assert_allclose(short, cut(full, 16), atol=1e-6)
+    np.testing.assert_allclose(short, truncate(full, 16), atol=1e-6)
     assert ((short * full[:, :16]).sum(1) > 0).all()
     with pytest.raises(ValueError, match="dim 65 is not in 1 to 64"):
-        cut(full, 65)
+        truncate(full, 65)
 
 
 def test_records_give_the_sides_asked_for(tmp_path):

@@ -17,12 +17,13 @@ from unite_core.data.items import ItemError
 from unite_core.data.pairs import PairDataset
 from unite_core.data.records import content_id, read_records, write_records
 from unite_core.model.batching import Batch, BatchPlan
-from unite_core.search import encode
 from unite_core.search import hard_negatives as mine
+from unite_core.search import vector_store
+from unite_core.search.blocks import model_key
 from unite_core.search.config import MineConfig
-from unite_core.search.encode import encode_items, model_key
 from unite_core.search.exact import search
 from unite_core.search.hard_negatives import choose_negatives, identical_items
+from unite_core.search.vector_store import encode_items
 from unite_core.settings import read_config, write_config
 from unite_core.train.collator import PairCollator
 from unite_core.train.config import TrainConfig
@@ -326,7 +327,7 @@ def test_other_filters_use_the_same_vectors(tmp_path):
 
 
 def test_a_killed_run_goes_on_and_ends_like_a_whole_one(tmp_path, monkeypatch):
-    monkeypatch.setattr(encode, "SHARD_ITEMS", 8)
+    monkeypatch.setattr(vector_store, "SHARD_ITEMS", 8)
     records, embedder, _ = world(queries=4)
     run(tmp_path / "whole", records, embedder, media_root=".")
     total = len(embedder.calls)
@@ -346,7 +347,7 @@ def test_a_killed_run_goes_on_and_ends_like_a_whole_one(tmp_path, monkeypatch):
 
 
 def test_stored_vectors_are_those_of_the_embedder(tmp_path, monkeypatch):
-    monkeypatch.setattr(encode, "SHARD_ITEMS", 4)
+    monkeypatch.setattr(vector_store, "SHARD_ITEMS", 4)
     embedder = Planted(**{str(n): np.random.default_rng(n).random(D, np.float32) for n in range(9)})
     items = [text(str(n)) for n in (3, 1, 4, 1, 5, 8, 2, 6)]
     stored = encode_items(embedder, items, tmp_path, progress=False)

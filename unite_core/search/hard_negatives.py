@@ -30,9 +30,10 @@ from ..data.items import files_of, images_of, videos_of
 from ..data.pairs import PairDataset, content_number
 from ..data.records import write_records
 from ..files import read_json, write_json
+from .blocks import model_key
 from .config import MineConfig
-from .encode import StoredVectors, encode_items, model_key
 from .exact import search
+from .vector_store import StoredVectors, encode_items
 
 __all__ = ["choose_negatives", "identical_items", "mine"]
 

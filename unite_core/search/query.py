@@ -16,9 +16,9 @@ from pathlib import Path
 from ..data.modality import Modality
 from ..files import replacing
 from ..model.embedder import UniteEmbedder
-from .encode import model_key
+from .blocks import model_key
 from .index import Found, VectorIndex
-from .shards import cut
+from .shards import truncate
 
 __all__ = ["check_model", "result_table", "run_lines", "search_items", "write_run"]
 
@@ -40,7 +40,7 @@ def search_items(
     The vectors of queries are cut to the index's size (Matryoshka).
     """
     vectors = embedder.embed(items, media_root, progress=False, where=where)
-    return index.search(cut(vectors, index.dim), k, modalities, standardise)
+    return index.search(truncate(vectors, index.dim), k, modalities, standardise)
 
 
 def check_model(index: VectorIndex, embedder: UniteEmbedder) -> None:

@@ -21,10 +21,10 @@ __all__ = [
     "FORMATS",
     "Shard",
     "ShardFolder",
-    "cut",
     "read_header",
     "read_shard",
     "shard_files",
+    "truncate",
     "write_shard",
 ]
 
@@ -122,7 +122,7 @@ def shard_files(folder: str | Path) -> list[Path]:
     return sorted(Path(folder).glob("*.safetensors"))
 
 
-def cut(vectors: np.ndarray, dim: int | None) -> np.ndarray:
+def truncate(vectors: np.ndarray, dim: int | None) -> np.ndarray:
     """The first `dim` numbers of unit vectors [n, D], as unit vectors again (Matryoshka).
 
     None leaves them as they are. Without training for it (Matryoshka dims) a cut costs accuracy.

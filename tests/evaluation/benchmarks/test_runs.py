@@ -21,7 +21,7 @@ from unite_core.evaluation.benchmarks.runs import (
     run_benchmarks,
 )
 from unite_core.files import read_json
-from unite_core.search.encode import model_key
+from unite_core.search.blocks import model_key
 from unite_core.tiny.model import TINY
 
 OWN = ["urban1k", "mmeb/ImageNet-1K", "webvid-covr"]

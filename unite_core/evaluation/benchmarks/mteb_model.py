@@ -25,7 +25,7 @@ from ...data.items import IMAGE_PLACEHOLDER, VIDEO_PLACEHOLDER
 from ...data.modality import KEYS, modality_of
 from ...model.config import EmbedConfig
 from ...model.prompts import build_prompt
-from ...search.encode import model_key
+from ...search.blocks import model_key
 
 __all__ = ["EncodedSide", "MtebEncoder"]
 

@@ -18,7 +18,8 @@ import numpy as np
 
 from ...files import from_row, read_json, write_json
 from ...model.prompts import build_prompt
-from ...search.encode import encode_items, model_key
+from ...search.blocks import model_key
+from ...search.vector_store import encode_items
 from ...tables import text_table
 from ..results import EvaluationResult, Score, percent, result_from
 from ..significance import compare_models, holm

@@ -1,0 +1,115 @@
+"""Encode blocks of items to shards: the work and the resume rule that all stored vectors share.
+
+A shard holds the vectors of one block. It is written atomically, and nothing in it depends on
+another shard, so a killed run resumes at the first block whose shard is missing and ends with the
+same bytes, on the same machine with the same number of threads.
+"""
+
+# Shapes: D embedding size.
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, is_dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..data.modality import modality_of
+from ..model.batching import BatchPlan
+from ..model.prefetch import read_ahead
+from .shards import Shard, read_header, truncate, write_shard
+
+__all__ = ["Block", "encode_blocks", "model_key"]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Items that are encoded to one shard.
+
+    path    of the shard
+    ids     one per item
+    where   one per item: how errors name it
+    digest  of ids and contents; a shard of another digest is refused
+    """
+
+    path: Path
+    ids: Sequence[str]
+    items: Sequence[dict]
+    where: Sequence[str]
+    digest: str
+
+
+def encode_blocks(embedder, blocks: Iterable[Block], media_root: str | Path, bar,
+                  check: Callable[[Block, Mapping[int, ValueError]], None], workers: int = 0,
+                  number_format: str = "float32", dim: int | None = None) -> None:  # fmt: skip
+    """Write the shard of every block that has none.
+
+    Args
+        blocks  iterated once; one more block is planned while one is encoded
+        bar     tqdm bar, advanced by items
+        check   called with each encoded block and {row: error} of its items without a vector,
+                before its shard is written; raises to stop
+        workers, number_format, dim  as in EncodeConfig
+    ValueError if a shard exists for other contents.
+    """
+    missing = _without_shard(blocks, bar)
+    plans = ((block, embedder.plan(block.items, block.where, media_root)) for block in missing)
+    for block, plan, reads in read_ahead(plans, embedder.processor.reader, media_root, workers):
+        vectors = _embed(embedder, block, plan, reads, bar)
+        check(block, plan.bad)
+        write_shard(block.path, _shard(block, vectors, dim, plan.bad), number_format)
+
+
+def model_key(embedder) -> str:
+    """Fingerprint of an embedder, 16 hex digits: of all its weights and its `config`."""
+    import torch
+
+    config = getattr(embedder, "config", None)
+    config = asdict(config) if is_dataclass(config) else {}
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
+    for name, weight in sorted(embedder.state_dict().items()):
+        digest.update(f"{name} {weight.dtype} {list(weight.shape)}".encode())
+        values = weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        digest.update(values.numpy().data)
+    return digest.hexdigest()[:16]
+
+
+def _without_shard(blocks: Iterable[Block], bar) -> Iterator[Block]:
+    for block in blocks:
+        if not block.path.is_file():
+            yield block
+            continue
+        if read_header(block.path)["digest"] != block.digest:
+            raise ValueError(
+                f"{block.path} was made of other items or files than these, which have changed "
+                "since: remove it, or choose another output"
+            )
+        if not bar.disable:
+            bar.initial += len(block.ids)  # the rate counts embedded items only
+        bar.update(len(block.ids))
+
+
+def _embed(embedder, block: Block, plan: BatchPlan, reads: Iterator, bar) -> np.ndarray:
+    """[items, D] vectors; rows of items in `plan.bad` stay 0."""
+    vectors, done = np.zeros((len(block.ids), embedder.dim), dtype=np.float32), 0
+    for rows, batch in embedder.embed_plan(plan, reads, block.where):
+        vectors[rows] = batch
+        done += len(rows)
+        bar.update(len(rows))
+    bar.update(len(block.ids) - done)
+    return vectors
+
+
+def _shard(block: Block, vectors: np.ndarray, dim: int | None,
+           bad: Mapping[int, ValueError]) -> Shard:  # fmt: skip
+    good = [row for row in range(len(block.ids)) if row not in bad]
+    return Shard(
+        [block.ids[row] for row in good],
+        truncate(vectors[good], dim),
+        np.array([int(modality_of(block.items[row])) for row in good], dtype=np.uint8),
+        {block.ids[row]: str(bad[row].__cause__ or bad[row]) for row in sorted(bad)},
+        {"digest": block.digest},
+    )
