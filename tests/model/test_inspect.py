@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from unite_core import UniteEmbedder
 from unite_core.model import inspect as inside
 from unite_core.model.config import EmbedConfig
+from unite_core.model.cost import config_2b, flops_of, seconds_of
 from unite_core.plots.tokens import (
     plot_cosines,
     plot_patches,
@@ -78,7 +79,7 @@ def test_grids_of_sizes_are_those_of_the_pictures(embedder):
     config = embedder.config
     grid = inside.grid_for(config, PICTURE.height, PICTURE.width)
     assert [grid] == inside.describe_tokens(embedder.processor, ITEMS[1])["grids"]
-    # PAPER 1: 1584 tokens where the second resize undoes the cap, 91 a patch without it
+    # 1584 tokens where the second resize undoes the cap, 91 a patch without it
     frames = {kind: inside.grid_for(EmbedConfig(video_pixels=kind), 360, 640, 12)
               for kind in ("effective", "released")}  # fmt: skip
     assert {kind: np.prod(grid) // 4 for kind, grid in frames.items()} == {
@@ -102,7 +103,7 @@ def test_positions_differ_where_there_are_media(embedder):
     assert image[1:].max() < image.shape[1] - 1
     sequential = inside.positions_of(embedder, ITEMS[1], "sequential")
     np.testing.assert_array_equal(sequential, np.tile(np.arange(image.shape[1]), (3, 1)))
-    cosines = inside.between_positions(embedder, ITEMS)
+    cosines = inside.position_cosines(embedder, ITEMS)
     assert cosines[0] == pytest.approx(1, abs=1e-6) and (cosines[1:] < 0.999).all()
 
 
@@ -149,7 +150,7 @@ def test_work_is_what_torch_counts(embedder, row):
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(**batch, position_ids=positions)
     seen = inside.describe_tokens(embedder.processor, ITEMS[row])
-    work = inside.work_of(config, seen["grids"], seen["tokens"])
+    work = flops_of(config, seen["grids"], seen["tokens"])
     assert (work.vision > 0) == (row > 0)
     rotary = 1.02  # of tables of angles, and nothing else
     assert work.total <= counter.get_total_flops() <= rotary * work.total
@@ -159,14 +160,14 @@ def test_the_2b_shape_has_the_released_number_of_parameters():
     from transformers import Qwen2VLModel
 
     with torch.device("meta"):
-        model = Qwen2VLModel(inside.shape_2b())
+        model = Qwen2VLModel(config_2b())
     assert sum(weight.numel() for weight in model.parameters()) == 2_208_985_600
 
 
 def test_seconds_are_measured_for_each_part(embedder):
-    spent = inside.seconds_of(embedder, ITEMS[1], repeats=1)
+    spent = seconds_of(embedder, ITEMS[1], repeats=1)
     assert list(spent) == ["prepare", "vision", "language"] and min(spent.values()) > 0
-    text = inside.seconds_of(embedder, ITEMS[0], repeats=1)
+    text = seconds_of(embedder, ITEMS[0], repeats=1)
     assert text["vision"] < spent["vision"]
 
 

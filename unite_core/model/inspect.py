@@ -1,17 +1,15 @@
-"""What a model makes of an item: tokens, grids, positions, pooled states, work.
+"""How a model processes an item: tokens, grids, positions, poolings, variants of the prompt.
 
-Pure measurements of a `UniteEmbedder`; notebook 02 draws them.
+Measurements of a `UniteEmbedder`; notebook 02 draws them. `model.cost` has operations and seconds.
 """
 
 # Shapes: N items, B items of a batch, T tokens, D embedding size.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
-from statistics import median
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,51 +23,35 @@ from .config import EmbedConfig
 from .embedder import UniteEmbedder
 from .positions import token_positions
 from .preprocessing import Layout, frame_sizes, grid_of, image_sizes
-from .processor import Encoded, Processor
+from .processor import Processor
 
 __all__ = [
     "KINDS",
     "POOLINGS",
     "VARIANTS",
     "Variant",
-    "Work",
-    "between_positions",
     "by_modality",
     "embed_variant",
     "grid_for",
     "pool_states",
     "pooled_vectors",
+    "position_cosines",
     "positions_of",
-    "seconds_of",
-    "shape_2b",
     "describe_tokens",
     "token_kinds",
     "token_runs",
     "token_states",
-    "work_of",
 ]
 
 
 KINDS = ("template", "text", "image", "video")
-"""What a token is of: the chat template with its summary line, the item's text, a medium."""
+"""Where a token comes from: the template with its summary line, the text, an image, a video."""
 
 POOLINGS = ("last token", "mean of all", "mean of content", "max of all")
 
 
-class Work(NamedTuple):
-    """Floating point operations of one item, a multiplication and an addition being two."""
-
-    vision: int  # patch embedding, tower, projector
-    linear: int  # the language model's matrix products with weights
-    attention: int  # its products of queries, keys and values, all pairs of tokens
-
-    @property
-    def total(self) -> int:
-        return sum(self)
-
-
 class Variant(NamedTuple):
-    """One way of saying the same: a change of the item, or of the prompt's template."""
+    """A rewording: a change of the item, or another template of the prompt."""
 
     name: str
     change: Callable[[dict], dict] | None = None
@@ -77,9 +59,10 @@ class Variant(NamedTuple):
 
 
 def token_kinds(processor: Processor, item: Any, root: str | Path = ".") -> list[tuple[str, str]]:
-    """(token as text, its kind of KINDS) for each of an item's tokens.
+    """List (token as text, its kind of KINDS) for each of an item's tokens.
 
-    The item's text is found by tokenizing without it: what both begin and end with is template.
+    The text is found by tokenizing the item with other texts: the common beginning and end are the
+    template.
     """
     item = as_item(item)
     ids = processor.encode(item, root).input_ids
@@ -87,22 +70,22 @@ def token_kinds(processor: Processor, item: Any, root: str | Path = ".") -> list
     kinds = [visual.get(token, "template") for token in ids]
     names = processor.tokenizer.convert_ids_to_tokens(ids)
     if "text" in item:
-        marks = processor.tokenizer.get_added_vocab()  # around a medium inside the text
+        marks = processor.tokenizer.get_added_vocab()  # around media inside the text
         for place in range(*_text_span(processor, item, root, ids)):
             kinds[place] = kinds[place] if names[place] in marks else "text"
     return list(zip(names, kinds, strict=True))
 
 
 def token_runs(kinds: Sequence[tuple[str, str]]) -> list[tuple[str, int]]:
-    """(kind, number of tokens) of each stretch of one kind."""
+    """List (kind, number of tokens) of each stretch of one kind."""
     return [(kind, len(list(run))) for kind, run in groupby(kinds, lambda pair: pair[1])]
 
 
 def describe_tokens(processor: Processor, item: Any, root: str | Path = ".") -> dict:
-    """How an item arrives: number of tokens, and of each medium the pixels and the grid.
+    """Count an item's tokens and give sizes and grids of its media.
 
-    Returns modality, tokens, visual (tokens of media), pixels (height x width after resizing, of
-    each medium) and grids (time, height, width in patches).
+    Returns `modality`, `tokens`, `visual` (tokens of media), and for each image or video its
+    `pixels` (height, width after resizing) and `grids` (time, height, width in patches).
     """
     encoded = processor.encode(item, root)
     grids = [grid for _, grid in (*encoded.images, *encoded.videos)]
@@ -119,9 +102,9 @@ def describe_tokens(processor: Processor, item: Any, root: str | Path = ".") -> 
 def grid_for(
     config: EmbedConfig, height: int, width: int, frames: int = 0, layout: Layout | None = None
 ) -> tuple[int, int, int]:
-    """The grid (time, height, width in patches) of a picture, or of a video file's `frames`.
+    """The grid (time, height, width in patches) of an image, or of `frames` of a video file.
 
-    height, width are pixels before resizing; `layout` is Qwen2-VL's unless given.
+    `height` and `width` are pixels before resizing; `layout` defaults to Qwen2-VL's.
     """
     layout = layout or Layout()
     if frames:
@@ -130,10 +113,10 @@ def grid_for(
     return grid_of(1, image_sizes(height, width, config, layout)[-1], layout)
 
 
-def by_modality(items: Iterable[dict], most: int) -> dict[str, list[dict]]:
-    """Distinct items of each modality, evenly spread, at most `most`; every mixture is "fused".
+def by_modality(items: Iterable[dict], limit: int) -> dict[str, list[dict]]:
+    """Up to `limit` distinct items of each modality; all mixtures are "fused".
 
-    Spread, since neighbours in a corpus are often variants of one thing.
+    They are evenly spaced, since neighbours in a corpus are often variants of one thing.
     """
     found: dict[str, dict[str, dict]] = {name: {} for name in ("text", "image", "video", "fused")}
     for item in items:
@@ -141,23 +124,26 @@ def by_modality(items: Iterable[dict], most: int) -> dict[str, list[dict]]:
         found[label if label in found else "fused"].setdefault(content_id(item), item)
     groups = {name: list(group.values()) for name, group in found.items() if group}
     return {
-        name: [group[i * len(group) // most] for i in range(most)] if len(group) > most else group
+        name: [group[i * len(group) // limit] for i in range(limit)]
+        if len(group) > limit
+        else group
         for name, group in groups.items()
     }
 
 
 def positions_of(embedder: UniteEmbedder, item: Any, positions: str,
                  root: str | Path = ".") -> np.ndarray:  # fmt: skip
-    """[3, T] time, height and width of each token, under "sequential" or "mrope"."""
+    """Position ids [3, T] (time, height, width) under "sequential" or "mrope"."""
     batch = _batch(embedder, [item], root)
     return _positions(embedder, batch, positions)[:, 0].cpu().numpy()
 
 
-def between_positions(embedder: UniteEmbedder, items: Sequence[Any],
+def position_cosines(embedder: UniteEmbedder, items: Sequence[Any],
                       root: str | Path = ".") -> np.ndarray:  # fmt: skip
-    """[N] cosines between each item's vectors under sequential positions and under M-RoPE.
+    """Cosine [N] of each item's vectors under sequential positions and under M-RoPE.
 
-    1 for text alone: its positions are the same. Below 1 is what loading with the wrong kind costs.
+    1 for text alone, whose positions are the same. For media it shows the harm of loading a
+    checkpoint with the wrong kind.
     """
     both = [
         embedder.configured(positions=kind).embed(items, root, progress=False)
@@ -167,19 +153,19 @@ def between_positions(embedder: UniteEmbedder, items: Sequence[Any],
 
 
 def token_states(embedder: UniteEmbedder, batch: Mapping[str, Tensor]) -> Tensor:
-    """[B, T, D] last layer's normed states of a collated batch, all tokens of them."""
+    """The last layer's normed states [B, T, D] of all tokens of a collated batch."""
     known = {name: value for name, value in batch.items() if name != "second_per_grid_ts"}
     positions = _positions(embedder, batch, embedder.config.positions)
     return embedder.base(**known, position_ids=positions, use_cache=False).last_hidden_state
 
 
 def pool_states(states: Tensor, mask: Tensor, content: Tensor) -> dict[str, Tensor]:
-    """Unit vectors [B, D] by each of POOLINGS.
+    """Pool states to unit vectors [B, D] in each way of POOLINGS.
 
     Args
         states   [B, T, D]  of left-padded rows
         mask     [B, T]     1 for tokens, 0 for padding
-        content  [B, T]     1 for tokens of text and media, 0 for the template's and padding
+        content  [B, T]     1 for tokens of text and media, 0 for template and padding
     """
     mask, content = mask.bool(), content.bool()
     if not content.any(1).all():
@@ -195,87 +181,23 @@ def pool_states(states: Tensor, mask: Tensor, content: Tensor) -> dict[str, Tens
 
 def pooled_vectors(embedder: UniteEmbedder, items: Sequence[Any], root: str | Path = ".",
                    batch_size: int = 16) -> dict[str, np.ndarray]:  # fmt: skip
-    """[N, D] unit vectors of items by each of POOLINGS, from one forward."""
+    """Embed items in each way of POOLINGS from one forward: [N, D] unit vectors each."""
     parts: dict[str, list[Tensor]] = {name: [] for name in POOLINGS}
     embedder.eval()
     with torch.inference_mode():
         for start in range(0, len(items), batch_size):
-            some = items[start : start + batch_size]
-            batch = _batch(embedder, some, root)
-            content = _content(embedder.processor, some, root, batch["attention_mask"])
+            chunk = items[start : start + batch_size]
+            batch = _batch(embedder, chunk, root)
+            content = _content(embedder.processor, chunk, root, batch["attention_mask"])
             states = token_states(embedder, batch)
             for name, vectors in pool_states(states, batch["attention_mask"], content).items():
                 parts[name].append(vectors.cpu())
     return {name: torch.cat(vectors).numpy() for name, vectors in parts.items()}
 
 
-def work_of(model_config, grids: Sequence[tuple[int, int, int]], tokens: int) -> Work:
-    """Operations of one forward of one item of a Qwen2-VL, from shapes alone.
-
-    Args
-        model_config  Qwen2VLConfig
-        grids         (time, height, width) in patches of each medium
-        tokens        T, visual ones included
-    Embedding, norms, activations and the language model's head are left out; attention counts all
-    T^2 pairs, twice what a causal kernel needs. `UniteEmbedder` does less: a beginning that items
-    share goes through once, and of the last layer only the pooled token.
-    """
-    text, vision = model_config.text_config, model_config.vision_config
-    heads, width = text.num_attention_heads, text.hidden_size
-    head = getattr(text, "head_dim", None) or width // heads
-    projections = width * head * (2 * heads + 2 * text.num_key_value_heads)
-    linear = (
-        2 * tokens * text.num_hidden_layers * (projections + 3 * width * text.intermediate_size)
-    )
-    attention = 4 * tokens**2 * text.num_hidden_layers * heads * head
-    return Work(sum(_tower_work(vision, grid) for grid in grids), linear, attention)
-
-
-def shape_2b():
-    """Qwen2VLConfig of Qwen2-VL-2B, UNITE's smaller backbone: 2 208 985 600 parameters."""
-    from transformers import Qwen2VLConfig
-
-    return Qwen2VLConfig(
-        text_config={
-            "hidden_size": 1536, "intermediate_size": 8960, "num_hidden_layers": 28,
-            "num_attention_heads": 12, "num_key_value_heads": 2, "vocab_size": 151936,
-            "max_position_embeddings": 32768, "tie_word_embeddings": True,
-            "rope_parameters": {
-                "rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24],
-            },
-        },
-        vision_config={
-            "depth": 32, "embed_dim": 1280, "hidden_size": 1536, "num_heads": 16, "mlp_ratio": 4,
-            "patch_size": 14, "spatial_merge_size": 2, "temporal_patch_size": 2,
-        },
-        tie_word_embeddings=True,
-    )  # fmt: skip
-
-
-def seconds_of(embedder: UniteEmbedder, item: Any, root: str | Path = ".",
-               repeats: int = 5) -> dict[str, float]:  # fmt: skip
-    """Median seconds that one item takes alone: `prepare` (decode, resize, tokenize), `vision`,
-    `language`. The first pass, which warms caches, is not counted."""
-    spent: dict[str, list[float]] = {"prepare": [], "vision": [], "language": []}
-    with torch.inference_mode():
-        for _ in range(repeats + 1):
-            start = time.perf_counter()
-            encoded = embedder.processor.encode(item, root)
-            prepared = time.perf_counter()
-            seen = _seen(embedder, encoded)
-            looked = time.perf_counter()
-            embedder(**_to_device(embedder, embedder.processor.collate([seen])))
-            _wait(embedder)
-            done = time.perf_counter()
-            for name, seconds in zip(spent, (prepared - start, looked - prepared, done - looked),
-                                     strict=True):  # fmt: skip
-                spent[name].append(seconds)
-    return {name: median(seconds[1:]) for name, seconds in spent.items()}
-
-
 def embed_variant(embedder: UniteEmbedder, items: Sequence[dict], variant: Variant,
                   root: str | Path = ".") -> np.ndarray:  # fmt: skip
-    """[N, D] vectors of the items said in another way."""
+    """Embed items under a rewording: [N, D] unit vectors."""
     changed = [variant.change(dict(item)) if variant.change else item for item in items]
     model = embedder.configured(prompt=variant.prompt)
     return model.embed(changed, root, progress=False)
@@ -305,7 +227,7 @@ VARIANTS = {
 
 
 def _text_span(processor: Processor, item: dict, root, ids: list[int]) -> tuple[int, int]:
-    """First token of the item's text and the first behind it."""
+    """Index of the first token of the item's text and of the first after it."""
     probes = [item | {"text": item["text"].replace(item["text"].strip(), filler)}
               for filler in _fillers(item["text"])]  # fmt: skip
     others = [processor.encode(probe, root).input_ids for probe in probes]
@@ -315,7 +237,7 @@ def _text_span(processor: Processor, item: dict, root, ids: list[int]) -> tuple[
 
 
 def _fillers(text: str) -> list[str]:
-    """Two texts that share neither beginning nor end with `text`, with its placeholders."""
+    """Two texts with the placeholders of `text` that share no beginning or end with each other."""
     marks = "".join(part for part in ("<|IMAGE|>", "<|VIDEO|>") for _ in range(text.count(part)))
     return [f"0{marks}0", f"%{marks}%"]
 
@@ -343,40 +265,14 @@ def _positions(embedder: UniteEmbedder, batch: Mapping[str, Tensor], kind: str) 
 
 
 def _content(processor: Processor, items: Sequence[Any], root, mask: Tensor) -> Tensor:
-    """[B, T] 1 for tokens that are not of the template."""
+    """Mask [B, T]: 1 for tokens outside the template."""
     content = torch.zeros_like(mask)
     for row, item in enumerate(items):
-        own = [kind != "template" for _, kind in token_kinds(processor, item, root)]
-        content[row, -len(own) :] = torch.tensor(own, device=mask.device).int()
+        inside = [kind != "template" for _, kind in token_kinds(processor, item, root)]
+        content[row, -len(inside) :] = torch.tensor(inside, device=mask.device).int()
     return content
 
 
 def _mean(states: Tensor, chosen: Tensor) -> Tensor:
     weights = chosen[..., None].to(states.dtype)
     return (states * weights).sum(1) / weights.sum(1)
-
-
-def _tower_work(vision, grid: tuple[int, int, int]) -> int:
-    """Of one medium: frames attend to themselves alone."""
-    t, h, w = grid
-    patches, width = t * h * w, vision.embed_dim
-    inputs = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
-    block = width * width * (4 + 2 * vision.mlp_ratio)
-    attention = 4 * (h * w) ** 2 * t * width
-    merged = width * vision.spatial_merge_size**2
-    tokens = patches // vision.spatial_merge_size**2
-    projector = 2 * tokens * (merged * merged + merged * vision.hidden_size)
-    return (
-        2 * patches * (inputs * width + vision.depth * block) + vision.depth * attention + projector
-    )
-
-
-def _seen(embedder: UniteEmbedder, encoded: Encoded) -> Encoded:
-    seen = embedder.encode_vision([encoded])[0] if encoded.images or encoded.videos else encoded
-    _wait(embedder)
-    return seen
-
-
-def _wait(embedder: UniteEmbedder) -> None:
-    if embedder.device.type == "cuda":
-        torch.cuda.synchronize()
