@@ -5,6 +5,7 @@ JSON files: written atomically, read into dataclasses with errors that name the 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import MISSING, fields
 from pathlib import Path
 
-__all__ = ["flush", "from_row", "read_json", "replacing", "write_json"]
+__all__ = ["file_hash", "flush", "from_row", "read_json", "replacing", "write_json"]
 
 
 @contextmanager
@@ -48,6 +49,12 @@ def flush(path: str | Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def file_hash(path: str | Path) -> str:
+    """SHA-256 of a file's bytes, 64 hex digits."""
+    with Path(path).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def read_json(path: str | Path, strict: bool = False):
