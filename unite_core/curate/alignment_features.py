@@ -1,4 +1,4 @@
-"""Plain features of items, for alignment without any model: small pictures, hashed words."""
+"""Features of items for alignment without a model: thumbnails, colours and edges; hashed words."""
 
 # Shapes: N items, S side of a thumbnail, E size of a text's features.
 
@@ -21,25 +21,25 @@ __all__ = ["predict_words", "visual_features", "word_features"]
 
 
 SIDE = 16  # S
-_MIDDLE = 48  # side of the picture that colours and edges are taken from
+_MIDDLE = 48  # side of the image that colours and edges are computed from
 WORDS = 1024  # E
-_LEAST_PAIRS = 50  # fewer pairs of a kind teach nothing
+_MIN_PAIRS = 50  # of a kind, to learn from
 
 
 def visual_features(items: Sequence[Mapping], root: str | Path = ".") -> np.ndarray:
-    """[N, D] float32: thumbnail, colours and edge directions of each item's first medium.
+    """Features [N, D] float32 of each item's first image or video.
 
-    Of a clip those of its first frame, and how its last frame differs. The three parts are scaled
-    to have the same mean variance over the items.
+    They are thumbnail, colour histogram and edge directions; of a video those of its first frame
+    and their change to its last frame. The three parts are scaled to equal total variance.
     """
-    parts = zip(*(_picture(item, root) for item in items), strict=True)
+    parts = zip(*(_features(item, root) for item in items), strict=True)
     stacked = [np.stack(part) for part in parts]
     scales = [np.sqrt(((part - part.mean(0)) ** 2).sum(1).mean()) + 1e-9 for part in stacked]
     return np.concatenate([p / s for p, s in zip(stacked, scales, strict=True)], axis=1)
 
 
 def word_features(texts: Sequence[str], size: int = WORDS) -> np.ndarray:
-    """[N, E] float32, 0 or 1: which words and pairs of neighbouring words a text has, hashed."""
+    """Binary features [N, E] float32 of texts: hashed words and pairs of neighbouring words."""
     features = np.zeros((len(texts), size), np.float32)
     for row, text in enumerate(texts):
         words = words_of(text)
@@ -51,20 +51,20 @@ def word_features(texts: Sequence[str], size: int = WORDS) -> np.ndarray:
 def predict_words(
     rows: Sequence[Mapping], root: str | Path, groups: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Predict the words of a picture's or clip's text from its pixels, learned on other pairs.
+    """Predict the words of captions from the pixels of their media, learned on other pairs.
 
-    Only pairs of one text and one medium are judged (image-text and video-text, either way round).
+    Only pairs of a text with an image or a video are used, in either direction.
 
     Args
         rows    records whose media can be read
-        groups  [N]  equal for records that share content, see `align.cross_fitted`
+        groups  [N]  equal for records that share content, see `cross_fitted`
     Returns
-        row numbers [n], predicted and actual word features [n, E] of them, for `align.align`.
+        row numbers [n], and predicted and actual word features [n, E], for `align`.
     """
     numbers, predicted, actual = [], [], []
     for kind in (Modality.IMAGE, Modality.VIDEO):
         picked = [(n, *sides) for n, row in enumerate(rows) if (sides := _sides(row, kind))]
-        if len(picked) < _LEAST_PAIRS:
+        if len(picked) < _MIN_PAIRS:
             continue
         places, media, texts = zip(*picked, strict=True)
         both = visual_features(media, root), word_features([item["text"] for item in texts])
@@ -78,21 +78,21 @@ def predict_words(
 
 
 def _sides(row: Mapping, kind: Modality) -> tuple[Mapping, Mapping] | None:
-    """The medium and the text of a pair of just these two."""
+    """The media item and the text item, if the pair consists of just these two."""
     sides = {modality_of(row[side]): row[side] for side in ("query", "candidate")}
     return (sides[kind], sides[Modality.TEXT]) if set(sides) == {kind, Modality.TEXT} else None
 
 
-def _picture(item: Mapping, root: str | Path) -> list[np.ndarray]:
+def _features(item: Mapping, root: str | Path) -> list[np.ndarray]:
     if images_of(item):
-        return _looks(load_image(images_of(item)[0], root))
+        return _image_features(load_image(images_of(item)[0], root))
     frames = read_clip(videos_of(item)[0], root, min_frames=4, max_frames=4).frames
-    ends = zip(_looks(frames[0]), _looks(frames[-1]), strict=True)
+    ends = zip(_image_features(frames[0]), _image_features(frames[-1]), strict=True)
     return [np.concatenate([first, last - first]) for first, last in ends]
 
 
-def _looks(image) -> list[np.ndarray]:
-    """Thumbnail [3 S S], shares of 64 colours [64], share of 16 edge directions and amount [17]."""
+def _image_features(image) -> list[np.ndarray]:
+    """Thumbnail [3 S S], colour histogram [64], and edge directions with edge strength [17]."""
     small = np.asarray(image.resize((SIDE, SIDE), 4), np.float32).ravel() / 255
     middle = np.asarray(image.resize((_MIDDLE, _MIDDLE), 4))
     levels = (middle >> 6).astype(int) @ (16, 4, 1)
@@ -103,4 +103,4 @@ def _looks(image) -> list[np.ndarray]:
     edges = np.bincount(turn.ravel(), strength.ravel(), minlength=16)
     amount = edges.sum()
     edges = np.append(edges / max(amount, 1e-6), amount / _MIDDLE)
-    return [each.astype(np.float32) for each in (small, colours, edges)]
+    return [part.astype(np.float32) for part in (small, colours, edges)]

@@ -1,9 +1,9 @@
-"""From a source to files of valid records: in parts, atomically, resumed where it was stopped.
+"""Write the valid records of a source to files, in parts that are atomic and can be resumed.
 
 FOLDER/part-00000.jsonl          valid records
 FOLDER/part-00000.rejects.jsonl  rejects {where, cause, message}
-FOLDER/part-00000.json           counts of the part, written last: the part is done
-FOLDER/source.json               what was read and how; another source is refused
+FOLDER/part-00000.json           counts of the part, written last: the part is complete
+FOLDER/source.json               source and settings; other ones are refused
 FOLDER/report.json               counts of all parts, written at the end
 """
 
@@ -29,8 +29,8 @@ from .validate import MediaCheck, Reject, Report, check_bad_share, check_rows
 __all__ = ["ingest_source", "iter_ingested"]
 
 
-_LEAST = 1000  # rows before a bad share can stop a run that goes on
-_AHEAD = 2  # parts per worker that are read before they are asked for
+_MIN_ROWS = 1000  # before a bad share can stop a run early
+_AHEAD = 2  # parts per worker that are read ahead
 
 
 def ingest_source(
@@ -43,39 +43,40 @@ def ingest_source(
     workers: int = 0,
     part_rows: int = 20_000,
 ) -> Report:
-    """Write the valid records of a source and its rejects into `folder`; returns the counts.
+    """Write the valid records and the rejects of a source into `folder`; returns the counts.
 
     Args
         data           folder that the source's path is relative to
-        media_root     folder that `source.media` lies in
-        depth          how closely media are looked at, see `check.MediaCheck`
-        max_bad_share  of rows that may be rejected, else BadRowsError: at the end, and before it
-                       as soon as 1 000 rows or more have been read
-        workers        processes that check parts; 0 does it here. The files are the same
+        media_root     folder that contains `source.media`
+        depth          how thoroughly media are checked, see `MediaCheck`
+        max_bad_share  share of rows that may be rejected; more raises BadRowsError, at the end or
+                       once 1000 rows have been read
+        workers        number of processes, 0 for none; the files written are the same. Adapters
+                       registered in a notebook cell need 0
         part_rows      rows per part
-    Parts that are done are not checked again, so a stopped run goes on; a finished one costs
-    reading its rows. Files that changed since, or other settings, are an error.
+    Complete parts are not checked again, so an interrupted run resumes. Raises RecordError if the
+    folder was made from other files or with other settings.
     """
     folder = Path(folder)
     media = (os.path.join(media_root, source.media), depth)
-    MediaCheck(*media)  # refuses bad settings before anything is written, as the next line does
+    MediaCheck(*media)  # like the next line, refuses bad settings before anything is written
     convert = source.converter()
-    _media_check.cache_clear()  # of a call before, since when files may have changed
+    _media_check.cache_clear()  # files may have changed since the last call
     about = {"media_root": str(media_root), "depth": depth, "part_rows": part_rows}
-    _claim(dataclasses.asdict(source) | about | {"files": source.stamp(data)}, folder)
+    _check_same_source(dataclasses.asdict(source) | about | {"files": source.stamp(data)}, folder)
     report = Report()
     parts = _parts(source.iter_rows(data), part_rows)
     check = partial(_check_part, convert, folder, media)
     for part in _done(check, parts, folder, workers):
         report.add(part)
-        check_bad_share(report, max_bad_share, _LEAST)
+        check_bad_share(report, max_bad_share, _MIN_ROWS)
     check_bad_share(report, max_bad_share)
     write_json(folder / "report.json", _as_json(report), indent=2)
     return report
 
 
 def iter_ingested(folder: str | Path) -> Iterator[dict]:
-    """The valid records of a finished `ingest`, in order, without checking them again."""
+    """Yield the valid records of a finished `ingest_source`, in order, without validation."""
     folder = Path(folder)
     if not (folder / "report.json").is_file():
         raise RecordError(f"{folder}: no report.json, so it is not complete; run ingest again")
@@ -94,8 +95,8 @@ def _fast_load() -> Callable[[bytes], dict]:
     return orjson.loads
 
 
-def _claim(asked: dict, folder: Path) -> None:
-    """Note what the folder is made of, or see that it is the same as before."""
+def _check_same_source(asked: dict, folder: Path) -> None:
+    """Record what the folder is made of, or check that it is the same as before."""
     asked = json.loads(json.dumps(asked))
     noted = folder / "source.json"
     if not noted.is_file():
@@ -115,7 +116,7 @@ def _parts(rows: Iterable, size: int) -> Iterator[tuple[int, list]]:
 
 
 def _done(check: Callable, parts: Iterable, folder: Path, workers: int) -> Iterator[Report]:
-    """The reports of parts in order, of those that are done already and of those done now."""
+    """Reports of all parts in order, from files for parts that are complete."""
     if not workers:
         for number, rows in parts:
             yield _known(folder, number) or check(number, rows)
@@ -141,7 +142,7 @@ def _known(folder: Path, number: int) -> Report | None:
     if not counts.is_file():
         return None
     saved = read_json(counts)
-    examples = [Reject(*one) for one in saved["examples"]]
+    examples = [Reject(*example) for example in saved["examples"]]
     return Report(saved["rows"], saved["records"], Counter(saved["causes"]), examples)
 
 
@@ -157,7 +158,7 @@ def _check_part(convert: Adapter, folder: Path, media, number: int, rows: list) 
 
 @lru_cache(1)
 def _media_check(root: str, depth: str) -> MediaCheck:
-    """One per process, so that it remembers the files that parts share."""
+    """One check per process, because parts share media files."""
     return MediaCheck(root, depth)
 
 
@@ -184,6 +185,6 @@ def _name(folder: Path, number: int, suffix: str) -> Path:
 
 
 def _as_json(report: Report) -> dict:
-    """As numbers and lists; also for rejects, whose examples are [where, cause, message]."""
+    """The report as JSON values; examples are [where, cause, message]."""
     counts = {"rows": report.rows, "records": report.records, "rejects": report.rejects}
     return counts | {"causes": dict(report.causes), "examples": list(map(list, report.examples))}

@@ -1,14 +1,11 @@
-"""What decoding tells of each medium, once: readable or not, size, contrast, motion.
+"""Statistics of media files: size, contrast and motion after decoding, or size from headers alone.
 
-Facts are columns without any threshold, so that rules can be tuned without decoding again. They
-are kept in shards named by the files' names, sizes and times: an interrupted pass goes on from the
-last whole shard, and a file that was replaced is looked at anew.
-
-Sizes, durations and visual tokens of media, read from file headers: nothing is decoded.
+Decoded statistics are columns without any threshold, so that rules can be tuned without decoding
+again. They are cached in shards named after the files' names, sizes and times: an interrupted pass
+continues after the last whole shard, and a file that changed is decoded again.
 """
 
-# Shapes: M media, T frames, S side of a thumbnail.
-# Shapes: N media.
+# Shapes: M media files, T frames, S side of a thumbnail.
 
 from __future__ import annotations
 
@@ -44,17 +41,17 @@ __all__ = [
 
 SIDE = 32  # S: contrast and motion are measured on thumbnails
 FRAMES = 8  # T: of a video
-SHARD = 4096  # media
-_TASK = 64  # media per task of a worker
+SHARD = 4096  # files
+_TASK = 64  # files per task of a worker
 _COLUMNS = {"height": np.int32, "width": np.int32, "contrast": np.float32, "motion": np.float32}
 
 
 class MediaStats(NamedTuple):
-    """Columns of M media; where `cause` is not empty the numbers are 0."""
+    """Columns of M media files; numbers are 0 where `cause` is not empty."""
 
     kinds: list[str]  # "image" or "video"
     paths: list[str]
-    cause: list[str]  # why it cannot be read, "" if it can
+    cause: list[str]  # why the file cannot be read, "" if it can
     height: np.ndarray  # [M] int32 pixels
     width: np.ndarray  # [M] int32
     contrast: np.ndarray  # [M] float32, see `_contrast`
@@ -62,12 +59,12 @@ class MediaStats(NamedTuple):
 
     @property
     def readable(self) -> np.ndarray:
-        """bool [M]."""
+        """bool [M]: whether a file was decoded."""
         return np.array([not cause for cause in self.cause], bool)
 
 
 def distinct_media(rows: Iterable[Mapping]) -> list[tuple[str, str]]:
-    """(kind, path) of every file that records name, each once, in order of appearance."""
+    """(kind, path) of all files in records, without repetitions, in order of appearance."""
     found: dict[tuple[str, str], None] = {}
     for row in rows:
         for item in _items(row):
@@ -82,17 +79,17 @@ def measure_media(
     folder: str | Path | None = None,
     workers: int = 0,
 ) -> MediaStats:
-    """Decode each medium once and note what rules ask for; unreadable ones are noted, no error.
+    """Decode each media file once and measure it; an unreadable file has a cause and is no error.
 
     Args
-        media    (kind, path) below `root`, as `distinct_media` gives
-        folder   where shards are kept, so that a second call reads instead of decoding
-        workers  processes that share the work; 0 does it here
-    Videos are judged by 8 frames, evenly spread: motion between them only is not seen.
+        media    (kind, path) below `root`, from `distinct_media`
+        folder   cache of shards; without it nothing is kept
+        workers  number of processes, 0 for none
+    Videos are measured on 8 evenly spaced frames: motion between these frames is missed.
     """
     shards = [media[start : start + SHARD] for start in range(0, len(media), SHARD)]
     parts = []
-    with _mapper(workers) as run:
+    with _Mapper(workers) as run:
         for shard in shards:
             path = Path(folder, f"{_shard_key(shard, root)}.npz") if folder else None
             known = _read(path, shard) if path else None
@@ -102,11 +99,11 @@ def measure_media(
 
 def mark_media(reasons: Reasons, rows: Iterable[Mapping],
              faults: Mapping[tuple[str, str], Sequence[str]]) -> None:  # fmt: skip
-    """Mark the records with a medium that `faults` names, {(kind, path): reasons}."""
+    """Mark records whose media have faults {(kind, path): reasons}."""
     for number, row in enumerate(rows):
         for item in _items(row):
-            for medium in media_of(item) if len(item) > ("text" in item) else ():
-                for reason in faults.get(medium, ()):
+            for file in media_of(item) if len(item) > ("text" in item) else ():
+                for reason in faults.get(file, ()):
                     reasons.mark(reason, np.array([number]))
 
 
@@ -119,18 +116,18 @@ def _items(row: Mapping) -> Iterator[Mapping]:
 
 def _new(shard, root, run, path: Path | None) -> MediaStats:
     tasks = [shard[start : start + _TASK] for start in range(0, len(shard), _TASK)]
-    seen = [fact for facts in run(partial(_look, root=str(root)), tasks) for fact in facts]
-    kinds, paths = ([medium[place] for medium in shard] for place in (0, 1))
-    cause, *values = zip(*seen, strict=True)
+    found = [file for task in run(partial(_measure_task, root=str(root)), tasks) for file in task]
+    kinds, paths = ([file[place] for file in shard] for place in (0, 1))
+    cause, *values = zip(*found, strict=True)
     columns = [np.array(v, kind) for v, kind in zip(values, _COLUMNS.values(), strict=True)]
-    facts = MediaStats(kinds, paths, list(cause), *columns)
+    stats = MediaStats(kinds, paths, list(cause), *columns)
     if path:
-        _write(path, facts)
-    return facts
+        _write(path, stats)
+    return stats
 
 
-def _look(media: Sequence[tuple[str, str]], root: str) -> list[tuple]:
-    """(cause, height, width, contrast, motion) of each."""
+def _measure_task(media: Sequence[tuple[str, str]], root: str) -> list[tuple]:
+    """(cause, height, width, contrast, motion) of each file."""
     return [_measure_one(kind, path, root) for kind, path in media]
 
 
@@ -148,18 +145,18 @@ def _measure_one(kind: str, path: str, root: str) -> tuple:
 
 
 def _contrast(frames: np.ndarray) -> float:
-    """The largest standard deviation, 0 to .5, of a frame's pixels around its mean colour."""
+    """Largest standard deviation, 0 to .5, of a frame's pixels from its mean colour."""
     around = frames - frames.mean((1, 2), keepdims=True)
     return float(np.sqrt((around**2).mean((1, 2, 3))).max())
 
 
 def _motion(frames: np.ndarray) -> float:
-    """The largest root mean square difference, 0 to 1, of a frame from the first."""
+    """Largest RMS difference, 0 to 1, of a frame from the first frame."""
     return float(np.sqrt(((frames - frames[:1]) ** 2).mean((1, 2, 3))).max())
 
 
-class _mapper:
-    """map, shared by processes if there are to be any."""
+class _Mapper:
+    """`map`, run in processes if there are workers."""
 
     def __init__(self, workers: int):
         self.pool = ProcessPoolExecutor(workers, get_context("spawn")) if workers else None
@@ -184,16 +181,16 @@ def _shard_key(shard: Sequence[tuple[str, str]], root: str | Path) -> str:
     return digest.hexdigest()[:32]
 
 
-def _write(path: Path, facts: MediaStats) -> None:
-    values = {name: getattr(facts, name) for name in _COLUMNS}
+def _write(path: Path, stats: MediaStats) -> None:
+    values = {name: getattr(stats, name) for name in _COLUMNS}
     with replacing(path) as partial_path, partial_path.open("wb") as file:
-        np.savez(file, cause=np.array(facts.cause, str), **values)
+        np.savez(file, cause=np.array(stats.cause, str), **values)
 
 
 def _read(path: Path, shard: Sequence[tuple[str, str]]) -> MediaStats | None:
     if not path.is_file():
         return None
-    kinds, paths = ([medium[place] for medium in shard] for place in (0, 1))
+    kinds, paths = ([file[place] for file in shard] for place in (0, 1))
     with np.load(path, allow_pickle=False) as kept:
         return MediaStats(kinds, paths, kept["cause"].tolist(), *(kept[n] for n in _COLUMNS))
 
@@ -208,7 +205,7 @@ def _join(parts: Sequence[MediaStats]) -> MediaStats:
 
 
 class MediaHeader(NamedTuple):
-    """What a file's header says, and the visual tokens that a model makes of it."""
+    """What a file's header says, and the number of visual tokens a model makes of the file."""
 
     height: int
     width: int
@@ -223,23 +220,23 @@ class MediaHeader(NamedTuple):
 
 
 def media_of(item: Mapping) -> list[tuple[str, str]]:
-    """(kind, path) of each image file, video file and frame file of an item; kind as in KEYS.
+    """(kind, path) of all image files, video files and frame files of an item.
 
-    Frames of a video given as a list of stills are images here: each is a file of its own.
+    Frames of a video given as a list of files count as images.
     """
-    found = [("image", medium) for medium in images_of(item)]
+    found = [("image", image) for image in images_of(item)]
     for video in videos_of(item):
         frames = isinstance(video, list | tuple)
         found += [("image", frame) for frame in video] if frames else [("video", video)]
-    return [(kind, os.fspath(m)) for kind, m in found if isinstance(m, str | os.PathLike)]
+    return [(kind, os.fspath(file)) for kind, file in found if isinstance(file, str | os.PathLike)]
 
 
 def read_header(kind: str, path: str, root: str | Path, config: EmbedConfig,
                 layout: Layout | None = None) -> MediaHeader | MediaError:  # fmt: skip
-    """Header of an image or video below `root`; what cannot be read gives its MediaError.
+    """Read the header of an image or video below `root`; returns a MediaError if that fails.
 
-    Tokens follow `config`'s pixel and frame limits, as `Processor.estimate_tokens` does, and for a
-    container file from its announced duration. A readable header does not make a readable file.
+    The number of tokens follows the pixel and frame limits of `config`, and for a container file
+    its announced duration. A file with a readable header can still fail to decode.
     """
     layout = layout or Layout()
     try:
@@ -254,7 +251,7 @@ def read_header(kind: str, path: str, root: str | Path, config: EmbedConfig,
         return MediaHeader(height, width, frames, seconds, _tokens(taken, size, layout))
     except MediaError as error:
         return error
-    except ValueError as error:  # a shape that no model takes
+    except ValueError as error:  # a shape that the model does not accept
         return MediaError(f"{path}: {error}")
 
 

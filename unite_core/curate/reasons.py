@@ -1,4 +1,4 @@
-"""Which records stay and why the others go: reasons as bits, reports with examples."""
+"""Reasons to remove records: one bit per reason and record, with a report and examples."""
 
 # Shapes: N records, R reasons.
 
@@ -12,10 +12,10 @@ __all__ = ["REASONS", "Reasons"]
 
 
 REASONS: Mapping[str, str] = {
-    "unreadable": "a medium is missing or cannot be decoded",
-    "small": "a picture has too short a side",
-    "stretched": "a picture is too long and narrow",
-    "constant": "a picture shows next to nothing",
+    "unreadable": "a media file is missing or cannot be decoded",
+    "small": "an image or video has too short a side",
+    "stretched": "an image or video is too long and narrow",
+    "constant": "an image or video shows next to nothing",
     "static": "a video does not move",
     "blank": "a text has no letter, digit or symbol",
     "boilerplate": "a text describes nothing: file names, links, site phrases",
@@ -26,15 +26,21 @@ REASONS: Mapping[str, str] = {
     "exact duplicate": "an earlier record has the same content on both sides",
     "near duplicate": "an earlier record nearly has the same content on both sides",
     "misaligned": "query and candidate do not belong together",
-    "unquoted": "its source had enough without it",
+    "over quota": "its source has enough records without it",
 }
-"""Every reason in the order in which it is named first, and what it says of a record."""
+"""All reasons, in the order in which reports list them, and their meaning."""
 
 _BIT = {name: np.uint32(1 << place) for place, name in enumerate(REASONS)}
 
 
 class Reasons:
-    """For each of N records the reasons, if any, to leave it out."""
+    """The reasons, if any, to remove each of N records.
+
+    >>> reasons = Reasons(3)
+    >>> reasons.mark("blank", np.array([1]))
+    >>> reasons.of(1), reasons.kept.tolist()
+    (['blank'], [True, False, True])
+    """
 
     def __init__(self, count: int):
         self.bits = np.zeros(count, np.uint32)
@@ -43,32 +49,32 @@ class Reasons:
         return len(self.bits)
 
     def mark(self, reason: str, rows: np.ndarray) -> None:
-        """Add a reason to rows, given as numbers or as a mask [N]."""
+        """Add a reason to rows, given as indices or as a mask bool [N]."""
         if reason not in _BIT:
             raise ValueError(f"reason {reason!r}: use one of {', '.join(REASONS)}")
         rows = np.asarray(rows)
         self.bits[rows if rows.dtype == bool else rows.astype(np.int64)] |= _BIT[reason]
 
     def has(self, reason: str) -> np.ndarray:
-        """bool [N]: the records that a reason names."""
+        """bool [N]: whether a record has this reason."""
         return (self.bits & _BIT[reason]) > 0
 
     @property
     def kept(self) -> np.ndarray:
-        """bool [N]: the records without any reason."""
+        """bool [N]: whether a record has no reason."""
         return self.bits == 0
 
     def of(self, row: int) -> list[str]:
-        """The reasons against one record, in the order of REASONS."""
+        """The reasons of one record, in the order of REASONS."""
         return [name for name, bit in _BIT.items() if self.bits[row] & bit]
 
     def report(self, examples: int = 3) -> list[dict]:
-        """What each reason that was met removes, in the order of REASONS.
+        """Summarize each reason that occurs, in the order of REASONS.
 
-        Returns rows of `reason`, `meaning`, `hits` (records it names), `first` (no reason before
-        it names them: these add up to all that is removed), `only` (nothing else names them: what
-        would come back without the rule), `share` of all records, and `examples`, row numbers
-        spread evenly over those that only this reason names, then over its other hits.
+        Returns rows of `reason`, `meaning`, `hits` (records with it), `first` (records where no
+        earlier reason applies; these add up to all removed records), `only` (records with no
+        other reason, which would come back without the rule), `share` of all records, and
+        `examples`: row numbers spread evenly, first over `only`, then over the other hits.
         """
         rows, before = [], np.uint32(0)
         for name, bit in _BIT.items():
@@ -90,7 +96,7 @@ class Reasons:
 
 
 def _spread(choices: Sequence[np.ndarray], wanted: int) -> list[int]:
-    """`wanted` of the numbers, evenly spaced, of the first list before the second."""
+    """Pick `wanted` evenly spaced numbers, from the first list before the second."""
     chosen: list[int] = []
     for rows in choices:
         count = min(wanted - len(chosen), len(rows))

@@ -1,4 +1,4 @@
-"""Many records in little memory, and how sources become records below one media root."""
+"""Records packed in memory, and loading sources into records below a common media root."""
 
 # Shapes: N records.
 
@@ -21,15 +21,15 @@ __all__ = ["below", "load_source", "load_tests"]
 def load_source(
     source: Source, data: Path, rows: PackedRows, max_bad_share: float, reject: Callable
 ) -> dict:
-    """Append a source's valid records to `rows`, media paths relative to the common media root.
+    """Append the valid records of a source to `rows`, media relative to the common media root.
 
     Args
         data           folder that the source's path is relative to
-        max_bad_share  of its rows that may be rejected; more is a BadRowsError
-        reject         is called with each `check.Reject`
+        max_bad_share  share of rows that may be rejected; more raises BadRowsError
+        reject         called with each `Reject`
     Returns
-        counts: `rows` read, `records` made, `rejected`, `left_out` by the source's own filters,
-        `causes` of rejects.
+        counts: `rows` read, `records` appended, `rejected`, `left_out` by the source's `tasks` and
+        `pair_types`, and `causes` of rejects.
     """
     report, left_out = Report(), 0
     for result in _checked(source, data, report):
@@ -50,13 +50,13 @@ def load_source(
 
 
 def load_tests(source: Source, data: Path) -> Iterator[dict]:
-    """Evaluation pairs of a tasks.json, one per right answer, or of a file of records."""
+    """Yield evaluation pairs of a tasks.json, one per positive, or of a file of records."""
     path = data / source.path
     value = read_json(path) if path.suffix == ".json" else None
     if isinstance(value, list) and value and isinstance(value[0], dict) and "queries" in value[0]:
         for task in value:
-            for query, right in zip(task["queries"], task["positives"], strict=True):
-                for place in right:
+            for query, positives in zip(task["queries"], task["positives"], strict=True):
+                for place in positives:
                     pair = {"query": query, "candidate": task["candidates"][place]}
                     yield below(pair, source.media)
         return
@@ -67,7 +67,7 @@ def load_tests(source: Source, data: Path) -> Iterator[dict]:
 
 
 def below(record: Mapping, folder: str) -> dict:
-    """The record with its media paths put below a folder."""
+    """The record with its media paths prefixed by a folder."""
     if not folder:
         return dict(record)
     moved = dict(record)
@@ -75,14 +75,15 @@ def below(record: Mapping, folder: str) -> dict:
         moved[side] = _item_below(record[side], folder)
     negative = record.get("negative")
     if negative is not None:
-        many = isinstance(negative, list)
-        items = [_item_below(item, folder) for item in (negative if many else [negative])]
-        moved["negative"] = items if many else items[0]
+        if isinstance(negative, list):
+            moved["negative"] = [_item_below(item, folder) for item in negative]
+        else:
+            moved["negative"] = _item_below(negative, folder)
     return moved
 
 
 def _checked(source: Source, data: Path, report: Report) -> Iterator[dict | Reject]:
-    """Records below the common media root; whether their media can be used is for the rules."""
+    """Validated records and rejects of a source; media files are left to the filter."""
     media = MediaCheck(source.media or ".", "name")
     for result in check_rows(source.iter_rows(data), source.converter(), media, report):
         if not isinstance(result, Reject):
@@ -99,7 +100,7 @@ def _item_below(item: Mapping, folder: str) -> dict:
 
 def _path_below(value, folder: str):
     if isinstance(value, list):
-        return [_path_below(each, folder) for each in value]
+        return [_path_below(path, folder) for path in value]
     return value if value is None else posixpath.join(folder, value)
 
 

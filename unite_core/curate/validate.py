@@ -1,4 +1,4 @@
-"""One validator for all sources: rows become records or rejects with a reason, counted by cause."""
+"""Validate the rows of any source: each becomes records or a reject, counted by cause."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ __all__ = [
 
 
 DEPTHS = ("name", "file", "header", "decode")
-_SHOWN = 20  # rejects that an error names
-_CAUSES = (  # of messages, in the order in which they are tried
+_SHOWN = 20  # rejects that an error lists
+_CAUSES = (  # patterns of messages, tried in this order
     (r"not valid JSON", "not JSON"),
     (r"cells for", "wrong number of CSV cells"),
     (r"unknown field|no adapter|has no option", "unknown field"),
@@ -58,32 +58,32 @@ _CAUSES = (  # of messages, in the order in which they are tried
 
 
 class BadRowsError(ValueError):
-    """More rows were rejected than allowed: how many of each cause, and which."""
+    """More rows were rejected than allowed; lists causes with counts and the first rejects."""
 
 
 class Reject(NamedTuple):
-    """A row that gives no record, or one of its records that cannot be used."""
+    """A row that gives no record, or a record of it that cannot be used."""
 
     where: str
-    cause: str  # the same words for the same kind of defect
+    cause: str  # kind of defect, from a fixed list
     message: str
 
 
 @dataclass
 class Report:
-    """What became of rows. A row of several records can be rejected in part."""
+    """Counts of rows, records and rejects. A row of several records can be rejected in part."""
 
     rows: int = 0
     records: int = 0
     causes: Counter[str] = field(default_factory=Counter)
-    examples: list[Reject] = field(default_factory=list)  # the first ones
+    examples: list[Reject] = field(default_factory=list)  # the first rejects
 
     @property
     def rejects(self) -> int:
         return self.causes.total()
 
     def add(self, other: Report) -> None:
-        """Count another part of the same source."""
+        """Add the counts of another part of the same source."""
         self.rows += other.rows
         self.records += other.records
         self.causes += other.causes
@@ -96,14 +96,14 @@ class Report:
 
 
 class MediaCheck:
-    """Whether media can be used; every file is looked at once.
+    """Checks whether the media of records can be used; each file is checked once.
 
     Args
-        root   folder that paths are relative to and must not leave, through links neither
-        depth  "name" trusts paths, "file" wants a file that is not empty, "header" opens it,
-               "decode" reads all of it
-    "decode" alone finds truncated files and archives hidden in images. It takes ~.2 ms per small
-    image, a video takes as long as decoding it.
+        root   folder that paths are relative to and must not leave, not even through links
+        depth  "name" trusts paths, "file" needs a file that is not empty, "header" reads its
+               header, "decode" decodes all of it
+    Only "decode" finds truncated files and archives hidden in images. It takes about .2 ms for a
+    small image, and for a video as long as decoding it.
     """
 
     def __init__(self, root: str | Path = ".", depth: str = "file"):
@@ -114,29 +114,29 @@ class MediaCheck:
         self._faults: dict[str, dict[str, str]] = {"image": {}, "video": {}}
 
     def fault(self, record: Mapping) -> str:
-        """What is wrong with the first bad medium of a valid record, "" if nothing is."""
+        """What is wrong with the first bad media file of a valid record, "" if nothing is."""
         if self.depth == "name":
             return ""
         negative = record.get("negative") or ()
         negatives = negative if isinstance(negative, list) else [negative] if negative else []
         for item in (record["query"], record["candidate"], *negatives):
             if "image" in item or "video" in item:
-                for kind, medium in _media(item):
-                    if fault := self._fault(kind, medium):
+                for kind, file in _media(item):
+                    if fault := self._fault(kind, file):
                         return fault
         return ""
 
-    def _fault(self, kind: str, medium) -> str:
-        if isinstance(medium, list | tuple):
-            return next(filter(None, (self._fault("image", frame) for frame in medium)), "")
-        if not isinstance(medium, str):
+    def _fault(self, kind: str, file) -> str:
+        if isinstance(file, list | tuple):
+            return next(filter(None, (self._fault("image", frame) for frame in file)), "")
+        if not isinstance(file, str):
             return ""
         faults = self._faults[kind]
-        if medium not in faults:
-            faults[medium] = self._look(kind, medium)
-        return faults[medium]
+        if file not in faults:
+            faults[file] = self._check(kind, file)
+        return faults[file]
 
-    def _look(self, kind: str, path: str) -> str:
+    def _check(self, kind: str, path: str) -> str:
         found = self._files.measure(path)
         if not found:
             return f"{path}: no file under the media root {self.root}; correct the path"
@@ -148,7 +148,7 @@ class MediaCheck:
             elif self.depth == "decode":
                 (load_image if kind == "image" else read_clip)(path, self.root)
                 if kind == "image" and zipfile.is_zipfile(found[0]):
-                    return f"{path}: an archive is hidden in it; save the picture again"
+                    return f"{path}: an archive is hidden in it; save the image again"
         except MediaError as error:
             return str(error)
         return ""
@@ -157,9 +157,17 @@ class MediaCheck:
 def check_rows(
     rows: Iterable[Row | RawLine], convert: Adapter, media: MediaCheck, report: Report
 ) -> Iterator[dict | Reject]:
-    """The records of rows, validated, and in their places the rejects; `report` counts both.
+    """Yield the validated records of rows, with rejects in their places; `report` counts both.
 
-    Nothing is repaired or replaced. A file that breaks off is a RecordError of the reader.
+    Nothing is repaired or replaced. A source that breaks off raises the reader's RecordError.
+
+    >>> from unite_core.curate.adapters import adapter
+    >>> good = {"query": {"text": "a cat"}, "candidate": {"image": "cat.png"}}
+    >>> rows = [Row("row 1", good), Row("row 2", {"query": {"text": "a dog"}})]
+    >>> report = Report()
+    >>> record, reject = check_rows(rows, adapter("native"), MediaCheck(depth="name"), report)
+    >>> record == good, reject.cause, dict(report.causes)
+    (True, 'no query or candidate', {'no query or candidate': 1})
     """
     for row in rows:
         report.rows += 1
@@ -173,7 +181,7 @@ def check_rows(
 
 
 def check_bad_share(report: Report, max_share: float, least: int = 1) -> None:
-    """Raise a BadRowsError if more than `max_share` of at least `least` rows were rejected."""
+    """Raise BadRowsError if more than a share of max(rows, `least`) rows was rejected."""
     total = max(report.rows, report.records + report.rejects, least)
     if report.rejects > max_share * total:
         causes = [f"  {count} x {cause}" for cause, count in report.causes.most_common()]
@@ -185,7 +193,7 @@ def check_bad_share(report: Report, max_share: float, least: int = 1) -> None:
 
 
 def cause_of(message: str) -> str:
-    """The kind of defect that a message tells of, "other" for words that no rule knows."""
+    """The kind of defect that a message describes, "other" if no pattern matches."""
     return next((cause for words, cause in _RULES if words.search(message)), "other")
 
 
