@@ -228,8 +228,8 @@ def test_knobs_do_what_they_say(tmp_path):
 @pytest.mark.parametrize(
     ("knobs", "message"),
     [
-        ({"granularity": "rough"}, "use coarse, fine or mixed"),
-        ({"noise": 1.5}, "noise 1.5: shares are from 0 to 1"),
+        ({"granularity": "rough"}, "must be one of coarse, fine, mixed"),
+        ({"noise": 1.5}, "noise is 1.5: must be a number of at least 0 and at most 1"),
         ({"text_share": 0.7, "video_share": 0.7}, "less than nothing to image-text"),
         ({"records": 0}, "at least 1"),
     ],

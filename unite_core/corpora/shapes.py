@@ -1,8 +1,8 @@
 """Shapes: a generated corpus of images and clips whose every attribute is known.
 
-Splits and files are those of the emoji corpus: media, `stage1.jsonl` (retrieval pairs),
-`stage2.jsonl` (instructions), `tasks.json` (`RetrievalTask` rows), `manifest.json`. A medium's
-name says what it shows (`scenes.Scene`), so records can be checked without looking at pixels.
+`stage1.jsonl` has retrieval pairs, `stage2.jsonl` instructions, `tasks.json` a task for each pair
+type and split. A media file's name says what it shows (`scenes.Scene`), so records can be checked
+without looking at pixels.
 """
 
 from __future__ import annotations
@@ -100,10 +100,10 @@ def build(root: str | Path, config: ShapesConfig | None = None) -> Path:
 
 @dataclass(frozen=True)
 class _Kind:
-    """A pair type: how query and candidate show the target scene, given words for a scene."""
+    """A pair type: how query and candidate present the target scene, given a caption function."""
 
     name: str
-    moves: bool  # the target scene is a clip
+    moves: bool  # whether the target scene is a clip
     query: Callable[[Scene, random.Random, Callable[[Scene], str]], dict]
     candidate: Callable[[Scene, Callable[[Scene], str]], dict]
 
@@ -177,11 +177,11 @@ def _stage_1(config: ShapesConfig) -> Iterator[dict]:
         mixed = config.granularity == "mixed"
         return caption(shown, rng.choice(("coarse", "fine")) if mixed else config.granularity)
 
-    def one() -> dict:
+    def draw_record() -> dict:
         kind = rng.choice(rng.choices((images, videos, texts), shares)[0])
         return _record(kind, rng, words)
 
-    return _with_duplicates(one, rng, config)
+    return _with_duplicates(draw_record, rng, config)
 
 
 def _stage_2(config: ShapesConfig) -> Iterator[dict]:
@@ -198,11 +198,11 @@ def _record(kind: _Kind, rng: random.Random, words) -> dict:
     return pair | {"target_modal": target, "task": kind.name, "source": "shapes"}
 
 
-def _with_duplicates(one: Callable[[], dict], rng, config) -> Iterator[dict]:
+def _with_duplicates(draw_record: Callable[[], dict], rng, config) -> Iterator[dict]:
     seen = []
     for _ in range(config.records):
         repeats = seen and rng.random() < config.duplicates
-        seen.append(rng.choice(seen) if repeats else one())
+        seen.append(rng.choice(seen) if repeats else draw_record())
         yield seen[-1]
 
 
@@ -216,7 +216,8 @@ def _task(kind: _Kind, split: str, config: ShapesConfig) -> dict:
             scene = replace(scene, style="solid")
         targets[scene] = kind.query(scene, rng, caption)
     pool = [near for scene in targets for near in (scene, *_near(scene, rng))]
-    candidates = list({repr(c): c for c in (kind.candidate(one, caption) for one in pool)}.values())
+    items = [kind.candidate(scene, caption) for scene in pool]
+    candidates = list({repr(item): item for item in items}.values())
     index = {repr(candidate): row for row, candidate in enumerate(candidates)}
     return {
         "name": kind.name,
@@ -250,7 +251,7 @@ def _near(scene: Scene, rng: random.Random) -> list[Scene]:
 
 
 def _other(scene: Scene, attribute: str, rng: random.Random) -> Scene:
-    """The scene with another value of one attribute, not held out for another split."""
+    """The scene with another value of one attribute, of the same split or of training."""
     values = {
         "colour": COLOURS, "size": SIZES, "background": BACKGROUNDS,
         "position": POSITIONS, "motion": MOTIONS,
@@ -260,7 +261,7 @@ def _other(scene: Scene, attribute: str, rng: random.Random) -> Scene:
 
 
 def _question(scene: Scene) -> tuple[str, str]:
-    """One question on a scene, always the same one, and its answer."""
+    """A question about a scene, always the same for it, and the answer."""
     questions = (
         ("What colour is it?", scene.colour),
         ("Which shape is it?", scene.shape),

@@ -1,13 +1,11 @@
-"""What notebooks share before their own question: a corpus on disk, a trained stage, a table."""
-
-# Shapes: Q queries, N candidates, D embedding size, K results.
+"""The corpus of a notebook: its folder and its tasks."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-from ..corpora.shapes import build
+from ..corpora.registry import CORPORA
 from ..data.modality import modality_of
 from ..evaluation.tasks import RetrievalTask, read_tasks
 from .runs import from_root
@@ -16,28 +14,24 @@ __all__ = ["is_instruction", "open_corpus", "tasks_of"]
 
 
 def open_corpus(corpus: str, data_root: str = "") -> Path:
-    """The folder of a finished corpus, `data/<corpus>` unless another is named.
+    """The folder of a registered corpus, `data_root` or `data/<corpus>`; built if that is cheap.
 
-    Shapes are generated where they are missing; emoji, a download, are a FileNotFoundError that
-    says how to build them.
+    Raises FileNotFoundError, which says what to run, for a missing corpus that needs a download,
+    and ValueError for a name that is not in `CORPORA`.
     """
-    if corpus not in ("shapes", "emoji"):
-        raise ValueError(f"corpus {corpus!r}: use shapes or emoji")
+    entry = CORPORA[corpus]
     root = from_root(data_root or f"data/{corpus}")
     if not (root / "manifest.json").is_file():
-        if corpus == "emoji":
-            raise FileNotFoundError(
-                f"{root} holds no finished emoji corpus: run `python -m unite_core.corpora.emoji --root "
-                f'{root}` (a download of about 230 MB), or set corpus = "shapes"'
-            )
-        build(os.path.relpath(root))
+        if not entry.on_the_fly:
+            raise FileNotFoundError(entry.missing(root))
+        entry.build(os.path.relpath(root))
     return root
 
 
 def tasks_of(root: str | Path, *splits: str) -> list[RetrievalTask]:
-    """A corpus's tasks of the named splits, in the order of its file.
+    """The corpus's tasks of the named splits, in the order of its file.
 
-    Raises ValueError for a split that has no task.
+    Raises ValueError for a split without tasks.
     """
     tasks = read_tasks(Path(root) / "tasks.json")
     known = {task.split for task in tasks}
@@ -50,5 +44,5 @@ def tasks_of(root: str | Path, *splits: str) -> list[RetrievalTask]:
 
 
 def is_instruction(task: RetrievalTask) -> bool:
-    """Whether a side of the task mixes modalities, as only instructions do (PAPER §3.2)."""
+    """Whether a side of the task mixes modalities, as only instruction tasks do."""
     return any("+" in modality_of(side[0]).label for side in (task.queries, task.candidates))

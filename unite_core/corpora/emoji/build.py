@@ -1,6 +1,6 @@
-"""From packages to a corpus folder: media, `stage1.jsonl`, `stage2.jsonl`, `tasks.json`.
+"""Build the emoji corpus from packages: media, `stage1.jsonl`, `stage2.jsonl`, `tasks.json`.
 
-Every step skips what is already there, so a killed build goes on; the manifest is written last.
+Every step skips files that exist, so an interrupted build resumes; the manifest is written last.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def build(root, cache="data/packages", clips: tuple[int, ...] = (3,), seed: int 
 
 
 def render_media(root, cache, clips: tuple[int, ...]) -> Corpus:
-    """Fetch the packages and draw every still and clip that is not on disk yet."""
+    """Fetch the packages and draw every picture and clip that is not on disk yet."""
     root = Path(root)
     wanted = [*PACKAGES.values(), *(CLIP_PACKAGES[number] for number in clips)]
     folders = fetch(wanted, cache)
@@ -64,9 +64,9 @@ def render_media(root, cache, clips: tuple[int, ...]) -> Corpus:
 
 
 def _extra_renderers(folders: dict[str, Path]) -> dict[str, dict]:
-    """Renderers of the extra styles by style and code, for what training may show of them.
+    """Renderers of the extra styles by style and code, training split only.
 
-    Two of these icon sets list no characters but share Noto's icon names.
+    Two of these icon sets have no character list but share Noto's icon names.
     """
     noto = icon_names(folders[PACKAGES["noto"].name])
     named = {"fluent-flat": None, "noto-v1": noto, "emojione": noto}

@@ -1,17 +1,17 @@
-"""The emoji corpus: which emoji exist, what they are called, which split each rendering is in.
+"""Catalogue of the emoji: codes, names, packages, and the split of each rendering.
 
-The splits are pure functions of the code points, so that anybody can check without any download
-what a model may have seen. A *family* is an emoji with tone, gender and direction collapsed;
-families that look alike (`lookalikes.json`) are one family.
+Splits are pure functions of the code points, so what a model may have seen can be checked without
+any download. A *family* is an emoji without tone, gender and direction; families that look alike
+(`lookalikes.json`) count as one.
 
-    concept      family never in training, in any style, tone, animation or text
-    development  the same, for choices made while building
-    composition  family and tone or gender are trained, their combination is not
-    style        emoji is trained, this rendering is not: every Twemoji image, and for a fifth of
-                 the families the Fluent artwork (3-D, flat and animated share it)
+    concept      family is never in training, in any style, tone, animation or text
+    development  the same, for model selection
+    composition  family and tone or gender are in training, their combination is not
+    style        emoji is in training, this rendering is not: every Twemoji image, and for a fifth
+                 of the families the Fluent artwork (shared by 3-D, flat and animated)
 
-Four styles draw every emoji, and tasks use these. Three more exist for some, for training only: the
-more ways a thing is drawn, the less a model takes one way for the thing.
+Four styles draw every emoji, and tasks use these. Three more draw some emoji, for training only:
+the more ways a thing is drawn, the less a model confuses one drawing with the thing.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ __all__ = [
 
 
 STYLES = ("fluent", "noto", "openmoji", "twemoji")
-EXTRA_STYLES = ("fluent-flat", "noto-v1", "emojione")  # incomplete, and drawn for training only
+EXTRA_STYLES = ("fluent-flat", "noto-v1", "emojione")  # incomplete, for training only
 HELD_OUT_STYLE = "twemoji"
 _FLUENT_ARTWORK = ("fluent", "fluent-flat", "animated")
 TONES = {"1f3fb": 1, "1f3fc": 2, "1f3fd": 3, "1f3fe": 4, "1f3ff": 5}
@@ -112,7 +112,7 @@ CLIP_PACKAGES = {
     ),
 }  # fmt: skip
 
-# Code points that say the same of another gender, mapped to the neutral one.
+# Gendered code points, mapped to the neutral one.
 _NEUTRAL = {
     "1f468": "1f9d1", "1f469": "1f9d1", "1f466": "1f9d2", "1f467": "1f9d2", "1f474": "1f9d3",
     "1f475": "1f9d3", "1f934": "1fac5", "1f478": "1fac5", "1f930": "1fac4", "1fac3": "1fac4",
@@ -139,14 +139,17 @@ class Emoji:
 
     @property
     def family(self) -> str:
+        """`family_of` its code."""
         return family_of(self.code)
 
     @property
     def tones(self) -> tuple[int, ...]:
+        """Skin tones from 1 (light) to 5 (dark), one per person."""
         return _tones(self.code)
 
     @property
     def gender(self) -> str | None:
+        """ "woman", "man", or None for neither or both."""
         return _gender(self.code)
 
 
@@ -156,13 +159,13 @@ def normalize(hexcode: str) -> str:
 
 
 def family_of(code: str) -> str:
-    """The code with tone, gender and direction collapsed and look-alike families merged."""
+    """The code without tone, gender and direction, look-alike families merged."""
     family = _collapse(code)
     return _lookalikes().get(family, family)
 
 
 def split_of(code: str, style: str) -> str:
-    """train, development, style, composition or concept: where a rendering of an emoji belongs.
+    """The split of a rendering: train, development, style, composition or concept.
 
     `style` is one of STYLES or EXTRA_STYLES, "animated", or "text" for the emoji's words.
     """
@@ -182,7 +185,7 @@ def split_of(code: str, style: str) -> str:
 
 
 def is_composition(code: str) -> bool:
-    """Whether the emoji is one of the fifth of toned or gendered variants that are held out."""
+    """Whether the emoji is among the held-out fifth of toned or gendered variants."""
     tones, gender = _tones(code), _gender(code)
     if not tones and gender is None:
         return False
@@ -244,7 +247,7 @@ def _gender(code: str) -> str | None:
 
 
 def _draw(purpose: str, key: str) -> float:
-    """A uniform number in [0, 1) that depends on nothing but its two arguments."""
+    """A uniform number in [0, 1), determined by the two arguments."""
     digest = hashlib.sha256(f"unite-emoji {purpose} {key}".encode()).digest()
     return int.from_bytes(digest[:6], "big") / 2**48
 

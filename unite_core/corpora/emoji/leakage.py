@@ -1,4 +1,4 @@
-"""Near-duplicates between families, and how alike styles are: what could leak into test splits.
+"""Near-duplicates between families, and similarity of styles: what could leak into test splits.
 
 `python -m unite_core.emoji.leakage [ROOT]` prints how near Twemoji comes to each trained style.
 """
@@ -16,10 +16,10 @@ __all__ = ["merge_families", "near_duplicates", "style_distance"]
 
 
 def near_duplicates(root: str | Path, threshold: float = 0.02) -> list[tuple[str, str, str, float]]:
-    """Pairs of stills of one style and of two families that look the same.
+    """Find pictures of one style and different families that look the same.
 
     Compares thumbnails by root-mean-square difference (0 equal, 1 black against white).
-    Returns (style, code, other code, difference), the most alike first.
+    Returns (style, code, other code, difference), most similar first.
     """
     found = []
     for style in STYLES:
@@ -40,29 +40,29 @@ def near_duplicates(root: str | Path, threshold: float = 0.02) -> list[tuple[str
 
 
 def style_distance(root: str | Path, style: str, other: str = HELD_OUT_STYLE) -> dict[str, float]:
-    """How near thumbnails of two styles of the same trained emoji are.
+    """Similarity of two styles by thumbnails of emoji in training.
 
-    Returns n, recall@1 and recall@10 of an emoji of `other` searched in `style` by thumbnails, and
-    of the root-mean-square differences the median and the smallest.
+    Returns n, recall@1 and recall@10 of emoji of `other` searched in `style`, and the median and
+    smallest root-mean-square difference of an emoji's two pictures.
     """
     folder = Path(root) / "images"
     codes = sorted(file.stem for file in (folder / style).glob("*.png"))
     codes = [code for code in codes if split_of(code, style) == "train"]
-    asked, found = (_thumbnails(folder / each, codes) for each in (other, style))
+    asked, found = (_thumbnails(folder / name, codes) for name in (other, style))
     square = (asked**2).sum(1)[:, None] + (found**2).sum(1) - 2 * asked @ found.T
     rank = (square < square.diagonal()[:, None]).sum(1)
-    own = np.sqrt(np.maximum(square.diagonal(), 0) / asked.shape[1])
+    differences = np.sqrt(np.maximum(square.diagonal(), 0) / asked.shape[1])
     return {
         "n": len(codes),
         "recall@1": float((rank < 1).mean()),
         "recall@10": float((rank < 10).mean()),
-        "median difference": float(np.median(own)),
-        "smallest difference": float(own.min()),
+        "median difference": float(np.median(differences)),
+        "smallest difference": float(differences.min()),
     }
 
 
 def merge_families(pairs: list[tuple[str, str, str, float]]) -> dict[str, str]:
-    """Connected families to the first of their component: what `lookalikes.json` holds."""
+    """Map connected families to the first of their component, the content of `lookalikes.json`."""
     root: dict[str, str] = {}
 
     def find(family: str) -> str:

@@ -1,8 +1,8 @@
 """Training records of the emoji corpus: retrieval pairs (stage 1) and instructions (stage 2).
 
-Stage 1 has the paper's three pair types, text-text, image-text and video-text (PAPER §3.1), in
-coarse (label) and fine (label, kind, tags) granularity. Stage 2 has instructions of all its types
-(PAPER §3.2). The instruction sentences are our templates. Only training renderings are used.
+Stage 1 has the paper's three pair types, text-text, image-text and video-text, in coarse (label)
+and fine (label, kind, tags) granularity; stage 2 has instructions of all the paper's types
+(docs/method.md#data). The sentences are our templates. Only training renderings are used.
 """
 
 from __future__ import annotations
@@ -31,13 +31,14 @@ __all__ = [
 ]
 
 
-TAGS = 6  # at most; the lists are alphabetical and some are very long
+TAGS = 6  # at most; some lists, in alphabetical order, are very long
 STYLE_NAMES = {
     "fluent": "glossy 3-D", "noto": "soft shaded", "openmoji": "black outlined",
     "fluent-flat": "plain flat", "noto-v1": "early soft", "emojione": "bright flat",
 }  # fmt: skip
 WEIGHTS = {"stage1": {"video-text": 3.0}, "stage2": {"I+T-V": 2.0, "T-V": 2.0}}
-"""How often records of a task come up in an epoch: clips are few, the paper's are 39 % and 16 %."""
+"""How often records of a task come up in an epoch: clips are few here, but 39 % and 16 % of the
+paper's data."""
 SENTENCES = {
     "tone": "<|{medium}|>\nthe same with {tone} skin tone",
     "gender": "<|{medium}|>\nthe same as a {gender}",
@@ -64,7 +65,7 @@ def fine(emoji: Emoji) -> str:
 
 
 def tagged(emoji: Emoji) -> str:
-    """Tags and what sets the variant apart, without the label."""
+    """Tags, tone and gender, without the label."""
     parts = [*emoji.tags[:TAGS], *(f"{TONE_NAMES[tone]} skin tone" for tone in emoji.tones)]
     return ", ".join(parts + ([emoji.gender] if emoji.gender else []))
 
@@ -123,7 +124,7 @@ def captioned(corpus: Corpus, emoji: Emoji, style: str) -> dict:
 
 
 def question_and_answers(emoji: Emoji) -> list[tuple[str, str]]:
-    """What can be asked of a picture of this emoji."""
+    """Questions about a picture of this emoji, with answers."""
     pairs = [
         ("What is this called?", emoji.label),
         ("What kind of thing is this?", emoji.subgroup),
@@ -136,21 +137,22 @@ def question_and_answers(emoji: Emoji) -> list[tuple[str, str]]:
 def tone_variants(emoji: list[Emoji]) -> dict[str, list[Emoji]]:
     """Variants that differ in one skin tone only, by code without the tone."""
     groups = defaultdict(list)
-    for one in emoji:
-        if len(one.tones) == 1:
-            groups["-".join(p for p in one.code.split("-") if not p.startswith("1f3f"))].append(one)
+    for variant in emoji:
+        if len(variant.tones) == 1:
+            parts = (p for p in variant.code.split("-") if not p.startswith("1f3f"))
+            groups["-".join(parts)].append(variant)
     return {key: group for key, group in groups.items() if len(group) > 1}
 
 
 def gender_variants(emoji: list[Emoji]) -> dict[tuple, list[Emoji]]:
-    """Variants that differ in gender only, by family and tones; ambiguous groups are left out."""
+    """Variants that differ in gender only, by family and tones; ambiguous groups are skipped."""
     groups = defaultdict(list)
-    for one in emoji:
-        groups[one.family, one.tones].append(one)
+    for variant in emoji:
+        groups[variant.family, variant.tones].append(variant)
     return {
         key: group
         for key, group in groups.items()
-        if len(group) > 1 and len({one.gender for one in group}) == len(group)
+        if len(group) > 1 and len({variant.gender for variant in group}) == len(group)
     }
 
 
@@ -159,7 +161,7 @@ def _edits(corpus: Corpus, rng: random.Random) -> Iterator[dict]:
     for kind, groups in (("tone", tone_variants), ("gender", gender_variants)):
         for group in groups(corpus.of("text", "train")).values():
             for target in group:
-                others = [one for one in group if one is not target]
+                others = [variant for variant in group if variant is not target]
                 for source in rng.sample(others, min(2, len(others))):
                     yield _image_edit(corpus, rng, kind, source, target)
         for group in groups(corpus.of("animated", "train")).values():

@@ -1,7 +1,7 @@
-"""Pictures and clips of the emoji corpus: packages to small files, once.
+"""Pictures and clips of the emoji corpus, rendered from the packages into small files.
 
-Stills become PNG of `SIZE` pixels on white. A clip becomes a lossless animated WebP of at most
-`CLIP_FRAMES` frames spread over the whole animation, with the true duration kept.
+Still pictures become PNG of `SIZE` pixels on white. A clip becomes a lossless animated WebP of at
+most `CLIP_FRAMES` evenly spaced frames with the true duration.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ CLIP_FRAMES = 8
 def still_renderers(
     style: str, package: Path, names: Mapping[str, str] | None = None
 ) -> dict[str, Callable[[Path], None]]:
-    """code -> function that writes the still of that style to a PNG path.
+    """{code: function that writes the picture in that style to a PNG path}.
 
-    `names` {code: icon name} is for icon sets that list no characters themselves.
+    `names` {code: icon name} is for icon sets without a character list.
     """
     if style == "fluent":
         files = (package / "assets").glob("*.webp")
@@ -44,13 +44,13 @@ def still_renderers(
 
 
 def icon_names(package: Path) -> dict[str, str]:
-    """code -> icon name, from the characters that an icon set lists."""
+    """{code: icon name} from the character list of an icon set."""
     names = json.loads((package / "chars.json").read_text(encoding="utf-8"))
     return {normalize(code): name for code, name in names.items()}
 
 
 def clip_sources(package: Path) -> dict[str, Path]:
-    """code -> file, for the files of an animation package that move."""
+    """{code: file} of the files in an animation package that move."""
     sources = {}
     for file in sorted((package / "assets").glob("*.webp")):
         with Image.open(file) as image:

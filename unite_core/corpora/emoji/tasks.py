@@ -1,8 +1,8 @@
 """Held-out retrieval tasks of the emoji corpus: every pair type and instruction, by split.
 
-One target style (Noto; Twemoji where the style split asks for an unseen style) makes every
-answer unique. Pools hold all of the split's items *and* all trained ones, so that a composed query
-cannot win by elimination; the concept split's pools hold unseen families only.
+A single target style (Noto; Twemoji in the style split) makes every answer unique. Pools hold the
+split's items and those of training, so that a composed query cannot be answered by elimination; the
+concept split's pools hold unseen families only.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ SPLITS = ("style", "composition", "concept")
 TARGET_STYLE = "noto"
 QUERIES = 300  # at most, per task
 
-Match = tuple[dict, dict, Emoji]  # query item, the positive item, the target emoji
-Pool = Iterable[tuple[dict, Emoji]]  # candidate item and the emoji it shows or names
+Match = tuple[dict, dict, Emoji]  # query item, positive item, target emoji
+Pool = Iterable[tuple[dict, Emoji]]  # candidate item and its emoji
 
 
 def retrieval_tasks(corpus: Corpus, seed: int) -> list[dict]:
-    """All tasks of all splits, as the JSON objects that `evaluate.read_tasks` reads."""
+    """All tasks of all splits, as the JSON objects that `read_tasks` reads."""
     return [
         _task(name, split, matches(corpus, split, rng), pool(corpus, split), rng)
         for split in (*SPLITS, "development")
@@ -74,7 +74,7 @@ def _edited_image(variants: Callable, kind: str) -> Callable:
     def matches(corpus, split, rng) -> Iterable[Match]:
         asked = {emoji.code for emoji in _asked(corpus, split)}
         for group in variants(_siblings(corpus, split)).values():
-            for target in (one for one in group if one.code in asked):
+            for target in (variant for variant in group if variant.code in asked):
                 sources = _sources(group, target)
                 if not sources:
                     continue
@@ -91,7 +91,7 @@ def _edited_video(corpus, split, rng) -> Iterable[Match]:
     shown = corpus.of("animated", *_with_siblings(split))
     for kind, variants in (("tone", tone_variants), ("gender", gender_variants)):
         for group in variants(shown).values():
-            for target in (one for one in group if one.code in asked):
+            for target in (variant for variant in group if variant.code in asked):
                 for source in _sources(group, target):
                     query = {"text": edit_text(kind, "VIDEO", target)}
                     yield query | _clip(corpus, source), _clip(corpus, target), target
@@ -174,13 +174,13 @@ _TASKS = (
 
 
 def _asked(corpus: Corpus, split: str) -> list[Emoji]:
-    """The emoji that a split asks for."""
+    """Target emoji of a split."""
     return corpus.of(HELD_OUT_STYLE, "style") if split == "style" else corpus.of("text", split)
 
 
 def _sources(group: list[Emoji], target: Emoji) -> list[Emoji]:
-    """What an edit may start from: the other variants, unseen combinations left out."""
-    return [one for one in group if one is not target and not _is_unseen_combination(one)]
+    """Variants that an edit may start from; unseen combinations are excluded."""
+    return [v for v in group if v is not target and not _is_unseen_combination(v)]
 
 
 def _is_unseen_combination(emoji: Emoji) -> bool:
@@ -188,7 +188,7 @@ def _is_unseen_combination(emoji: Emoji) -> bool:
 
 
 def _with_siblings(split: str) -> tuple[str, ...]:
-    """The splits that a split's pools draw from."""
+    """Splits from which a split's pools are drawn."""
     alone = split in ("concept", "development")
     return (split,) if alone else ("train", "style", "composition")
 
@@ -198,7 +198,7 @@ def _siblings(corpus: Corpus, split: str) -> list[Emoji]:
 
 
 def _shown_style(split: str) -> str:
-    """The style of a split's own pictures."""
+    """Style of a split's pictures."""
     return HELD_OUT_STYLE if split == "style" else TARGET_STYLE
 
 
