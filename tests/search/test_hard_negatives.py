@@ -22,7 +22,8 @@ from unite_core.search import vector_store
 from unite_core.search.blocks import model_key
 from unite_core.search.config import MineConfig
 from unite_core.search.exact import search
-from unite_core.search.hard_negatives import choose_negatives, identical_items
+from unite_core.search.negative_filters import choose_negatives, identical_items
+from unite_core.search.pair_items import PairItems
 from unite_core.search.vector_store import encode_items
 from unite_core.settings import read_config, write_config
 from unite_core.train.collator import PairCollator
@@ -523,7 +524,7 @@ def test_mined_records_train_with_every_sampling_option(tmp_path, pictures, embe
 
 def test_content_ids_of_the_corpus_are_those_of_the_records(tmp_path, pictures):
     write_records(tmp_path / "pairs.jsonl", pictures)
-    corpus = mine._Corpus(PairDataset([tmp_path / "pairs.jsonl"], tmp_path))
+    corpus = PairItems(PairDataset([tmp_path / "pairs.jsonl"], tmp_path))
     assert len(corpus) == 18
     for row, record in enumerate(pictures):
         assert corpus[corpus.queries[row]] == record["query"]
