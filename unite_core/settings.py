@@ -39,9 +39,9 @@ from pydantic.dataclasses import dataclass
 from .files import read_json, write_json
 
 __all__ = [
-    "DECLARED", "Count", "Name", "Names", "Natural", "NonNegative", "PathName",
-    "Positive", "SettingsError", "Share", "Strings", "allowed", "describe", "fields_of", "help_of",
-    "make", "nested", "one_or_more", "read_config", "settings", "write_config",
+    "DECLARED", "Count", "Name", "Names", "Natural", "NonNegative", "PathName", "Positive",
+    "SettingsError", "Share", "Strings", "allowed", "as_tuple", "describe", "fields_of",
+    "help_of", "make", "nested", "one_or_more", "read_config", "settings", "write_config",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -52,7 +52,8 @@ DECLARED: list[type] = []
 """Every class with `@settings` that has been imported."""
 
 
-def _tuple(value: Any) -> Any:
+def as_tuple(value: Any) -> Any:
+    """A list as a tuple, other values as they are."""
     return tuple(value) if isinstance(value, list) else value
 
 
@@ -75,7 +76,7 @@ NonNegative = Annotated[float, Field(ge=0)]
 Name = Annotated[str, Field(min_length=1)]
 PathName = Annotated[str, BeforeValidator(_path), Field(min_length=1)]
 """A path or an id, as text; pathlib's paths are turned into it."""
-Strings = Annotated[tuple[str, ...], BeforeValidator(_tuple)]
+Strings = Annotated[tuple[str, ...], BeforeValidator(as_tuple)]
 """A list of texts, which a single text is not."""
 Names = Annotated[tuple[Name, ...], BeforeValidator(one_or_more), Field(min_length=1)]
 """One or more paths or names; a single text is taken as one."""
@@ -204,7 +205,7 @@ _WORDS = {
     "integer": "a whole number", "number": "a number", "string": "text", "null": "null",
     "boolean": "true or false", "object": "an object {...}",
 }  # fmt: skip
-_PLURAL = {"string": "texts", "integer": "whole numbers", "number": "numbers"}
+_PLURAL = {"string": "texts", "integer": "whole numbers", "number": "numbers", "object": "objects"}
 _LIMITS = {
     "minimum": "of at least", "exclusiveMinimum": "greater than", "maximum": "at most",
     "exclusiveMaximum": "less than",

@@ -2,6 +2,7 @@
 
 import json
 import posixpath
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -9,7 +10,6 @@ import pytest
 from unite_core.corpora.scenes import Scene, draw
 from unite_core.curate.adapters import adapter
 from unite_core.curate.build import MixError, build_mix, choose
-from unite_core.curate.command import main
 from unite_core.curate.recipe import Recipe, Source, read_recipe
 from unite_core.curate.rows import below
 from unite_core.curate.validate import BadRowsError
@@ -96,7 +96,7 @@ def test_verdicts_and_card_say_what_went_and_why(base):
     rows = [row.value for row in iter_rows(done.parent / "reasons.parquet")]
     assert len(rows) == 26 and sum(row["kept"] for row in rows) == 18
     reasons = [reason for row in rows for reason in row["reasons"]]
-    assert reasons.count("exact duplicate") == 2 and reasons.count("unquoted") == 6
+    assert reasons.count("exact duplicate") == 2 and reasons.count("over quota") == 6
     card = (done.parent / "card.md").read_text()
     assert "| exact duplicate | 2 | 2 | 2 |" in card and done.parent.joinpath("card.json").is_file()
 
@@ -149,10 +149,10 @@ def test_evaluation_pairs_never_get_in(base):
     ("changes", "message"),
     [
         ({"size": 3, "sources": [{"name": "a", "path": "x"}]}, "size needs weights"),
-        ({"sources": []}, "at least one"),
+        ({"sources": []}, r"sources is \[\]: must be one or more objects"),
         ({"model": "m"}, "alignment"),
         ({"sources": [{"name": "a", "path": "x", "media": "../y"}]}, "below the media root"),
-        ({"rules": {"cleaning": {}}}, "unknown field cleaning"),
+        ({"rules": {"cleaning": {}}}, r"rules\.cleaning is no field \(did you mean clean\?\)"),
         (
             {"sources": [{"name": "a", "path": "x", "weight": 1}, {"name": "b", "path": "y"}]},
             "some have none",
@@ -164,13 +164,13 @@ def test_impossible_recipes_are_refused(changes, message):
         recipe(**changes)
 
 
-def test_the_command_prints_the_card_or_the_error(base, capsys):
+def test_the_command_prints_the_card_or_the_error(base, unite, capsys):
     path = base / "recipe.json"
-    path.write_text(json.dumps(recipe().as_json()))
+    path.write_text(json.dumps(asdict(recipe())))
     assert read_recipe(path) == recipe()
-    assert main([str(path), "--no-figures"]) == 0 and "# m" in capsys.readouterr().out
+    assert unite("curate", path, "--no-figures") == 0 and "# m" in capsys.readouterr().out
     path.write_text('{"name": "m"}')
-    assert main([str(path)]) == 2 and "no field sources" in capsys.readouterr().err
+    assert unite("curate", path) == 2 and "sources is missing" in capsys.readouterr().err
 
 
 def test_training_reads_a_mix_and_takes_twins_for_one_item(base):

@@ -6,12 +6,13 @@ from PIL import Image
 
 from unite_core.corpora.scenes import Scene, draw, draw_clip
 from unite_core.curate import media_stats as stats_module
-from unite_core.curate.alignment import AlignConfig, align, cross_fitted
+from unite_core.curate.alignment import align, cross_fitted
 from unite_core.curate.alignment_features import predict_words, visual_features, word_features
-from unite_core.curate.filter import RuleConfig, _repeats, directed_pair_type, filter_records
+from unite_core.curate.config import AlignConfig, CleanConfig, RuleConfig
+from unite_core.curate.filter import _repeats, directed_pair_type, filter_records
 from unite_core.curate.media_stats import distinct_media, measure_media
 from unite_core.curate.reasons import REASONS, Reasons
-from unite_core.curate.text_rules import CleanConfig, clean, media_faults, text_faults
+from unite_core.curate.text_rules import clean, media_faults, text_faults
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +133,7 @@ def test_lengths_and_languages_are_rules_on_request():
     ("fields", "message"),
     [
         ({"boilerplate": ["("]}, "boilerplate"),
-        ({"boilerplate": "abc"}, "list of strings"),
+        ({"boilerplate": "abc"}, "list of texts"),
         ({"least_side": -1}, "least_side"),
         ({"largest_aspect": 0.5}, "largest_aspect"),
     ],
@@ -158,7 +159,7 @@ def test_records_take_the_faults_of_all_their_items(root):
     assert [reasons.of(row) for row in range(4)] == [
         [], ["constant", "boilerplate"], ["unreadable"], ["static"]
     ]  # fmt: skip
-    with pytest.raises(ValueError, match="4 records for verdicts on 3"):
+    with pytest.raises(ValueError, match="4 records but reasons of 3"):
         clean(Reasons(3), rows, measure_media([], root))
 
 
@@ -321,11 +322,11 @@ def test_too_few_pairs_are_not_judged(root):
 
 
 def test_rules_are_refused_by_name():
-    with pytest.raises(ValueError, match="duplicates must be one of"):
+    with pytest.raises(ValueError, match="duplicates is 'some': must be one of"):
         RuleConfig(duplicates="some")
     with pytest.raises(ValueError, match="needs an embedder"):
         filter_records([], ".", config=RuleConfig(alignment="embedder"))
-    with pytest.raises(ValueError, match="clean: .*least_height"):
+    with pytest.raises(ValueError, match="clean.least_height is no field"):
         RuleConfig(clean={"least_height": 3})
 
 

@@ -1,54 +1,35 @@
-"""Do query and candidate belong together? Similarity, mutual rank and hardness by pair type.
+"""Alignment: whether query and candidate match, by similarity, mutual rank and hardness.
 
-Scores of different pair types are never compared: the modality gap shifts each of them by its own
-amount, so one threshold for all would drop a modality, not the bad pairs. What a pair should score
-more than is measured on mismatched pairs of its own type.
+Similarities of different pair types are never compared: the modality gap shifts each type by its
+own amount, so a common threshold would drop a modality and not the bad pairs. Each type is compared
+with mismatched pairs of the same type.
 """
 
 # Shapes: N pairs, D embedding size, P pairs of a pool.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["AlignConfig", "Alignment", "BANDS", "TypeReport", "align", "cross_fitted"]
+from .config import AlignConfig
+
+__all__ = ["Alignment", "BANDS", "TypeReport", "align", "cross_fitted"]
 
 
 BANDS = ("easy", "medium", "hard", "suspect")
 
 
 @dataclass(frozen=True)
-class AlignConfig:
-    """Which pairs are kept; criteria that are 0 or empty are not applied."""
-
-    cost: float = 1.0  # of dropping a pair that fits, per mismatched pair dropped; 0: drop none
-    most_mismatched: float = 0.2  # estimated share above which the scores are not trusted
-    thresholds: Mapping[str, float] = field(default_factory=dict)  # pair type -> least similarity
-    most_rank: float = 0.0  # largest share of others that may beat a pair in both directions
-    pool: int = 4096  # P: pairs of its type that a pair competes with
-    seed: int = 0
-
-    def __post_init__(self):
-        if self.cost < 0 or not all(0 <= s <= 1 for s in (self.most_mismatched, self.most_rank)):
-            raise ValueError(
-                f"cost {self.cost} is at least 0, most_mismatched {self.most_mismatched} and "
-                f"most_rank {self.most_rank} from 0 to 1"
-            )
-        if self.pool < 2:
-            raise ValueError(f"pool {self.pool}: a pair needs others to compete with")
-
-
-@dataclass(frozen=True)
 class TypeReport:
-    """One pair type: how its pairs and mismatched pairs score, and where the cut lies."""
+    """Similarities of the pairs and of mismatched pairs of a pair type, and its threshold."""
 
     pair_type: str
     pairs: int
-    threshold: float  # -inf where nothing is dropped by similarity
-    mismatched_share: float  # estimate, an upper bound, of pairs that do not belong together
+    threshold: float  # -inf if none is dropped by similarity
+    mismatched_share: float  # estimated upper bound on the share of mismatched pairs
     dropped: int
     similarity: np.ndarray  # [pairs]
     null: np.ndarray  # similarities of mismatched pairs
@@ -56,10 +37,10 @@ class TypeReport:
 
 @dataclass(frozen=True)
 class Alignment:
-    """Scores and decisions of N pairs."""
+    """Scores of N pairs and the decision which to keep."""
 
     similarity: np.ndarray  # [N] cosines
-    rank: np.ndarray  # [N] share of the pool that beats the pair, in its better direction
+    rank: np.ndarray  # [N] share of the pool that beats the pair, in the better direction
     band: np.ndarray  # [N] index into BANDS
     kept: np.ndarray  # bool [N]
     types: list[TypeReport]
@@ -72,25 +53,24 @@ def align(
     config: AlignConfig | None = None,
     contents: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Alignment:
-    """Score pairs against mismatched pairs of their type, and decide which stay.
+    """Score pairs against mismatched pairs of their type, and decide which to keep.
 
-    With F the distribution of the similarities of N pairs and F0 that of mismatched pairs, at most
-    a share  pi = F(m) / F0(m)  is mismatched, m the median of F0. The threshold t is where most is
-    won:  max over t of  pi F0(t) - cost (F(t) - pi F0(t)),  mismatches dropped less what they cost.
-    Pairs that the embedder knows nothing of count as mismatched in pi. Where it exceeds
-    `most_mismatched` this says more of the embedder than of the pairs, and none is dropped.
+    Let F be the distribution function of the similarities of the pairs and F0 that of mismatched
+    pairs, with median m. At most a share  pi = F(m) / F0(m)  of the pairs is mismatched. The
+    threshold t maximizes  pi F0(t) - cost (F(t) - pi F0(t)): the mismatched pairs dropped minus the
+    cost of the good ones. Pairs that the embedder cannot assess count as mismatched in pi; above
+    `most_mismatched` the scores are not trusted and no pair is dropped.
 
     Args
-        query, candidate  [N, D]  vectors of any embedder; they are normalized here
-        pair_types        [N]     such as "image > text"; types are judged apart
-        contents          two [N] arrays of group numbers of queries and candidates: pairs of equal
-                          content are no mismatches and do not compete
+        query, candidate  [N, D]  vectors of any embedder, normalized here
+        pair_types        [N]     such as "image > text"; each type is treated separately
+        contents          two [N] arrays of group numbers of queries and candidates; pairs that
+                          share a group are neither mismatched nor competitors
     Returns
-        an `Alignment`. `rank` is mutual: the smaller of a pair's two, query to candidates and
-        candidate to queries. Bands are by rank: easy (beats all), medium (the best 1 %), hard (the
-        better half), suspect (half of the others fit better, or below the threshold).
-
-    A generic candidate ("a photo") is beaten by many in one direction only; a swapped one in both.
+        an `Alignment`. `rank` is mutual, the smaller of the ranks from query to candidates and
+        from candidate to queries: a generic candidate ("a photo") is beaten by many in one
+        direction, a swapped one in both. Bands: easy (rank 0), medium (up to 1 %), hard (up to
+        half), suspect (the rest, and pairs below the threshold).
     """
     config = config or AlignConfig()
     query, candidate = _unit("query", query), _unit("candidate", candidate)
@@ -105,14 +85,14 @@ def align(
             f"{', '.join(sorted(set(pair_types)))}"
         )
     names, codes = np.unique(np.asarray(pair_types, str), return_inverse=True)
-    own = np.arange(len(query))
-    groups = contents or (own, own)
+    distinct = np.arange(len(query))
+    groups = contents or (distinct, distinct)
     similarity = np.einsum("nd,nd->n", query, candidate)
     rank, kept = np.zeros(len(query)), np.ones(len(query), bool)
     band, reports = np.zeros(len(query), np.int8), []
     for code, name in enumerate(names.tolist()):
         rows = np.flatnonzero(codes == code)
-        sides = query[rows], candidate[rows], *(each[rows] for each in groups)
+        sides = query[rows], candidate[rows], *(group[rows] for group in groups)
         rank[rows], null = _compete(*sides, similarity[rows], config)
         threshold, share = _threshold(name, similarity[rows], null, config)
         fits = similarity[rows] >= threshold
@@ -131,21 +111,21 @@ def cross_fitted(
     folds: int = 5,
     ridge: float = 0.3,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What one side says of the other by a linear map that was learned on other pairs.
+    """Predict target features by ridge regression with cross-fitting.
 
     Args
-        source, target  [N, D], [N, E]  features of the two sides, from any embedder or none
-        groups          [N]     equal for pairs that share content: they stay in one fold
-        folds           >= 2    parts; each is predicted from the others
-        ridge           > 0     penalty, as a share of the features' mean variance
+        source, target  [N, D], [N, E]  features of the two sides
+        groups          [N]     equal for pairs that share content, which stay in the same fold
+        folds           >= 2    each fold is predicted from the others
+        ridge           > 0     penalty, relative to the features' mean variance
     Returns
-        predicted [N, E], each column around its mean in units of its own spread, and target [N, E].
-        The columns of both are weighted by how well the prediction follows the target (their
-        correlation, 0 if negative). So their cosine tells whether what a pair's target *has* is
-        what its source leads to expect; what a target leaves out does not count against it.
+        predicted [N, E], with columns divided by their standard deviation, and target [N, E]. The
+        columns of both are weighted by the correlation of prediction and target, 0 if negative, so
+        that their cosine tells whether the target contains what the source predicts; what a target
+        leaves out does not count against it.
 
-    Mismatched pairs teach the map nothing systematic, so it can be learned on dirty data. It needs
-    a few hundred pairs, and only finds what a linear map of the given features can see.
+    Mismatched pairs add no systematic signal, so the map can be learned on dirty data. It needs a
+    few hundred pairs and only finds what a linear map of these features can express.
     """
     if folds < 2 or ridge <= 0 or len(source) != len(target) or len(groups) != len(source):
         raise ValueError(
@@ -171,7 +151,7 @@ def cross_fitted(
 
 
 def _ridge(source: np.ndarray, target: np.ndarray, ridge: float) -> np.ndarray:
-    """[D, E], solved in the smaller of the two spaces."""
+    """Ridge coefficients [D, E], solved in the smaller of primal and dual."""
     count, size = source.shape
     penalty = ridge * max(float((source**2).sum()) / size, 1e-12)
     if count >= size:
@@ -180,7 +160,7 @@ def _ridge(source: np.ndarray, target: np.ndarray, ridge: float) -> np.ndarray:
 
 
 def _compete(query, candidate, query_group, candidate_group, similarity, config: AlignConfig):
-    """Mutual ranks as shares [N], and similarities of mismatched pairs."""
+    """Mutual ranks [N], as shares of the pool, and similarities of mismatched pairs."""
     rng = np.random.default_rng(config.seed)
     size = min(config.pool, len(query))
     pool = np.sort(rng.permutation(len(query))[:size])
@@ -200,14 +180,14 @@ def _compete(query, candidate, query_group, candidate_group, similarity, config:
 
 
 def _threshold(name: str, similarity, null, config: AlignConfig) -> tuple[float, float]:
-    """Where the cut lies, and at most which share of pairs is mismatched."""
+    """Similarity threshold, and upper bound on the share of mismatched pairs."""
     if name in config.thresholds:
         return config.thresholds[name], _mismatched_share(similarity, null)
     share = _mismatched_share(similarity, null)
     if not (config.cost and 0 < share <= config.most_mismatched):
         return -np.inf, share
     places = np.sort(similarity)
-    dropped = np.arange(1, len(places) + 1) / len(places)  # by a cut just above each place
+    dropped = np.arange(1, len(places) + 1) / len(places)  # with t just above each similarity
     mismatched = share * np.searchsorted(np.sort(null), places, "right") / len(null)
     gain = mismatched - config.cost * (dropped - mismatched)
     cut = int(gain.argmax())
@@ -215,15 +195,15 @@ def _threshold(name: str, similarity, null, config: AlignConfig) -> tuple[float,
 
 
 def _mismatched_share(similarity: np.ndarray, null: np.ndarray) -> float:
-    """F(m) / F0(m) at the median of mismatched pairs; aligned pairs there make it too large."""
+    """F(m) / F0(m) at the median m of mismatched pairs; matching pairs below m increase it."""
     if len(null) < 2:
         return 0.0
-    middle = np.median(null)
-    return min(1.0, float((similarity <= middle).mean()) / float((null <= middle).mean()))
+    median = np.median(null)
+    return min(1.0, float((similarity <= median).mean()) / float((null <= median).mean()))
 
 
 def _unit(name: str, vectors: np.ndarray) -> np.ndarray:
     vectors = np.asarray(vectors, np.float32)
     if vectors.ndim != 2 or not np.isfinite(vectors).all():
-        raise ValueError(f"{name}: vectors are finite and [N, D], not {vectors.shape}")
+        raise ValueError(f"{name}: vectors must be finite and [N, D], not {vectors.shape}")
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)

@@ -1,11 +1,9 @@
-"""From a recipe to a mix on disk: read, judge, choose, write, describe.
+"""Build the training mix of a recipe: read the sources, filter, choose, write and describe.
 
-The output folder holds `mix.parquet` (the records, shuffled, twins named as groups: training reads
-it), `reasons.parquet` (a row for every record read: kept or why not), `rejects.jsonl`, `card.md`
-with `card.json` and figures, and last of all `mix.json`, which says that the rest is whole. Running
-a finished recipe again does nothing.
-
-Records and tables as Parquet files, written whole or not at all.
+The output folder holds `mix.parquet` (the records for training, shuffled, with the groups of
+duplicate items), `reasons.parquet` (a row for each record read: kept, or why not), `rejects.jsonl`,
+`card.md` with `card.json` and figures, and `mix.json`, written last, which marks the mix as
+complete. Building a complete mix again does nothing unless the recipe or its files changed.
 """
 
 # Shapes: N records of all sources.
@@ -16,6 +14,7 @@ import hashlib
 import json
 import posixpath
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 
@@ -38,9 +37,12 @@ __all__ = ["MixError", "build_mix", "choose", "content_keys", "write_columns", "
 
 Draw = Callable[[Mapping, Path], Sequence[str]]
 
+_BATCH = 8192  # records per row group
+_LABELS = ("target_modal", "task", "source", *GROUPS)
+
 
 class MixError(ValueError):
-    """A recipe that its sources cannot fill."""
+    """The sources have too few records for the recipe."""
 
 
 def build_mix(
@@ -50,15 +52,16 @@ def build_mix(
     draw: Draw | None = None,
     workers: int = 0,
 ) -> Path:
-    """Make the mix of a recipe and return the path of its `mix.json`.
+    """Build the mix of a recipe and return the path of its `mix.json`.
 
     Args
         base     folder that the recipe's paths are relative to
         embed    (items, media root) -> vectors, for alignment by an embedder
-        draw     (card, folder) -> names of the figures it saved there, for the data card
-        workers  processes for decoding
-    The same recipe, files and seed give the same records in the same order, byte for byte. An
-    interrupted call goes on with the media that were decoded; nothing else is kept half done.
+        draw     (card, folder) -> names of figures saved there for the data card
+        workers  number of processes for decoding, 0 for none
+    The same recipe, files and seed give the same records in the same order, byte for byte. After
+    an interruption only media statistics are reused.
+    Raises BadRowsError if a source has too many rejects, MixError if the mix cannot be filled.
     """
     base = Path(base)
     output, root = base / recipe.output, base / recipe.media_root
@@ -78,7 +81,7 @@ def build_mix(
     chosen = choose(recipe, source_of, result.reasons.kept, keys)
     left = result.reasons.kept
     left[chosen] = False
-    result.reasons.mark("unquoted", left)
+    result.reasons.mark("over quota", left)
     digest = _digest(rows, chosen)
     about = {"recipe": recipe.name, "records_sha256": digest}
     write_rows(output / "mix.parquet", _grouped(recipe, rows, chosen, result), about)
@@ -91,15 +94,15 @@ def build_mix(
 
 
 def choose(recipe: Recipe, source_of: np.ndarray, kept: np.ndarray, keys: np.ndarray) -> np.ndarray:
-    """The row numbers of the mix, in its order.
+    """Row numbers of the records in the mix, in the order of the mix.
 
     Args
         source_of  [N]  index of each record's source
-        kept       [N]  whether rules let it through
-        keys       [N]  `content_keys`
-    Each source gives its records of the smallest keys. So a record's luck depends on the seed and
-    on itself, not on what else is there: a longer source extends a mix instead of redrawing it.
-    Raises MixError naming a source that has too few records for `size`.
+        kept       [N]  whether the filter keeps it
+        keys       [N]  from `content_keys`
+    Each source contributes its records with the smallest keys, which depend only on the seed and
+    the record: a longer source extends a mix and does not redraw it.
+    Raises MixError naming a source with too few records for `size`.
     """
     pools = [np.flatnonzero(kept & (source_of == place)) for place in range(len(recipe.sources))]
     pools = [rows[np.argsort(keys[rows], kind="stable")] for rows in pools]
@@ -113,7 +116,7 @@ def choose(recipe: Recipe, source_of: np.ndarray, kept: np.ndarray, keys: np.nda
 
 
 def content_keys(rows: PackedRows, seed: int) -> np.ndarray:
-    """uint64 [N]: a number drawn for each record from the seed and the record's content."""
+    """Pseudo-random keys, uint64 [N], from the seed and the content of each record."""
     salt = f"mix {seed}\0".encode()
     digests = b"".join(
         hashlib.blake2b(salt + rows.packed(row), digest_size=8).digest() for row in range(len(rows))
@@ -140,7 +143,7 @@ def _wanted(recipe: Recipe, limits: Sequence[int]) -> list[int]:
 
 
 def _read(recipe: Recipe, base: Path, output: Path):
-    """Records of all sources, the source of each, and counts; rejects go to a file."""
+    """Records of all sources, the source index of each, and counts; rejects go to a file."""
     rows, source_of, counts = PackedRows(sort_keys=True), [], {}
     with (
         replacing(output / "rejects.jsonl") as partial,
@@ -172,20 +175,19 @@ def _columns(recipe: Recipe, rows, source_of, result: FilterResult) -> dict:
         "kept": result.reasons.kept,
         "reasons": [result.reasons.of(row) for row in range(count)],
         "group": result.duplicates.rows,
-        "similarity": result.of_all("similarity"),
-        "rank": result.of_all("rank"),
+        "similarity": result.per_record("similarity"),
+        "rank": result.per_record("rank"),
         "band": band.tolist(),
     }
 
 
 def _grouped(recipe: Recipe, rows, chosen: np.ndarray, result: FilterResult) -> Iterator[dict]:
-    """The mix's records; items that have a twin among them name its group, unless twins may be."""
+    """The records of the mix, with groups of duplicate items unless the rules keep duplicates."""
     records = (rows[row] for row in chosen.tolist())
     if recipe.rules.duplicates == "keep":
         return records
-    return with_groups(
-        records, DuplicateGroups(*(part[chosen] for part in result.duplicates)), recipe.name
-    )
+    groups = DuplicateGroups(*(part[chosen] for part in result.duplicates))
+    return with_groups(records, groups, recipe.name)
 
 
 def _card(recipe, root, rows, source_of, counts, result: FilterResult, chosen, tests: int) -> dict:
@@ -197,11 +199,11 @@ def _card(recipe, root, rows, source_of, counts, result: FilterResult, chosen, t
         ]
     names = [source.name for source in recipe.sources]
     for place, name in enumerate(names):
-        mine = source_of == place
-        counts[name] |= {"kept": int((result.reasons.kept & mine).sum())}
+        kept = result.reasons.kept & (source_of == place)
+        counts[name] |= {"kept": int(kept.sum())}
     return {
         "name": recipe.name,
-        "recipe": recipe.as_json(),
+        "recipe": asdict(recipe),
         "tests": tests,
         "sources": counts,
         "removed": report,
@@ -230,23 +232,19 @@ def _digest(rows: PackedRows, chosen: np.ndarray) -> str:
 
 
 def _stamp(recipe: Recipe, base: Path) -> str:
-    """The recipe and the state of its sources' files: what decides if a mix is up to date."""
+    """Digest of the recipe and the state of its sources' files: whether a mix is up to date."""
     states = [source.stamp(base) for source in (*recipe.sources, *recipe.tests)]
-    about = json.dumps([recipe.as_json(), states, list(REASONS)], sort_keys=True, default=str)
+    about = json.dumps([asdict(recipe), states, list(REASONS)], sort_keys=True, default=str)
     return hashlib.sha256(about.encode()).hexdigest()
 
 
-_BATCH = 8192  # records per row group
-_LABELS = ("target_modal", "task", "source", *GROUPS)
-
-
 def write_rows(path: str | Path, records: Iterable[Mapping], about: Mapping[str, str]) -> int:
-    """Write records as Parquet, `about` as the file's metadata; returns how many.
+    """Write records as Parquet with `about` as the file's metadata; returns their number.
 
-    Columns are query, candidate {text, image, video}, negative (a list of these), target_modal,
-    task, source, query_group, candidate_group. An image or video column is a list of paths, so
-    `"a.png"` comes back as `["a.png"]`, which means the same. Videos of several frame lists do not
-    fit: RecordError.
+    Columns are query and candidate {text, image, video}, negative (a list of such items),
+    target_modal, task, source, query_group and candidate_group. Images and videos are lists of
+    paths, so `"a.png"` is read back as `["a.png"]`, which means the same. Several videos given as
+    frame lists do not fit and raise RecordError.
     """
     arrow, parquet = _arrow()
     paths = arrow.list_(arrow.string())
@@ -266,7 +264,7 @@ def write_rows(path: str | Path, records: Iterable[Mapping], about: Mapping[str,
 
 
 def write_columns(path: str | Path, columns: Mapping) -> None:
-    """Write columns of equal length (arrays or lists) as a Parquet table."""
+    """Write columns of equal length (arrays or lists) as Parquet."""
     arrow, parquet = _arrow()
     with replacing(path) as partial:
         parquet.write_table(arrow.table(dict(columns)), partial, compression="zstd")
@@ -276,7 +274,7 @@ def _flat(record: Mapping) -> dict:
     negative = record.get("negative") or []
     negatives = [negative] if isinstance(negative, Mapping) else negative
     row = {side: _item(record[side]) for side in ("query", "candidate")}
-    row["negative"] = [_item(each) for each in negatives] or None
+    row["negative"] = [_item(negative) for negative in negatives] or None
     return row | {key: record.get(key) for key in _LABELS}
 
 
@@ -288,7 +286,7 @@ def _item(item: Mapping) -> dict:
 def _paths(value) -> list[str] | None:
     if value is None or isinstance(value, str):
         return None if value is None else [value]
-    if not all(isinstance(each, str) for each in value):
+    if not all(isinstance(path, str) for path in value):
         raise RecordError(
             f"{value!r}: several videos of frames do not fit a Parquet column of paths; save each "
             "as one video file, or leave the record out"

@@ -1,4 +1,4 @@
-"""The data card of a mix: what it holds, what was removed and why, what training will see."""
+"""Data card of a mix: contents, what was removed and why, and what training will see."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from ..tables import markdown_table
 from .filter import FilterResult, directed_pair_type
 from .reasons import REASONS, Reasons
 
@@ -14,7 +15,7 @@ __all__ = ["alignment_rows", "card_text", "count_by"]
 
 
 def count_by(rows: Sequence[Mapping], reasons: Reasons) -> dict[str, dict[str, int]]:
-    """{pair type: {first reason against a record, "" for kept: records}}."""
+    """{pair type: {first reason of a record, "" if kept: number of records}}."""
     counts: dict[str, Counter] = {}
     for number, row in enumerate(rows):
         found = reasons.of(number)
@@ -23,30 +24,31 @@ def count_by(rows: Sequence[Mapping], reasons: Reasons) -> dict[str, dict[str, i
 
 
 def alignment_rows(result: FilterResult) -> list[dict]:
-    """Per pair type what `align` found, similarities as histograms over common bins.
+    """Alignment of each pair type, with similarities as histograms over common bins.
 
-    Returns rows of `pair_type`, `pairs`, `threshold` (None where none is dropped by similarity),
-    `mismatched_share`, `dropped`, and 40 bins: `edges`, `counts` and `null_counts`.
+    Returns rows of `pair_type`, `pairs`, `threshold` (None if none is dropped by similarity),
+    `mismatched_share`, `dropped`, and of 40 bins `edges`, `counts` and `null_counts` (mismatched
+    pairs).
     """
     found = []
-    for each in result.alignment.types if result.alignment else ():
-        both = np.concatenate([each.similarity, each.null])
+    for report in result.alignment.types if result.alignment else ():
+        both = np.concatenate([report.similarity, report.null])
         edges = np.histogram_bin_edges(both, 40)
         found.append({
-            "pair_type": each.pair_type,
-            "pairs": each.pairs,
-            "threshold": float(each.threshold) if np.isfinite(each.threshold) else None,
-            "mismatched_share": each.mismatched_share,
-            "dropped": each.dropped,
+            "pair_type": report.pair_type,
+            "pairs": report.pairs,
+            "threshold": float(report.threshold) if np.isfinite(report.threshold) else None,
+            "mismatched_share": report.mismatched_share,
+            "dropped": report.dropped,
             "edges": edges.tolist(),
-            "counts": np.histogram(each.similarity, edges)[0].tolist(),
-            "null_counts": np.histogram(each.null, edges)[0].tolist(),
+            "counts": np.histogram(report.similarity, edges)[0].tolist(),
+            "null_counts": np.histogram(report.null, edges)[0].tolist(),
         })  # fmt: skip
     return found
 
 
 def card_text(card: Mapping) -> str:
-    """The card as Markdown; `card.json` holds all numbers behind it."""
+    """The card as Markdown; `card.json` holds all its numbers."""
     parts = [
         f"# {card['name']}",
         f"{card['after']['records']} records of {len(card['sources'])} sources; SHA-256 of the "
@@ -71,7 +73,7 @@ def _sources(sources: Mapping) -> list[str]:
         for name, c in sources.items()
     ]
     head = ["source", "rows", "records", "rejected", "left out", "in the mix"]
-    return ["## Sources", _table(head, lines), *_rejects(sources)]
+    return ["## Sources", markdown_table(lines, head), *_rejects(sources)]
 
 
 def _removal(card: Mapping) -> list[str]:
@@ -81,9 +83,9 @@ def _removal(card: Mapping) -> list[str]:
         for row in card["removed"]
     ]
     head = ["reason", "hits", "first", "only", "share", "meaning"]
-    told = "Rules apply in this order, `first` adds up."
+    order = "Rules apply in this order; the counts of `first` add up to all removed records."
     compared = f"Records were compared with {card['tests']} evaluation pairs."
-    return ["## Removed", f"{told} {compared}", _table(head, lines)]
+    return ["## Removed", f"{order} {compared}", markdown_table(lines, head)]
 
 
 def _pair_types(card: Mapping) -> list[str]:
@@ -92,7 +94,7 @@ def _pair_types(card: Mapping) -> list[str]:
         for p in card["after"]["pairs"]
     ]
     head = ["query", "candidate", "records", "share", "removed"]
-    return ["## Pair types", _table(head, lines)]
+    return ["## Pair types", markdown_table(lines, head)]
 
 
 def _training(after: Mapping) -> list[str]:
@@ -110,9 +112,11 @@ def _training(after: Mapping) -> list[str]:
         "## What training will see",
         f"In a random batch of {masking['batch_size']} pairs MAMCL leaves "
         f"{masking['surviving_share']:.1%} of the scores.",
-        _table(["target", "records", "expected group", "negatives", "too small"], groups),
+        markdown_table(groups, ["target", "records", "expected group", "negatives", "too small"]),
         "Equal candidates in a batch are false negatives unless the loss knows them by their ids.",
-        _table(["source", "task", "records", "candidates", "false negatives per pair"], sets),
+        markdown_table(
+            sets, ["source", "task", "records", "candidates", "false negatives per pair"]
+        ),
     ]
 
 
@@ -123,7 +127,7 @@ def _rejects(sources: Mapping) -> list[str]:
         for cause, count in counts["causes"].items()
     ]
     return ["Rows that are no records (`rejects.jsonl`):",
-            _table(["source", "cause", "rows"], lines)] if lines else []  # fmt: skip
+            markdown_table(lines, ["source", "cause", "rows"])] if lines else []  # fmt: skip
 
 
 def _removed(card: Mapping, pair: Mapping) -> int:
@@ -139,10 +143,5 @@ def _alignment(types: Sequence[Mapping]) -> list[str]:
          f"{t['mismatched_share']:.1%}", t["dropped"]]
         for t in types
     ]  # fmt: skip
-    head = ["pair type", "pairs judged", "threshold", "mismatched at most", "dropped"]
-    return ["## Alignment", _table(head, lines)]
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+    head = ["pair type", "pairs scored", "threshold", "mismatched at most", "dropped"]
+    return ["## Alignment", markdown_table(lines, head)]

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..data.records import GROUPS
+from .config import DuplicateThresholds
 from .item_groups import (
     FileLeaves,
     Items,
@@ -27,27 +28,17 @@ from .item_groups import (
     group_items,
     renumber,
 )
-from .minhash import THRESHOLD, text_groups
-from .perceptual_hash import MAX_DIFFERENCE, MAX_DISTANCE, image_hashes, near_groups, video_hashes
+from .minhash import text_groups
+from .perceptual_hash import image_hashes, near_groups, video_hashes
 
 __all__ = [
     "Leaks",
-    "DuplicateThresholds",
     "DuplicateGroups",
     "exact_duplicates",
     "leaks",
     "near_duplicates",
     "with_groups",
 ]
-
-
-class DuplicateThresholds(NamedTuple):
-    """Thresholds of near duplicates, see `near_groups` and `text_groups`."""
-
-    max_distance: int = MAX_DISTANCE
-    image: float = MAX_DIFFERENCE["image"]
-    video: float = MAX_DIFFERENCE["video"]
-    text: float = THRESHOLD
 
 
 class DuplicateGroups(NamedTuple):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,11 +19,12 @@ from ..data.media import load_image
 from ..data.modality import Modality, modality_of
 from ..data.videos import read_clip
 from ..files import replacing
+from .config import InjectionConfig
 from .media_stats import media_of
 from .reasons import Reasons
 from .text_rules import words_of
 
-__all__ = ["Fault", "InjectionConfig", "InjectedData", "REASON_OF", "inject_faults", "measure"]
+__all__ = ["Fault", "InjectedData", "REASON_OF", "inject_faults", "measure"]
 
 
 REASON_OF = {
@@ -42,24 +43,6 @@ _FILLERS = frozenset(
 )
 _MOST_SHARED = 0.25  # of the words of the shorter of a swapped caption and the right one
 _PARTNERS = 200  # captions looked at for one that differs enough
-
-
-@dataclass(frozen=True)
-class InjectionConfig:
-    """Shares of the clean records; a fault needs records that it fits, else it comes up less."""
-
-    unreadable: float = 0.01  # a medium cut in half or replaced by an error page
-    exact_duplicates: float = 0.05  # the files copied under new names
-    near_duplicates: float = 0.05  # media made smaller and compressed, texts written otherwise
-    swapped: float = 0.05  # the caption of another picture or clip
-    static: float = 0.02  # a clip that shows its first frame only
-    leaks: float = 0.01  # an evaluation pair, every second one compressed as a near duplicate
-    seed: int = 0
-
-    def __post_init__(self):
-        shares = [getattr(self, each.name) for each in fields(self) if each.name != "seed"]
-        if min(shares) < 0 or sum(shares) > 0.8:
-            raise ValueError(f"shares {shares} must be from 0 and leave most records clean")
 
 
 class Fault(NamedTuple):

@@ -1,11 +1,10 @@
-"""All rules one after another: cleaning, leaks, duplicates, alignment, each on what is left."""
+"""Filter records by cleaning rules, leaks, duplicates and alignment, in this order."""
 
 # Shapes: N records.
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -13,65 +12,31 @@ from typing import NamedTuple
 import numpy as np
 
 from ..data.modality import modality_of
-from .alignment import AlignConfig, Alignment, align
+from .alignment import Alignment, align
 from .alignment_features import predict_words
-from .dedupe import DuplicateGroups, DuplicateThresholds, exact_duplicates, leaks, near_duplicates
+from .config import RuleConfig
+from .dedupe import DuplicateGroups, exact_duplicates, leaks, near_duplicates
 from .media_stats import MediaStats, distinct_media, measure_media
 from .reasons import Reasons
-from .text_rules import CleanConfig, clean
+from .text_rules import clean
 
-__all__ = ["FilterResult", "RuleConfig", "directed_pair_type", "filter_records"]
+__all__ = ["FilterResult", "directed_pair_type", "filter_records"]
 
 
 Embed = Callable[[Sequence[Mapping]], np.ndarray]
 
 
-@dataclass(frozen=True)
-class RuleConfig:
-    """Which rules are applied and how."""
-
-    clean: CleanConfig = field(default_factory=CleanConfig)
-    duplicates: str = "near"  # "near", "exact" or "keep"
-    likeness: DuplicateThresholds = DuplicateThresholds(
-        text=0.9
-    )  # near; captions differ by a word and in meaning
-    leaks: str = "pairs"  # "pairs" (both sides alike), "media" (any medium alike) or "keep"
-    alignment: str = "words"  # "words" (no model), "embedder" or "keep"
-    align: AlignConfig = field(default_factory=AlignConfig)
-
-    def __post_init__(self):
-        for name, allowed in (
-            ("duplicates", ("near", "exact", "keep")),
-            ("leaks", ("pairs", "media", "keep")),
-            ("alignment", ("words", "embedder", "keep")),
-        ):
-            if getattr(self, name) not in allowed:
-                raise ValueError(
-                    f"{name} must be one of {', '.join(allowed)}; not {getattr(self, name)!r}"
-                )
-        for name, kind in (
-            ("clean", CleanConfig),
-            ("align", AlignConfig),
-            ("likeness", DuplicateThresholds),
-        ):
-            value = getattr(self, name)
-            if isinstance(value, Mapping):  # from a recipe
-                object.__setattr__(self, name, _from_mapping(kind, value, name))
-
-
 class FilterResult(NamedTuple):
-    """Reasons on N records and what they rest on."""
+    """Reasons to remove each of N records, and the measurements they are based on."""
 
     reasons: Reasons
     media: MediaStats
-    duplicates: (
-        DuplicateGroups  # of the records and their items: near ones, or exact ones where asked for
-    )
-    aligned: np.ndarray  # [n] the rows that alignment was judged on
+    duplicates: DuplicateGroups  # near duplicates, or exact ones if the rules ask for these
+    aligned: np.ndarray  # [n] rows with an alignment score
     alignment: Alignment | None  # of these rows
 
-    def of_all(self, name: str) -> np.ndarray:
-        """[N] "similarity" or "rank" of `alignment` for each record, NaN where it judged none."""
+    def per_record(self, name: str) -> np.ndarray:
+        """`alignment`'s "similarity" or "rank" of each record [N], NaN where it has none."""
         values = np.full(len(self.reasons), np.nan)
         if self.alignment is not None:
             values[self.aligned] = getattr(self.alignment, name)
@@ -87,16 +52,16 @@ def filter_records(
     embed: Embed | None = None,
     workers: int = 0,
 ) -> FilterResult:
-    """Apply the rules to records and say of each why it should go, if it should.
+    """Apply the rules to records and collect the reasons to remove them.
 
     Args
         rows     validated records with media below `root`
-        tests    evaluation pairs below the same root, that training must not repeat
-        folder   keeps what was decoded, so that an interrupted call goes on
+        tests    evaluation pairs below the same root, which must not occur in training
+        folder   cache of media statistics, so that an interrupted call resumes
         embed    items -> vectors [n, D], for alignment = "embedder"
-        workers  processes for decoding
-    A later rule sees only the records without a reason so far: the first *good* record of a group
-    of duplicates stays, and alignment is not learned from broken or repeated pairs.
+        workers  number of processes for decoding, 0 for none
+    Later rules only see records without a reason so far: the first *good* record of a group of
+    duplicates is kept, and alignment is not learned from broken or repeated pairs.
     """
     config = config or RuleConfig()
     if config.alignment == "embedder" and embed is None:
@@ -118,31 +83,35 @@ def filter_records(
 
 
 def directed_pair_type(row: Mapping) -> str:
-    """Such as `"text > image"`: the modalities of query and candidate."""
+    """The modalities of query and candidate, in this order.
+
+    >>> directed_pair_type({"query": {"text": "a cat"}, "candidate": {"image": "a.png"}})
+    'text > image'
+    """
     return " > ".join(modality_of(row[side]).label for side in ("query", "candidate"))
 
 
 def _groups(rows, tests, root, config: RuleConfig, workers) -> dict[str, DuplicateGroups]:
-    """Exact and near twins of rows and tests; both exact where near ones are not asked for."""
+    """Exact and near duplicates of rows and tests; both exact if near ones are not needed."""
     exact = exact_duplicates(chain(rows, tests), root)
     if config.duplicates != "near" and config.leaks == "keep":
         return {"exact": exact, "near": exact}
     near = near_duplicates(chain(rows, tests), root, config.likeness, workers)
-    return {"exact": exact, "near": near if config.duplicates == "near" else exact, "alike": near}
+    return {"exact": exact, "near": near if config.duplicates == "near" else exact, "leak": near}
 
 
 def _mark_leaks(reasons, rows, root, tests, config: RuleConfig, groups, workers) -> None:
     if config.leaks == "keep" or not tests:
         return
-    for each in (groups["exact"].rows, groups["alike"].rows):
-        reasons.mark("leak", np.isin(each[: len(rows)], each[len(rows) :]))
+    for numbers in (groups["exact"].rows, groups["leak"].rows):
+        reasons.mark("leak", np.isin(numbers[: len(rows)], numbers[len(rows) :]))
     if config.leaks == "media":
         found = leaks(rows, tests, root, config.likeness, workers)
         reasons.mark("leak", found.media >= 0)
 
 
 def _repeats(groups: np.ndarray, good: np.ndarray) -> np.ndarray:
-    """bool [N]: good rows that an earlier good row shares a group with."""
+    """bool [N]: good rows with an earlier good row in the same group."""
     rows = np.flatnonzero(good)
     repeated = np.zeros(len(groups), bool)
     first = np.unique(groups[rows], return_index=True)[1]
@@ -173,7 +142,7 @@ def _mark_misaligned(reasons, rows, root, config: RuleConfig, embed):
 
 
 def _alignment_types(rows: Sequence[Mapping]) -> list[str]:
-    """Pair types, with the source where there are several: noise differs between them, too."""
+    """Pair types, with the source if there are several, because noise differs between sources."""
     sources = {row.get("source") for row in rows}
     names = [directed_pair_type(row) for row in rows]
     if len(sources) < 2:
@@ -182,7 +151,7 @@ def _alignment_types(rows: Sequence[Mapping]) -> list[str]:
 
 
 def _item_numbers(rows: Sequence[Mapping]) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers of the items by name: equal for equal items, whichever side they are on."""
+    """Numbers of queries and candidates [N], equal for equal items on either side."""
     numbers: dict[str, int] = {}
     sides = [
         [numbers.setdefault(repr(sorted(row[side].items())), len(numbers)) for row in rows]
@@ -192,15 +161,8 @@ def _item_numbers(rows: Sequence[Mapping]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _media_groups(rows: Sequence[Mapping]) -> np.ndarray:
-    """[N], equal for records of the same media."""
+    """[N], equal for records with the same media."""
     numbers: dict[tuple, int] = {}
     return np.array(
         [numbers.setdefault(tuple(distinct_media([row])), len(numbers)) for row in rows]
     )
-
-
-def _from_mapping(kind, value: Mapping, where: str):
-    try:
-        return kind(**value)
-    except TypeError as error:
-        raise ValueError(f"{where}: {error}; rename or remove the field") from None

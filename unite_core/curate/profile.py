@@ -15,39 +15,21 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from ..data.modality import Modality
-from ..model.config import EmbedConfig
+from .config import ProfileConfig
 from .media_stats import MediaHeader, media_of, read_header
 from .text_rules import bare_text, granularity, languages, top_shares
 
-__all__ = ["ProfileConfig", "label_collisions", "mask_consequences", "profile"]
+__all__ = ["label_collisions", "mask_consequences", "profile"]
 
 
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 _SIDES = ("query", "candidate")
 _LANGUAGE_SAMPLE = 1000  # texts per pair type and side
-
-
-@dataclass(frozen=True)
-class ProfileConfig:
-    """How a profile is taken; the same configuration and records give the same profile."""
-
-    batch_size: int = 1024  # B of the batches whose groups and collisions are foretold
-    sample: int = 2000  # records of each pair type whose headers and words are looked at
-    embed: EmbedConfig = field(default_factory=EmbedConfig)  # whose visual tokens are counted
-
-    def __post_init__(self):
-        if self.batch_size < 1 or self.sample < 1:
-            raise ValueError(
-                f"batch_size {self.batch_size} and sample {self.sample} must be at least 1"
-            )
-        if isinstance(self.embed, Mapping):
-            object.__setattr__(self, "embed", EmbedConfig(**self.embed))
 
 
 def profile(

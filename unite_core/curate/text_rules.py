@@ -1,10 +1,10 @@
-"""Cleaning rules: what makes a medium or a text unfit, by thresholds that a recipe can set.
+"""Cleaning rules for texts and media, with thresholds that a recipe sets, and text statistics.
 
-What texts are made of: words, attribute words, language; how coarse or fine a caption is.
+A rule marks records with a reason and removes nothing. Text statistics are words, attribute words,
+language, and whether a caption is coarse or fine.
 """
 
-# Shapes: N records, M media.
-# Shapes: N texts.
+# Shapes: N records, M media files.
 
 from __future__ import annotations
 
@@ -12,18 +12,16 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
 from functools import cache, lru_cache
 
 import numpy as np
 
+from .config import CleanConfig
 from .media_stats import MediaStats, mark_media
 from .reasons import Reasons
 
 __all__ = [
     "ATTRIBUTES",
-    "BOILERPLATE",
-    "CleanConfig",
     "bare_text",
     "clean",
     "granularity",
@@ -35,70 +33,21 @@ __all__ = [
 ]
 
 
-BOILERPLATE = (
-    r"(untitled|image|img|photo|picture|pic|video|clip|movie|screenshot|thumbnail|logo|dsc[nf]?)"
-    r"[\s_#-]*\d*(\.\w{2,4})?",
-    r"\S+\.(jpe?g|png|gif|webp|bmp|tiff?|mp4|webm|mov|avi)",
-    r"(https?://|www\.)\S+",
-    r".*\b(click (here|to enlarge|for more)|all rights reserved|image may contain)\b.*",
-    r".*\b(subscribe to (my|our|the) channel|like and subscribe)\b.*",
-    r".*\b(lorem ipsum|404 not found|page not found|access denied)\b.*",
-    r"(no|missing|add( a)?) (caption|description|alt ?text|title)( available| provided)?",
-    r"(royalty[- ]free )?stock (photo|image|footage|video|illustration)s?\b.{0,40}",
-    r"(null|none|nan|n/a|undefined|todo|tbd|test)",
-)
-"""Whole texts, in any case and without final punctuation, that describe no medium."""
-
-
-@dataclass(frozen=True)
-class CleanConfig:
-    """Thresholds of the rules; a rule is off where its threshold is 0, empty or False."""
-
-    readable: bool = True  # media must decode to the end
-    least_side: int = 16  # pixels of a picture's shorter side
-    largest_aspect: float = 8.0  # longer side / shorter side
-    least_contrast: float = 0.01  # standard deviation of pixels, 0 to .5
-    least_motion: float = 0.004  # of a video: root mean square difference from its first frame
-    blank: bool = True  # texts need a letter, digit or symbol
-    boilerplate: tuple[str, ...] = BOILERPLATE  # regular expressions of whole texts
-    least_characters: int = 0
-    most_characters: int = 20_000
-    languages: tuple[str, ...] = ()  # ISO 639-1 codes that may occur
-    language_characters: int = 40  # letters below which no language is guessed
-
-    def __post_init__(self):
-        for name in ("boilerplate", "languages"):  # a recipe gives lists
-            if isinstance(getattr(self, name), str):
-                raise ValueError(f"{name} is a list of strings, not one string")
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-        for each in fields(self):
-            value = getattr(self, each.name)
-            if isinstance(value, int | float) and value < 0:
-                raise ValueError(f"{each.name} {value} must be at least 0; 0 turns the rule off")
-        if 0 < self.largest_aspect < 1:
-            raise ValueError(f"largest_aspect {self.largest_aspect}: longer / shorter is >= 1")
-        for pattern in self.boilerplate:
-            try:
-                re.compile(pattern)
-            except re.error as error:
-                raise ValueError(f"boilerplate {pattern!r}: {error}; correct it") from None
-
-
 def clean(
-    reasons: Reasons, rows: Sequence[Mapping], facts: MediaStats,
+    reasons: Reasons, rows: Sequence[Mapping], stats: MediaStats,
     config: CleanConfig | None = None,
 ) -> None:  # fmt: skip
-    """Mark the records that a rule names, because of any of their items.
+    """Mark the records whose texts or media break a rule.
 
     Args
-        reasons  of as many records as there are `rows`; reasons are added to it
-        facts     of all media of the rows (`facts.measure_media`); others are not judged
+        reasons  of the N `rows`; new reasons are added
+        stats    of the media of the rows, from `measure_media`; other media are not checked
     Raises ValueError if rows and reasons differ in number.
     """
     config = config or CleanConfig()
-    faults = media_faults(facts, config)
+    faults = media_faults(stats, config)
     if len(rows) != len(reasons):
-        raise ValueError(f"{len(rows)} records for verdicts on {len(reasons)}")
+        raise ValueError(f"{len(rows)} records but reasons of {len(reasons)}")
     mark_media(reasons, rows, faults)
     for number, row in enumerate(rows):
         for side in ("query", "candidate"):
@@ -107,32 +56,35 @@ def clean(
                 reasons.mark(reason, np.array([number]))
 
 
-def media_faults(facts: MediaStats, config: CleanConfig) -> dict[tuple[str, str], list[str]]:
-    """{(kind, path): reasons} of the media that a rule names; the others do not appear."""
-    readable, video = facts.readable, np.array([kind == "video" for kind in facts.kinds], bool)
-    short = np.minimum(facts.height, facts.width)
-    aspect = np.maximum(facts.height, facts.width) / np.maximum(short, 1)
+def media_faults(stats: MediaStats, config: CleanConfig) -> dict[tuple[str, str], list[str]]:
+    """{(kind, path): reasons} of the media files that break a rule."""
+    readable, video = stats.readable, np.array([kind == "video" for kind in stats.kinds], bool)
+    short = np.minimum(stats.height, stats.width)
+    aspect = np.maximum(stats.height, stats.width) / np.maximum(short, 1)
     named = {
         "small": short < config.least_side,
         "stretched": aspect > config.largest_aspect if config.largest_aspect else ~readable,
-        "constant": facts.contrast < config.least_contrast,
-        "static": video & (facts.motion < config.least_motion),
+        "constant": stats.contrast < config.least_contrast,
+        "static": video & (stats.motion < config.least_motion),
     }
     named = {reason: mask & readable for reason, mask in named.items()}
     named["unreadable"] = ~readable if config.readable else np.zeros_like(readable)
     faults: dict[tuple[str, str], list[str]] = {}
     for reason, mask in named.items():
         for place in np.flatnonzero(mask).tolist():
-            faults.setdefault((facts.kinds[place], facts.paths[place]), []).append(reason)
+            faults.setdefault((stats.kinds[place], stats.paths[place]), []).append(reason)
     return faults
 
 
 @lru_cache(maxsize=1 << 16)  # captions repeat
 def text_faults(text: str, config: CleanConfig) -> tuple[str, ...]:
-    """The reasons against one text; placeholders of media do not count as text.
+    """Reasons to reject a text; media placeholders do not count as text.
 
-    An item whose text is only a placeholder says nothing by itself but is no fault: its medium
-    speaks. Languages are guessed from `language_characters` letters on only.
+    A text that is only a placeholder is accepted. The language is checked only in texts of at least
+    `language_characters` letters.
+
+    >>> text_faults("IMG_2041.jpg", CleanConfig()), text_faults("a red circle", CleanConfig())
+    (('boilerplate',), ())
     """
     bare = bare_text(text)
     if not bare and text.strip():
@@ -159,7 +111,8 @@ def _says_something(character: str) -> bool:
 
 @cache
 def _boilerplate(patterns: tuple[str, ...]) -> re.Pattern:
-    return re.compile("|".join(f"(?:{each})" for each in patterns), re.IGNORECASE | re.DOTALL)
+    joined = "|".join(f"(?:{pattern})" for pattern in patterns)
+    return re.compile(joined, re.IGNORECASE | re.DOTALL)
 
 
 ATTRIBUTES = frozenset((
@@ -174,30 +127,34 @@ ATTRIBUTES = frozenset((
     "empty", "full", "smiling", "standing", "sitting", "running", "walking", "moving", "growing",
     "shrinking", "turning", "slowly", "quickly", "first", "then",
 ))  # fmt: skip
-"""Words that tell items of one kind apart: colour, size, place, number, material, state."""
-FINE_WORDS = 8  # a text of so many words, or of FINE_ATTRIBUTES attribute words, is fine
+"""Words for attributes: colour, size, place, number, material, state."""
+FINE_WORDS = 8  # a text with at least so many words, or FINE_ATTRIBUTES attribute words, is fine
 FINE_ATTRIBUTES = 3
-_WINDOW = 1000  # words over which type-token ratios are taken, so that they can be compared
+_WINDOW = 1000  # words per window of the type-token ratio, which depends on length
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 _PLACEHOLDER = re.compile(r"<\|(?:IMAGE|VIDEO)\|>")
 
 
 def bare_text(text: str) -> str:
-    """The text without media placeholders and outer blanks."""
+    """The text without media placeholders and surrounding white space."""
     return _PLACEHOLDER.sub(" ", text).strip()
 
 
 def words_of(text: str) -> list[str]:
-    """Words in small letters; scripts without spaces give one word per run of letters."""
+    """Lower-case words; in scripts without spaces each run of letters is one word.
+
+    >>> words_of("<|IMAGE|>\\nThe SAME, in blue!")
+    ['the', 'same', 'in', 'blue']
+    """
     return _WORD.findall(bare_text(text).lower())
 
 
 def granularity(texts: Sequence[str]) -> dict[str, float]:
-    """How coarse or fine texts are.
+    """Measure how coarse or fine texts are.
 
     Returns the mean number of `words` and of `attribute_words` (`ATTRIBUTES`), the
-    `type_token_ratio` (different words / words, mean over windows of 1000 words, or over what
-    there is), and `fine_share`: texts of at least 8 words or 3 attribute words.
+    `type_token_ratio` (distinct words / words, mean over windows of 1000 words, or over all words
+    if there are fewer), and `fine_share`: texts of at least 8 words or 3 attribute words.
     """
     lists = [words_of(text) for text in texts]
     lengths = np.array([len(words) for words in lists])
@@ -213,18 +170,18 @@ def granularity(texts: Sequence[str]) -> dict[str, float]:
 
 
 def languages(texts: Sequence[str], least_characters: int = 20) -> list[str]:
-    """ISO 639-1 guesses of py3langid; "" for texts too short to tell.
+    """Languages of texts as ISO 639-1 codes, guessed by py3langid; "" for texts that are too short.
 
-    Below about 20 letters the guess is a coin toss (labels such as "melon"), so none is made.
+    Below about 20 letters a guess is not reliable (labels such as "melon").
     """
     guess = _identify()
     bare = [bare_text(text) for text in texts]
     return [guess(text)[0] if _letters(text) >= least_characters else "" for text in bare]
 
 
-def top_shares(values: Sequence[str], most: int = 5) -> dict[str, float]:
-    """The shares of the most frequent values, the most frequent first."""
-    return {name: count / len(values) for name, count in Counter(values).most_common(most)}
+def top_shares(values: Sequence[str], count: int = 5) -> dict[str, float]:
+    """Shares of the most frequent values, in descending order."""
+    return {name: n / len(values) for name, n in Counter(values).most_common(count)}
 
 
 def _letters(text: str) -> int:

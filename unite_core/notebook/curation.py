@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..curate.config import RuleConfig
 from ..curate.fault_injection import REASON_OF, InjectedData
-from ..curate.filter import RuleConfig
 from ..curate.reasons import Reasons
 from ..curate.recipe import Source, read_recipe
 from ..curate.rows import load_source, load_tests
