@@ -1,4 +1,4 @@
-"""A corpus of items with ids, from files or from memory, seen as often as asked for."""
+"""A corpus of items with ids, streamed from files or from memory, as often as needed."""
 
 # Shapes: N items.
 
@@ -20,11 +20,11 @@ __all__ = ["Corpus", "item_key", "iter_items"]
 
 
 class Corpus:
-    """Items of files, or those given, one after the other; nothing of them is held.
+    """Items of files, or items given, streamed without keeping them in memory.
 
     Args
         files       of items or records, see `iter_items`
-        given       (id, item) in place of files; iterated as often as needed, so no generator
+        given       (id, item) in place of files; iterated more than once, so no generator
         take        sides of records that are items
         media_root  folder that paths in files must not leave
     Iterating yields (id, item, how errors name it).
@@ -46,28 +46,31 @@ class Corpus:
             yield from iter_items(file, self.take, self.media_root, prefix)
 
     def survey(self) -> tuple[int, str]:
-        """N, and a digest of all ids and contents; ids must differ. Takes 16 bytes per item."""
-        numbers, digest = array("q"), hashlib.sha256()
+        """Count the items and digest all ids and contents: (N, 32 hex digits).
+
+        ValueError if an id occurs twice or there are no items. Takes 16 bytes of memory per item.
+        """
+        hashes, digest = array("q"), hashlib.sha256()
         for name, item, _ in self:
             digest.update(json.dumps([name, content_id(item), list(item)]).encode())
-            numbers.append(_number(name))
-        if not numbers:
+            hashes.append(_id_hash(name))
+        if not hashes:
             raise ValueError("the corpus has no items: check its files")
-        ordered = np.sort(np.asarray(numbers))
-        twice = set(ordered[1:][ordered[1:] == ordered[:-1]].tolist())
-        for name, _, where in self if twice else ():
-            if _number(name) in twice:
+        ordered = np.sort(np.asarray(hashes))
+        repeated = set(ordered[1:][ordered[1:] == ordered[:-1]].tolist())
+        for name, _, where in self if repeated else ():
+            if _id_hash(name) in repeated:
                 raise ValueError(f"{where}: the id {name!r} is given twice; ids must differ")
-        return len(numbers), digest.hexdigest()[:32]
+        return len(hashes), digest.hexdigest()[:32]
 
 
 def iter_items(path: str | Path, take: Sequence[str] = ("candidate",),
                media_root: str | Path = ".", prefix: str = "",
                ) -> Iterator[tuple[str, dict, str]]:  # fmt: skip
-    """(id, item, place) of a file that `readers` can read, streamed and validated.
+    """Stream and validate the items of a file that `readers` can read: (id, item, place).
 
-    A row is an item, with an `id` or with its number as id, or a record, of which the sides in
-    `take` are items with ids such as "7:candidate". `prefix` goes before ids that are numbers.
+    A row is an item, whose id is its `id` or else its number, or a record, whose sides in `take`
+    are items with ids such as "7:candidate". `prefix` goes before ids that are row numbers.
     """
     for number, (where, row) in enumerate(iter_values(path), 1):
         if isinstance(row, Mapping) and "query" in row:
@@ -83,9 +86,9 @@ def iter_items(path: str | Path, take: Sequence[str] = ("candidate",),
 
 
 def item_key(item: Mapping, root: str | Path = ".") -> str:
-    """32 hex digits of what an item's vector depends on: content, order of fields, its files.
+    """Key of everything an item's vector depends on: 32 hex digits of fields, order and files.
 
-    Files count by size and time of change: equal bytes written anew make another key.
+    Files count by size and modification time, so equal bytes written again give another key.
     """
     stamps = []
     for path in files_of(item):
@@ -98,6 +101,6 @@ def item_key(item: Mapping, root: str | Path = ".") -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def _number(name: str) -> int:
-    """64 bits of an id: among a million ids two that differ are alike once in 40 million times."""
+def _id_hash(name: str) -> int:
+    """64-bit hash of an id; among a million ids the chance of any collision is 3e-8."""
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)

@@ -1,6 +1,10 @@
-"""TODO."""
+"""Exact inner-product search with faiss, with ties in a defined order.
 
-# Shapes: Q queries, N candidates, D embedding size, K ranks kept, G groups, R resamples.
+Equal scores are in the order of candidate indices, so a ranking is a function of its scores alone,
+whatever the number of threads or the block size.
+"""
+
+# Shapes: Q queries, N candidates, D embedding size, k results, K >= k results before a cut.
 
 from __future__ import annotations
 
@@ -17,17 +21,21 @@ def search(
     k: int,
     excluded: Sequence[Sequence[int]] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The k candidates of largest inner product for each query, exactly (faiss).
+    """Find the k candidates of largest inner product for each query, exactly.
 
     Args
         query_vectors      [Q, D]  finite; unit norm makes the score a cosine
         candidate_vectors  [N, D]  finite
         k                  >= 1    ranks to return
-        excluded           [Q]     candidate indices that a query may not find (itself, say)
+        excluded           [Q]     candidate indices that a query must not find (such as itself)
     Returns
         scores [Q, k] float32, descending, and indices [Q, k] int64. Equal scores are in the order
         of their indices. Where fewer than k candidates remain: index -1, score -inf.
     Raises ValueError on shapes that disagree, vectors that are not finite, or k < 1.
+
+    >>> scores, indices = search([[1.0, 0.0]], [[0.0, 1.0], [1.0, 0.0], [0.6, 0.8]], k=2)
+    >>> indices, scores
+    (array([[1, 2]]), array([[1. , 0.6]], dtype=float32))
     """
     import faiss
 
@@ -52,7 +60,7 @@ def search(
 
 
 def checked_vectors(name: str, vectors: np.ndarray) -> np.ndarray:
-    """Float32 rows, checked to be [rows >= 1, D] and finite."""
+    """Convert vectors to float32; ValueError unless they are [rows >= 1, D] and finite."""
     vectors = np.ascontiguousarray(vectors, dtype=np.float32)
     if vectors.ndim != 2 or len(vectors) == 0:
         raise ValueError(f"{name} must be [rows >= 1, D], not {list(vectors.shape)}")
@@ -66,21 +74,21 @@ def checked_vectors(name: str, vectors: np.ndarray) -> np.ndarray:
 
 
 def search_past_ties(index, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """At least the k best, and with them every candidate that ties with the k-th best.
+    """Search a faiss index for the k best and every candidate that ties with the k-th best.
 
-    A heap keeps an arbitrary one of equal scores at its boundary, so it is made larger until the
-    last score it holds is worse than the k-th.
+    faiss keeps an arbitrary one of equal scores at its last rank, so more ranks are searched until
+    the last score is worse than the k-th. Returns scores and indices [Q, K].
     """
-    wanted = min(k + 1, index.ntotal)
+    depth = min(k + 1, index.ntotal)
     while True:
-        scores, indices = index.search(queries, wanted)
-        if wanted == index.ntotal or (scores[:, -1] < scores[:, k - 1]).all():
+        scores, indices = index.search(queries, depth)
+        if depth == index.ntotal or (scores[:, -1] < scores[:, k - 1]).all():
             return scores, indices
-        wanted = min(4 * wanted, index.ntotal)
+        depth = min(4 * depth, index.ntotal)
 
 
 def drop_excluded(scores, indices, excluded) -> None:
-    """Overwrite, in place, what each query may not find by index -1 and score -inf."""
+    """Replace excluded candidates by index -1 and score -inf, in place."""
     if len(excluded) != len(indices):
         raise ValueError(f"excluded has {len(excluded)} rows for {len(indices)} queries")
     for row, found in enumerate(excluded):
@@ -90,7 +98,7 @@ def drop_excluded(scores, indices, excluded) -> None:
 
 
 def ranked(scores, indices, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The first k by score, then by index; filled up with -inf and -1 where there are fewer."""
+    """Sort by score, then by index, and keep the first k, padded with -inf and -1."""
     order = np.lexsort((indices, -scores))[:, :k]
     short = ((0, 0), (0, k - order.shape[1]))
     scores, indices = (np.take_along_axis(part, order, 1) for part in (scores, indices))

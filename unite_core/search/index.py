@@ -1,13 +1,13 @@
-"""Search among encoded vectors: one faiss index for each modality that candidates have.
+"""Search index over encoded vectors: one faiss index for each modality of candidates.
 
-A search in one modality looks at its index alone, a mixed pool is the merger of several. Scores of
-different modalities need not be comparable (MAMCL never compares them), so a mixed pool can be
-ranked by z instead, for a query q and the candidates' mean m and covariance C in each modality:
+A search in one modality uses its index alone; a mixed pool merges several. Scores of different
+modalities need not be comparable (MAMCL never compares them), so a mixed pool can be ranked by z
+instead, for a query q and the candidates' mean m and covariance C in each modality:
 
     z = (s - q.m) / sqrt(q C q),   s = q.c
 
-q.m and q C q *are* the mean and variance of q's scores over all candidates of that modality, so
-z is the score standardised per query and modality, exactly, and costs no score more.
+q.m and q C q are the mean and variance of q's scores over all candidates of that modality, so z is
+exactly the score standardised per query and modality, without computing any further score.
 """
 
 # Shapes: Q queries, N candidates, n of one modality, D embedding size, k results.
@@ -30,19 +30,19 @@ from .config import IndexConfig
 from .exact import checked_vectors, drop_excluded, ranked, search_past_ties
 from .shards import Shard
 
-__all__ = ["Found", "VectorIndex", "build_index", "load_index"]
+__all__ = ["SearchResult", "VectorIndex", "build_index", "load_index"]
 
 
-_POINTS_PER_CELL = 64  # that place the cells of "ivf"
-_BLOCK = 16384  # vectors whose moments are taken together
+_POINTS_PER_CELL = 64  # training vectors of "ivf"
+_CHUNK = 16384  # vectors whose moments are computed at a time
 
 
-class Found(NamedTuple):
-    """What queries found, best first."""
+class SearchResult(NamedTuple):
+    """Results of Q queries, best first, padded where fewer than k were found."""
 
-    scores: np.ndarray  # [Q, k] inner products or z; -inf where fewer than k were found
-    rows: np.ndarray  # [Q, k] numbers of candidates in the order they were added; -1 there
-    modality: np.ndarray  # [Q, k] codes; 0 there
+    scores: np.ndarray  # [Q, k] inner products or z; padded with -inf
+    rows: np.ndarray  # [Q, k] numbers of candidates in the order they were added; padded with -1
+    modality: np.ndarray  # [Q, k] codes of `Modality`; padded with 0
 
 
 @dataclass
@@ -54,12 +54,12 @@ class _Part:
 
     @cached_property
     def moments(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean [D] and covariance [D, D] in float64; reads all vectors once, when asked first."""
+        """Mean [D] and covariance [D, D] in float64; the first access reads all vectors."""
         n, total, squares = len(self.rows), 0.0, 0.0
         if hasattr(self.index, "make_direct_map"):
             self.index.make_direct_map()
-        for start in range(0, n, _BLOCK):
-            vectors = self.index.reconstruct_n(start, min(_BLOCK, n - start)).astype(np.float64)
+        for start in range(0, n, _CHUNK):
+            vectors = self.index.reconstruct_n(start, min(_CHUNK, n - start)).astype(np.float64)
             total = total + vectors.sum(0)
             squares = squares + vectors.T @ vectors
         mean = total / n
@@ -68,10 +68,11 @@ class _Part:
 
 @dataclass(eq=False)
 class VectorIndex:
-    """Candidates to search; `build_index` and `load_index` make one.
+    """Candidates to search, made by `build_index` or `load_index`.
 
     ids    of all candidates, in the order in which they were added
-    model  `encode.model_key` of what embedded them, "" where it is not known
+    parts  {modality code: candidates of that modality}
+    model  `model_key` of the model that embedded them, "" if unknown
     """
 
     config: IndexConfig
@@ -86,6 +87,7 @@ class VectorIndex:
 
     @property
     def dim(self) -> int:
+        """Size D of the vectors."""
         return next(iter(self.parts.values())).index.d
 
     @property
@@ -95,16 +97,24 @@ class VectorIndex:
 
     def search(self, query_vectors: np.ndarray, k: int,
                modalities: Sequence[str | Modality] | None = None, standardise: bool = False,
-               excluded: Sequence[Sequence[int]] | None = None) -> Found:  # fmt: skip
-        """The k best candidates of each query.
+               excluded: Sequence[Sequence[int]] | None = None) -> SearchResult:  # fmt: skip
+        """Find the k best candidates of each query.
 
         Args
             query_vectors  [Q, D]  finite; unit norm makes the score a cosine
             k              >= 1
-            modalities     those that candidates may have ("image", "text+video"); None: all, mixed
-            standardise    rank by z, see above; within one modality the order stays as it is
-            excluded       [Q] rows that a query may not find (itself, say)
+            modalities     of candidates, such as ["image", "text+video"]; None: all, mixed
+            standardise    rank by z, see above; within one modality this keeps the order
+            excluded       [Q] rows that a query must not find (such as itself)
         Equal scores are in the order of rows. ValueError for a modality that no candidate has.
+
+        >>> vectors = np.array([[1, 0], [0.6, 0.8], [0, 1]], dtype=np.float32)
+        >>> modality = np.array([Modality.TEXT, Modality.IMAGE, Modality.IMAGE], dtype=np.uint8)
+        >>> index = build_index([Shard(["caption", "cat", "dog"], vectors, modality)])
+        >>> index.names(index.search(np.array([[1.0, 0.0]]), k=2).rows)
+        [['caption', 'cat']]
+        >>> index.search(np.array([[1.0, 0.0]]), k=2, modalities=["image"]).scores
+        array([[0.6, 0. ]], dtype=float32)
         """
         queries = checked_vectors("query_vectors", query_vectors)
         if queries.shape[1] != self.dim or k < 1:
@@ -114,7 +124,7 @@ class VectorIndex:
             )
         margin = max(map(len, excluded), default=0) if excluded is not None else 0
         scores, rows = [], []
-        for part in map(self.parts.get, self._asked(modalities)):
+        for part in map(self.parts.get, self._codes(modalities)):
             found, places = self._best(part, queries, k + margin)
             if standardise:
                 found = _standardised(found, queries, part)
@@ -124,14 +134,14 @@ class VectorIndex:
         if excluded is not None:
             drop_excluded(scores, rows, excluded)
         scores, rows = ranked(scores, rows, k)
-        return Found(scores, rows, np.where(rows < 0, 0, self._modality[rows]))
+        return SearchResult(scores, rows, np.where(rows < 0, 0, self._modality[rows]))
 
     def names(self, rows: np.ndarray) -> list[list[str]]:
-        """The ids of found rows, best first, without the places that are empty."""
+        """Ids of the rows of a result, best first, without padding."""
         return [[self.ids[row] for row in found if row >= 0] for found in rows.tolist()]
 
     def save(self, folder: str | Path) -> None:
-        """Write the index; a folder without `index.json`, which comes last, is not whole."""
+        """Write the index to a folder; `index.json`, written last, marks it as whole."""
         import faiss
         from safetensors.numpy import save_file
 
@@ -150,7 +160,7 @@ class VectorIndex:
         noted = {"config": asdict(self.config), "model": self.model, "counts": self.counts}
         write_json(folder / "index.json", noted, indent=1)
 
-    def _asked(self, modalities: Sequence[str | Modality] | None) -> list[int]:
+    def _codes(self, modalities: Sequence[str | Modality] | None) -> list[int]:
         if modalities is None:
             return sorted(self.parts)
         if isinstance(modalities, str):
@@ -177,12 +187,17 @@ class VectorIndex:
 
 
 def build_index(shards: Iterable[Shard], config: IndexConfig | None = None) -> VectorIndex:
-    """An index of all vectors of some shards.
+    """Build an index of all vectors in shards.
 
     Args
-        shards  `ShardFolder(folder)`, or a list; iterated twice for "ivf", one shard in memory
-    Memory is that of the index: 4 N D bytes, with "hnsw" 8 N neighbours more. The same shards give
-    the same index; "hnsw" only on one thread.
+        shards  `ShardFolder(folder)` or a list; read one at a time, several times for "ivf"
+    Takes the memory of the index: 4 N D bytes, with "hnsw" 8 N neighbours more. The same shards
+    give the same index; with "hnsw" on one thread only.
+
+    >>> vectors = np.eye(3, dtype=np.float32)
+    >>> modality = np.array([Modality.TEXT, Modality.IMAGE, Modality.IMAGE], dtype=np.uint8)
+    >>> build_index([Shard(["a", "b", "c"], vectors, modality)]).counts
+    {'text': 1, 'image': 2}
     """
     config = config or IndexConfig()
     if isinstance(shards, Iterator):
@@ -194,7 +209,7 @@ def build_index(shards: Iterable[Shard], config: IndexConfig | None = None) -> V
         for code in np.unique(shard.modality).tolist():
             here = np.flatnonzero(shard.modality == code)
             vectors = shard.vectors if len(here) == len(shard.vectors) else shard.vectors[here]
-            if not np.isfinite(np.vdot(vectors, vectors)):  # quicker than a look at each number
+            if not np.isfinite(np.vdot(vectors, vectors)):  # faster than testing each number
                 checked_vectors("shard", vectors)
             if code not in parts:
                 parts[code] = _empty(vectors.shape[1], config, None)
@@ -208,7 +223,7 @@ def build_index(shards: Iterable[Shard], config: IndexConfig | None = None) -> V
 
 
 def load_index(folder: str | Path) -> VectorIndex:
-    """What `save` wrote; ValueError where it is not whole."""
+    """Load an index that `VectorIndex.save` wrote; ValueError if it is not whole."""
     import faiss
     from safetensors.numpy import load_file
 
@@ -241,7 +256,7 @@ def _empty(dim: int, config: IndexConfig, cells: int | None):
 
 
 def _trained(shards: Iterable[Shard], config: IndexConfig) -> dict[int, object]:
-    """Empty "ivf" indexes whose cells are placed by an even sample of each modality."""
+    """Empty "ivf" indexes, their cells trained on an even sample of each modality."""
     counts: dict[int, int] = {}
     for shard in shards:
         for code, n in zip(*np.unique(shard.modality, return_counts=True), strict=True):
@@ -256,15 +271,15 @@ def _trained(shards: Iterable[Shard], config: IndexConfig) -> dict[int, object]:
             sample[code].append(vectors[-passed[code] % step :: step])
             passed[code] += len(vectors)
     parts = {}
-    for code, some in sample.items():
-        vectors = checked_vectors("shards", np.concatenate(some))
+    for code, chunks in sample.items():
+        vectors = checked_vectors("shards", np.concatenate(chunks))
         parts[code] = _empty(vectors.shape[1], config, cells[code])
         parts[code].train(vectors)
     return parts
 
 
 def _standardised(scores: np.ndarray, queries: np.ndarray, part: _Part) -> np.ndarray:
-    """z of scores [Q, K]; 0 where all candidates of the modality score alike."""
+    """z of scores [Q, k]; 0 where all candidates of the modality have the same score."""
     q, (mean, covariance) = queries.astype(np.float64), part.moments
     spread = np.sqrt(np.maximum(((q @ covariance) * q).sum(1), 0))[:, None]  # [Q, 1]
     differs = spread > 1e-6 * np.linalg.norm(q, axis=1, keepdims=True)

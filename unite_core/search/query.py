@@ -1,8 +1,6 @@
-"""Queries to what they find in an index: `python -m unite_core.search INDEX --model MODEL ...`.
+"""Search an index with queries of any modality: `search_items`, or `unite search`.
 
-One query is given by `--text`, `--image` and `--video`, in the order in which its prompt shall name
-them, and its results are printed. Many come from files with `--queries`, and what they find is
-written as a TREC run, which ir_measures, trec_eval and ranx read.
+Results of many queries can be written as a TREC run, which ir_measures, trec_eval and ranx read.
 """
 
 # Shapes: Q queries, D embedding size, k results.
@@ -17,7 +15,7 @@ from ..data.modality import Modality
 from ..files import replacing
 from ..model.embedder import UniteEmbedder
 from .blocks import model_key
-from .index import Found, VectorIndex
+from .index import SearchResult, VectorIndex
 from .shards import truncate
 
 __all__ = ["check_model", "result_table", "run_lines", "search_items", "write_run"]
@@ -31,20 +29,21 @@ def search_items(
     index: VectorIndex, embedder: UniteEmbedder, items: Sequence[dict], k: int = 10,
     modalities: Sequence[str | Modality] | None = None, standardise: bool = False,
     media_root: str | Path = ".", where: Sequence[str] | None = None,
-) -> Found:  # fmt: skip
-    """What each item finds in an index that the same model made.
+) -> SearchResult:  # fmt: skip
+    """Embed queries and search an index of the same model.
 
     Args
-        items  Q queries, as `UniteEmbedder.embed` takes them; `where` is how errors name them
+        items  Q queries, as `UniteEmbedder.embed` takes them
+        where  [Q] how errors name them
         k, modalities, standardise  as in `VectorIndex.search`
-    The vectors of queries are cut to the index's size (Matryoshka).
+    Query vectors are truncated to the index's size (Matryoshka).
     """
     vectors = embedder.embed(items, media_root, progress=False, where=where)
     return index.search(truncate(vectors, index.dim), k, modalities, standardise)
 
 
 def check_model(index: VectorIndex, embedder: UniteEmbedder) -> None:
-    """ValueError where the index is known to hold another model's vectors."""
+    """Raise a ValueError if the index is known to hold another model's vectors."""
     if index.model and index.model != model_key(embedder):
         raise ValueError(
             "the index holds vectors of another model, or of other settings of this one: give the "
@@ -54,19 +53,19 @@ def check_model(index: VectorIndex, embedder: UniteEmbedder) -> None:
 
 def run_lines(index: VectorIndex, embedder: UniteEmbedder, queries: Iterable[tuple[str, dict, str]],
               media_root: str | Path = ".", **options) -> Iterator[list[str]]:  # fmt: skip
-    """For each query the lines of a TREC run, best first: query Q0 candidate rank score tag.
+    """Yield each query's lines of a TREC run, best first: query Q0 candidate rank score tag.
 
     Args
-        queries  (id, item, how errors name it); embedded some at a time
+        queries  (id, item, how errors name it); embedded in batches
         options  of `search_items`
-    ValueError for an id with white space, which a run cannot hold.
+    ValueError for an id with white space, which the format cannot hold.
     """
     queries = iter(queries)
-    while some := list(islice(queries, _BLOCK)):
-        names, items, where = zip(*some, strict=True)
+    while batch := list(islice(queries, _BLOCK)):
+        names, items, where = zip(*batch, strict=True)
         found = search_items(index, embedder, items, media_root=media_root, where=where, **options)
         for name, ids, scores in zip(names, index.names(found.rows), found.scores, strict=True):
-            if wrong := [each for each in (name, *ids) if len(each.split()) != 1]:
+            if wrong := [i for i in (name, *ids) if len(i.split()) != 1]:
                 raise ValueError(f"id {wrong[0]!r}: ids in a TREC run have no white space")
             ranks = range(1, len(ids) + 1)
             yield [f"{name} Q0 {candidate} {rank} {score:.6f} {_TAG}"
@@ -74,16 +73,16 @@ def run_lines(index: VectorIndex, embedder: UniteEmbedder, queries: Iterable[tup
 
 
 def write_run(path: Path, lines: Iterable[list[str]], total: int) -> None:
-    """Atomically, with a bar."""
+    """Write a TREC run atomically, with a progress bar over its `total` queries."""
     from tqdm import tqdm
 
     with replacing(path) as partial, partial.open("w", encoding="utf-8") as file:
-        for some in tqdm(lines, "search", total, unit="query"):
-            file.writelines(line + "\n" for line in some)
+        for result in tqdm(lines, "search", total, unit="query"):
+            file.writelines(line + "\n" for line in result)
 
 
-def result_table(index: VectorIndex, found: Found) -> str:
-    """The results of one query."""
+def result_table(index: VectorIndex, found: SearchResult) -> str:
+    """Print the results of one query: rank, score, modality and id."""
     (ids,), ranks = index.names(found.rows), range(1, found.rows.shape[1] + 1)
     labels = [Modality(code).label for code in found.modality[0, : len(ids)].tolist()]
     width = max(map(len, labels), default=0)

@@ -1,7 +1,7 @@
-"""Vectors on disk, in shards that are whole or absent: safetensors files with ids in their headers.
+"""Shards of vectors on disk: safetensors files with the ids in their headers, written atomically.
 
-`vectors` is [n, D] in one of four number formats, `modality` [n] the codes of `Modality`; int8 has
-`scales` [n] beside it. Equal contents give equal bytes.
+`vectors` is [n, D] in one of four number formats and `modality` [n] holds codes of `Modality`; int8
+has `scales` [n] as well. Equal contents give equal bytes.
 """
 
 # Shapes: n items of a shard, D embedding size.
@@ -30,18 +30,18 @@ __all__ = [
 
 
 FORMATS = ("float32", "float16", "bfloat16", "int8")
-_HEADER = "unite"  # one entry, as safetensors writes several in no certain order
+_HEADER = "unite"  # a single entry, as safetensors writes several in no fixed order
 
 
 @dataclass(frozen=True)
 class Shard:
-    """Some consecutive items of a corpus.
+    """Vectors of consecutive items of a corpus.
 
     ids       of the items that have a vector, in the order of the corpus
     vectors   [n, D] float32
     modality  [n] uint8 codes of `Modality`
-    bad       id -> what was wrong, for items that have none
-    noted     what else the header holds
+    bad       {id: what was wrong} of items without a vector
+    noted     further entries of the header
     """
 
     ids: Sequence[str]
@@ -52,9 +52,10 @@ class Shard:
 
 
 class ShardFolder:
-    """What `encode` wrote, shard by shard, as often as asked for; ValueError if it did not end.
+    """Shards of an encoded corpus, read one by one, as often as iterated.
 
-    model  `encode.model_key` of what embedded it
+    model  `model_key` of the model that encoded it
+    ValueError if the folder holds no corpus that was encoded to its end.
     """
 
     def __init__(self, folder: str | Path):
@@ -62,7 +63,7 @@ class ShardFolder:
         if not self.files or not Path(folder, "report.json").is_file():
             raise ValueError(
                 f"{folder}: no finished corpus of vectors (no shards or no report.json); run "
-                "unite_core.encode to its end"
+                "`unite encode` to its end"
             )
         self.model: str = read_json(Path(folder, "report.json"))["inputs"]["model"]
 
@@ -74,10 +75,10 @@ class ShardFolder:
 
 
 def write_shard(path: str | Path, shard: Shard, number_format: str = "float32") -> None:
-    """Write a shard, atomically and through to the disk.
+    """Write a shard, atomically and flushed to the disk.
 
-    int8 is symmetric for each row: round(v / s) with s = max |v| / 127, which moves the cosine of
-    two unit vectors by about 1e-3 at D = 256.
+    int8 is symmetric per row: round(v / s) with s = max |v| / 127, which changes the cosine of two
+    unit vectors by about 1e-3 at D = 256.
     """
     import torch
     from safetensors.torch import save_file
@@ -102,7 +103,7 @@ def write_shard(path: str | Path, shard: Shard, number_format: str = "float32") 
 
 
 def read_shard(path: str | Path) -> Shard:
-    """A shard with its vectors as float32; ValueError if the file is not whole."""
+    """Read a shard, its vectors as float32; ValueError if the file is not whole."""
     header, tensors = _opened(path, lambda file: {name: file.get_tensor(name)
                                                   for name in file.keys()})  # fmt: skip  # noqa: SIM118
     vectors = tensors["vectors"].float()
@@ -113,19 +114,19 @@ def read_shard(path: str | Path) -> Shard:
 
 
 def read_header(path: str | Path) -> dict:
-    """`ids`, `bad` and what else was noted, without the vectors."""
+    """Read `ids`, `bad` and further entries of a shard's header, without the vectors."""
     return _opened(path, lambda file: None)[0]
 
 
 def shard_files(folder: str | Path) -> list[Path]:
-    """The shards of a folder in order; none where there is no folder."""
+    """Shards of a folder in order; empty if there is no folder."""
     return sorted(Path(folder).glob("*.safetensors"))
 
 
 def truncate(vectors: np.ndarray, dim: int | None) -> np.ndarray:
-    """The first `dim` numbers of unit vectors [n, D], as unit vectors again (Matryoshka).
+    """Truncate unit vectors [n, D] to `dim` dimensions and normalise them again (Matryoshka).
 
-    None leaves them as they are. Without training for it (Matryoshka dims) a cut costs accuracy.
+    None leaves them as they are. Models not trained for this dimension lose accuracy.
     """
     if dim is None or dim == vectors.shape[1]:
         return vectors
