@@ -13,7 +13,7 @@ from PIL import Image
 from unite_core import UniteEmbedder
 from unite_core.data.media import MediaError
 from unite_core.model.batching import _batches, plan_batches
-from unite_core.model.preprocessing import MediaReader, Source, reads_here
+from unite_core.model.preprocessing import MediaReader, MediaSource, reads_here
 
 FOLDER = Path(__file__).parents[1] / "data" / "unite_qwen2vl_tiny"
 PICTURES = {"a": (56, 56), "b": (84, 56), "c": (140, 112)}
@@ -106,8 +106,12 @@ def test_one_object_in_memory_is_one_medium_and_equal_ones_are_two(embedder, roo
 
 
 def test_a_path_is_not_taken_for_a_video_or_for_its_own_list(embedder):
-    keys = {Source("image", "a").key, Source("video", "a").key, Source("video", ["a"]).key}
-    assert len(keys) == 3 and Source("image", "a").key == Source("image", Path("a")).key
+    keys = {
+        MediaSource("image", "a").key,
+        MediaSource("video", "a").key,
+        MediaSource("video", ["a"]).key,
+    }
+    assert len(keys) == 3 and MediaSource("image", "a").key == MediaSource("image", Path("a")).key
 
 
 def test_bad_items_are_named_and_the_others_embedded(embedder, root, tmp_path):
@@ -184,7 +188,7 @@ def test_an_error_of_the_model_ends_all_and_leaves_it_as_it_was(embedder, root, 
 def test_a_schedule_reads_what_it_lacks_and_keeps_within_its_limit(groups, limit):
     rows = iter(range(1000))
     numbered = [[(next(rows), keys) for keys in group] for group in groups]
-    media = {row: {(k,): Source("image", str(k)) for k in keys}
+    media = {row: {(k,): MediaSource("image", str(k)) for k in keys}
              for group in numbered for row, keys in group}  # fmt: skip
     sizes = {(k,): k % 4 + 1 for k in range(10)}
     plan = list(_batches([[row for row, _ in group] for group in numbered], media, sizes, limit))
@@ -194,7 +198,7 @@ def test_a_schedule_reads_what_it_lacks_and_keeps_within_its_limit(groups, limit
             before.update(k for _, keys in group for k in keys)
     reads_of_each = 0
     for batch, group, coming in zip(plan, numbered, later, strict=True):
-        fresh = {int(source.medium) for source in batch.fresh}
+        fresh = {int(source.media) for source in batch.fresh}
         assert len(fresh) == len(batch.fresh) and not fresh & held
         held |= fresh
         assert {k for _, keys in group for k in keys} <= held

@@ -233,9 +233,8 @@ def test_missing_tokenizer(broken):
 
 def test_wrong_position_scheme_in_a_saved_checkpoint(broken):
     change_json(broken / "unite.json", positions="rotary")
-    with pytest.raises(
-        ValueError, match=r"unite.json: positions is 'rotary': must be one of sequential, mrope"
-    ):
+    allowed = "must be one of sequential, mrope"
+    with pytest.raises(ValueError, match=rf"unite.json: positions is 'rotary': {allowed}"):
         UniteEmbedder.load(broken)
     with pytest.raises(ValueError, match=f"positions is '3d': {allowed}"):
         UniteEmbedder.load(FOLDER, positions="3d")

@@ -14,12 +14,12 @@ from unite_core import UniteEmbedder
 from unite_core.model import inspect as inside
 from unite_core.model.config import EmbedConfig
 from unite_core.model.cost import config_2b, flops_of, seconds_of
-from unite_core.plots.tokens import (
-    plot_cosines,
+from unite_core.plots import (
+    plot_item_cosines,
+    plot_parts,
     plot_patches,
     plot_positions,
-    plot_runs,
-    plot_shares,
+    plot_token_runs,
 )
 
 FOLDER = Path(__file__).parents[1] / "data" / "unite_qwen2vl_tiny"
@@ -189,19 +189,21 @@ def test_variants_change_what_they_name(embedder):
 
 
 def test_figures_draw_what_they_are_given():
-    ax = plot_runs({"a": [("template", 3), ("image", 4)], "b": [("text", 2)]}, plt.subplots()[1])
+    ax = plot_token_runs(
+        {"a": [("template", 3), ("image", 4)], "b": [("text", 2)]}, plt.subplots()[1]
+    )
     assert [bar.get_width() for bar in ax.patches] == [3, 4, 2]
     assert ax.get_yticklabels()[1].get_text() == "b"
     legend = [text.get_text() for text in ax.get_legend().get_texts()]
     assert legend == ["template", "text", "image", "pooled"]
     ax = plot_patches(PICTURE, (1, 4, 6), 2, plt.subplots()[1])
     assert [text.get_text() for text in ax.texts] == ["0", "1", "2", "3", "4", "5"]
-    ax = plot_cosines({"x": np.array([0.5, 0.7])}, {"x": "fused"}, plt.subplots()[1])
+    ax = plot_item_cosines({"x": np.array([0.5, 0.7])}, {"x": "fused"}, plt.subplots()[1])
     assert ax.get_yticklabels()[0].get_text() == "x  (n 2)" and ax.texts[0].get_text() == "0.6000"
-    ax = plot_shares({"x": {"a": 1.0, "b": 2.0}}, plt.subplots()[1], form="{:.1f}")
+    ax = plot_parts({"x": {"a": 1.0, "b": 2.0}}, plt.subplots()[1], form="{:.1f}")
     assert ax.texts[0].get_text() == "3.0" and len(ax.patches) == 2
     with pytest.raises(ValueError, match="5 parts"):
-        plot_shares({"x": dict.fromkeys("abcde", 1.0)}, ax)
+        plot_parts({"x": dict.fromkeys("abcde", 1.0)}, ax)
 
 
 def test_positions_are_drawn_with_their_media():

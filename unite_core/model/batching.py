@@ -1,10 +1,10 @@
-"""Before anything is decoded: which items share a batch, when media are read, how long kept.
+"""Plan how items are embedded: which share a batch, when media are read and how long kept.
 
-Lengths come from prompts and file headers alone. A medium that several items hold is read and seen
-once and kept until its last use, as long as what is kept stays under a limit of memory.
+Lengths come from prompts and file headers, before anything is decoded. A media file that several
+items share is read and encoded once and kept until its last use, within a limit of memory.
 """
 
-# Shapes: N items, D width of the language model.
+# Shapes: N items.
 
 from __future__ import annotations
 
@@ -17,35 +17,35 @@ from typing import Any, NamedTuple
 
 from ..data.items import ItemError
 from ..data.media import MediaError
-from .preprocessing import Source
+from .preprocessing import MediaSource
 from .processor import ItemPlan, Processor, naming
 
 __all__ = ["Batch", "BatchPlan", "plan_batches"]
 
 
-KEPT_BYTES = 256 * 2**20  # of media that later batches use again
+KEPT_BYTES = 256 * 2**20  # of media kept for later batches
 
 
 class Batch(NamedTuple):
     """Items that are embedded together."""
 
     rows: list[int]
-    fresh: list[Source]  # media that are read for it
-    done: list[tuple]  # keys of media that no later batch takes from it
+    fresh: list[MediaSource]  # media to read for it
+    done: list[tuple]  # keys of media to drop after it
 
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """How N items become vectors."""
+    """How N items are embedded; made by `plan_batches`."""
 
     items: list[ItemPlan | None]  # [N]; None for a bad item
     batches: list[Batch]
-    bad: dict[int, ValueError]  # items that cannot be embedded: an ItemError or MediaError
-    patches: dict[tuple, int]  # of each medium; of a video file perhaps more than it has
+    bad: dict[int, ValueError]  # by row, why an item cannot be embedded
+    patches: dict[tuple, int]  # by key of the media; an upper limit for video files
 
     @property
-    def reads(self) -> Iterator[Source]:
-        """All media in the order in which batches take them."""
+    def reads(self) -> Iterator[MediaSource]:
+        """All media in the order in which batches need them."""
         return (source for batch in self.batches for source in batch.fresh)
 
 
@@ -56,35 +56,35 @@ def plan_batches(processor: Processor, items: Sequence[Any], where: Sequence[str
 
     Args
         where        [N] how errors name the items
-        tokens       of a batch, padding included; one item may have more
-        batch_size   items of a batch, in place of `tokens`
-        token_bytes  that a visual token takes up while it is kept
-        kept_bytes   that media may take up between batches; those beyond are read again
+        tokens       limit per batch, padding included; a longer item is a batch alone
+        batch_size   items per batch, instead of `tokens`
+        token_bytes  memory of a kept visual token
+        kept_bytes   memory for media between batches; what exceeds it is read again
     """
-    outlines, shapes, bad = processor.outlines(items, where), {}, {}
+    planned, shapes, bad = processor.plan_items(items, where), {}, {}
     lengths = {}
-    for row, outline in enumerate(outlines):
+    for row, item in enumerate(planned):
         try:
-            lengths[row] = _length(processor, outline, media_root, shapes, where[row])
+            lengths[row] = _length(processor, item, media_root, shapes, where[row])
         except (ItemError, MediaError) as error:
-            outlines[row], bad[row] = None, error
+            planned[row], bad[row] = None, error
     sizes = {key: token_bytes * processor.visual_tokens(shape[1])
              for key, shape in shapes.items()}  # fmt: skip
-    media = {row: {source.key: source for source in outlines[row].media} for row in lengths}
+    media = {row: {source.key: source for source in planned[row].media} for row in lengths}
     groups = list(_groups(lengths, tokens, batch_size))
     patches = {key: math.prod(grid) for key, (_, grid) in shapes.items()}
-    return BatchPlan(outlines, list(_batches(groups, media, sizes, kept_bytes)), bad, patches)
+    return BatchPlan(planned, list(_batches(groups, media, sizes, kept_bytes)), bad, patches)
 
 
-def _length(processor, outline: ItemPlan | ItemError, root, shapes: dict, where: str) -> int:
-    """Tokens of an item; headers of media that are not in `shapes` are read into it."""
-    if isinstance(outline, ItemError):
-        raise outline
+def _length(processor, item: ItemPlan | ItemError, root, shapes: dict, where: str) -> int:
+    """Number of tokens of an item; adds media headers that are missing in `shapes`."""
+    if isinstance(item, ItemError):
+        raise item
     with naming(where):
-        for source in outline.media:
+        for source in item.media:
             if source.key not in shapes:
                 shapes[source.key] = processor.reader.shape(source, root)
-        return processor.count(outline, [shapes[source.key] for source in outline.media])
+        return processor.count(item, [shapes[source.key] for source in item.media])
 
 
 def _groups(lengths: Mapping[int, int], tokens: int,
@@ -97,11 +97,14 @@ def _groups(lengths: Mapping[int, int], tokens: int,
         start += size
 
 
-def _batches(groups, media: Mapping[int, dict[tuple, Source]], sizes: Mapping[tuple, int],
+def _batches(groups, media: Mapping[int, dict[tuple, MediaSource]], sizes: Mapping[tuple, int],
              limit: int) -> Iterator[Batch]:  # fmt: skip
-    """What each group reads and drops. What is kept stays until its last use: nothing is pushed
-    out for something newer, which in a long cycle of uses would leave no medium its second one."""
-    held: list[dict[tuple, Source]] = [
+    """Decide which media each group reads and drops.
+
+    What is kept stays until its last use. Evicting it for something newer would, in a long cycle of
+    uses, leave nothing for a second use.
+    """
+    held: list[dict[tuple, MediaSource]] = [
         {key: source for row in rows for key, source in media[row].items()} for rows in groups
     ]
     uses = Counter(key for keys in held for key in keys)

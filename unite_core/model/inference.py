@@ -1,11 +1,8 @@
-"""The items of a plan through the model: media are seen, then batches embedded.
+"""Run a plan of batches through the model: vision tower first, then the language model.
 
-Threads that share a matrix product wait for each other at the end of each, and while one decodes
-the others have nothing to do. So on a CPU several batches are under way at once, each in a thread
-of its own. What is computed together depends on the plan alone, so vectors do not change with the
-order in which threads come.
-
-Computations side by side in threads that share out torch's own threads.
+Threads that share a matrix product wait for each other at its end, and have nothing to do while one
+decodes. So on a CPU several batches run at once, each in a thread with its share of torch's
+threads. The plan alone decides what is computed together, so vectors do not depend on timing.
 """
 
 from __future__ import annotations
@@ -24,25 +21,25 @@ from ..data.media import MediaError
 from .batching import BatchPlan
 from .decoder import takes_visual_tokens
 from .preprocessing import Pixels, Read, patches_of
-from .processor import ItemPlan, Medium, naming
+from .processor import ItemPlan, MediaTensor, naming
 from .vision import visual_tokens
 
 __all__ = ["Run", "embed_batches", "encode_media", "side_by_side"]
 
 
-_STREAMS = 4  # batches at once; each may have several of torch's threads
+_STREAMS = 4  # batches at once; each may use several of torch's threads
 _PATCHES_AT_ONCE = {"cpu": 1024, "cuda": 16384}  # a CPU is fastest with what its caches hold
 
 
 def embed_batches(embedder, plan: BatchPlan, reads: Iterable[Read],
                   where: Sequence[str]) -> Iterator[tuple[list[int], np.ndarray]]:  # fmt: skip
-    """Rows of `plan` and their vectors [rows, D] float32, batch by batch, in its order.
+    """Yield rows of `plan` and their vectors [rows, D] float32, batch by batch, in its order.
 
     Args
         embedder  a UniteEmbedder in evaluation mode
-        reads     for each of `plan.reads`, what gives its pixels; called a little ahead
+        reads     a function per entry of `plan.reads` that gives its pixels; called a little ahead
         where     how errors name the items
-    Items that turn out to be bad get no vector and are put into `plan.bad`.
+    Items that turn out to be bad get no vector and are added to `plan.bad`.
     """
     threads = torch.get_num_threads() if embedder.device.type == "cpu" else 1
     streams = max(1, min(_STREAMS, threads, len(plan.batches)))
@@ -50,8 +47,8 @@ def embed_batches(embedder, plan: BatchPlan, reads: Iterable[Read],
     under_way: deque[Future] = deque()
     kept: dict[tuple, Future] = {}
 
-    def taken(most: int) -> Iterator[tuple[list[int], np.ndarray]]:
-        while len(under_way) > most:
+    def finished(limit: int) -> Iterator[tuple[list[int], np.ndarray]]:
+        while len(under_way) > limit:
             rows, vectors, bad = under_way.popleft().result()
             plan.bad.update(bad)
             yield rows, vectors
@@ -60,43 +57,40 @@ def embed_batches(embedder, plan: BatchPlan, reads: Iterable[Read],
         media = _encoding(embedder, plan, reads, run, ahead)
         for batch in plan.batches:
             kept |= {source.key: next(media) for source in batch.fresh}
-            outlines = {row: plan.items[row] for row in batch.rows}
-            keys = {source.key for outline in outlines.values() for source in outline.media}
-            looked = {key: kept[key] for key in keys}
-            under_way.append(run(_embed_batch, embedder, outlines, looked, where))
+            items = {row: plan.items[row] for row in batch.rows}
+            keys = {source.key for item in items.values() for source in item.media}
+            media_of_batch = {key: kept[key] for key in keys}
+            under_way.append(run(_embed_batch, embedder, items, media_of_batch, where))
             for key in batch.done:
                 del kept[key]
-            yield from taken(ahead)
-        yield from taken(0)
+            yield from finished(ahead)
+        yield from finished(0)
 
 
-def encode_media(embedder, media: Sequence[Medium]) -> list[torch.Tensor]:
-    """The visual tokens of each medium, on the model's device; several media at a time."""
-    merged, seen = embedder.processor.layout.merge**2, []
-    for some in _portions(media, lambda medium: len(medium[0]), embedder.device):
-        patches, grids = zip(*some, strict=True)
+def encode_media(embedder, media: Sequence[MediaTensor]) -> list[torch.Tensor]:
+    """Visual tokens of each image or video, on the model's device; several go through together."""
+    merged, features = embedder.processor.layout.merge**2, []
+    for portion in _portions(media, lambda entry: len(entry[0]), embedder.device):
+        patches, grids = zip(*portion, strict=True)
         pixels, sizes = torch.cat(patches).to(embedder.device), torch.tensor(grids)
         tokens = visual_tokens(embedder.base.visual, pixels, sizes.to(embedder.device))
-        seen += [one.clone() for one in tokens.split((sizes.prod(1) // merged).tolist())]
-    return seen
+        features += [part.clone() for part in tokens.split((sizes.prod(1) // merged).tolist())]
+    return features
 
 
 class _Encoded(NamedTuple):
-    medium: Medium  # visual tokens, or patches where the tower's output is more than tokens
+    media: MediaTensor  # visual tokens, or patches where the tower gives more than tokens
     seconds: list[float]
 
 
 def _encoding(embedder, plan: BatchPlan, reads: Iterable[Read], run: Run,
              ahead: int) -> Iterator[Future]:  # fmt: skip
-    """For each of `plan.reads` its _Encoded, or what was wrong with it, to come.
-
-    When one is handed out, `ahead` portions of media beyond its own have been started.
-    """
+    """Yield a future _Encoded or error for each of `plan.reads`, `ahead` portions started."""
     begun: deque[list[Future]] = deque()
     pairs = zip(plan.reads, reads, strict=True)
-    for some in _portions(pairs, lambda pair: plan.patches[pair[0].key], embedder.device):
-        begun.append([Future() for _ in some])
-        run(_read_and_encode, embedder, [read for _, read in some], begun[-1])
+    for portion in _portions(pairs, lambda pair: plan.patches[pair[0].key], embedder.device):
+        begun.append([Future() for _ in portion])
+        run(_read_and_encode, embedder, [read for _, read in portion], begun[-1])
         if len(begun) > ahead:
             yield from begun.popleft()
     for places in begun:
@@ -105,38 +99,48 @@ def _encoding(embedder, plan: BatchPlan, reads: Iterable[Read], run: Run,
 
 @torch.inference_mode()
 def _read_and_encode(embedder, reads: Sequence[Read], places: Sequence[Future]) -> None:
-    """Read media and look at them; each one's _Encoded, or what was wrong with it, to its place."""
+    """Read and encode media; put the _Encoded, or the error, of each into its place."""
     try:
-        layout, read = embedder.processor.layout, [one() for one in reads]
-        good = [one for one in read if isinstance(one, Pixels)]
-        media = [patches_of(torch.from_numpy(one.frames).to(embedder.device), layout)
-                 for one in good]  # fmt: skip
-        sees = takes_visual_tokens(embedder.base)
-        values = encode_media(embedder, media) if sees else [patches for patches, _ in media]
-        found = iter([_Encoded((value, medium[1]), one.seconds)
-                      for value, medium, one in zip(values, media, good, strict=True)])  # fmt: skip
+        layout, results = embedder.processor.layout, [read() for read in reads]
+        good = [pixels for pixels in results if isinstance(pixels, Pixels)]
+        media = [
+            patches_of(torch.from_numpy(pixels.frames).to(embedder.device), layout)
+            for pixels in good
+        ]
+        if takes_visual_tokens(embedder.base):
+            values = encode_media(embedder, media)
+        else:
+            values = [patches for patches, _ in media]
+        encoded = iter(
+            [
+                _Encoded((value, grid), pixels.seconds)
+                for value, (_, grid), pixels in zip(values, media, good, strict=True)
+            ]
+        )
     except BaseException as error:
         for place in places:
             place.set_exception(error)
         raise
-    for one, place in zip(read, places, strict=True):
-        place.set_result(next(found) if isinstance(one, Pixels) else one)
+    for result, place in zip(results, places, strict=True):
+        place.set_result(next(encoded) if isinstance(result, Pixels) else result)
 
 
 @torch.inference_mode()
-def _embed_batch(embedder, outlines: Mapping[int, ItemPlan], looked: Mapping[tuple, Future],
+def _embed_batch(embedder, items: Mapping[int, ItemPlan], media: Mapping[tuple, Future],
                  where: Sequence[str]):  # fmt: skip
-    """Rows and vectors of a batch's good items, and what is wrong with the others."""
-    sees = takes_visual_tokens(embedder.base)
+    """Rows and vectors of a batch's good items, and the errors of the others."""
+    has_features = takes_visual_tokens(embedder.base)
     encoded, bad = {}, {}
-    for row, outline in outlines.items():
-        found = [looked[source.key].result() for source in outline.media]
+    for row, item in items.items():
+        found = [media[source.key].result() for source in item.media]
         try:
             with naming(where[row]):
-                for error in (one for one in found if not isinstance(one, _Encoded)):
+                for error in (result for result in found if not isinstance(result, _Encoded)):
                     raise error
-            media, seconds = [one.medium for one in found], [one.seconds for one in found]
-            encoded[row] = embedder.processor.complete(outline, media, seconds, where[row], sees)
+            tensors, seconds = [part.media for part in found], [part.seconds for part in found]
+            encoded[row] = embedder.processor.complete(
+                item, tensors, seconds, where[row], has_features
+            )
         except (ItemError, MediaError) as error:
             bad[row] = error
     if not encoded:
@@ -146,31 +150,31 @@ def _embed_batch(embedder, outlines: Mapping[int, ItemPlan], looked: Mapping[tup
     return list(encoded), vectors.cpu().numpy(), bad
 
 
-def _portions(media: Iterable, patches: Callable[[Any], int],
+def _portions(entries: Iterable, patches: Callable[[Any], int],
               device: torch.device) -> Iterator[list]:  # fmt: skip
-    """Consecutive media that are looked at together."""
-    most = _PATCHES_AT_ONCE.get(device.type, _PATCHES_AT_ONCE["cpu"])
-    some, count = [], 0
-    for medium in media:
-        some.append(medium)
-        count += patches(medium)
-        if count >= most:
-            yield some
-            some, count = [], 0
-    if some:
-        yield some
+    """Group consecutive entries that go through the vision tower together."""
+    limit = _PATCHES_AT_ONCE.get(device.type, _PATCHES_AT_ONCE["cpu"])
+    portion, count = [], 0
+    for entry in entries:
+        portion.append(entry)
+        count += patches(entry)
+        if count >= limit:
+            yield portion
+            portion, count = [], 0
+    if portion:
+        yield portion
 
 
 Run = Callable[..., Future]
-"""Starts a call of its first argument with the others."""
+"""Starts a call of its first argument with the others; gives the future result."""
 
 
 @contextmanager
 def side_by_side(count: int) -> Iterator[Run]:
-    """Calls in `count` threads, each of which uses its share of torch's threads.
+    """Run calls in `count` threads, each with its share of torch's threads.
 
-    With one thread a call is over when it has been started, and its errors are raised there. Calls
-    that have not begun when the context is left are dropped.
+    With one thread each call runs at once and raises its errors there. Calls that have not begun
+    when the context ends are dropped.
     """
     if count == 1:
         yield _at_once

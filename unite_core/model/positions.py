@@ -1,7 +1,6 @@
-"""Positions of tokens, for the rotary embedding: one after the other, or M-RoPE's grid.
+"""Position ids for the rotary embedding: sequential, or M-RoPE's time, height and width."""
 
-# Shapes: B items of a batch, T tokens.
-"""
+# Shapes: B items of a batch, T tokens, V videos.
 
 from __future__ import annotations
 
@@ -18,16 +17,16 @@ def token_positions(
     second_per_grid_ts: Tensor | None = None,
     **grids: Tensor | None,
 ) -> Tensor:
-    """[3, B, T]: a token's index in its row three times, or M-RoPE's time, height, width.
+    """Position ids [3, B, T]: three times the index in the row, or M-RoPE's time, height, width.
 
     Args
-        model               transformers' Qwen2VLModel, Qwen2_5_VLModel or Qwen3VLModel
+        model               a model of `backbones`, which has M-RoPE's `get_rope_index`
         positions           "sequential" or "mrope", see EmbedConfig
         input_ids           [B, T]  padded on either side
         attention_mask      [B, T]  0 for padding, which takes no position
         second_per_grid_ts  [V]  seconds between a video's temporal patches (Qwen2.5-VL)
-        grids               image_grid_thw and video_grid_thw, [media, 3]; None where there are none
-    Text without media has the same positions either way.
+        grids               image_grid_thw and video_grid_thw, [media, 3], or None
+    Text alone has the same positions either way.
     """
     grids = {name: grid for name, grid in grids.items() if grid is not None}
     if positions == "sequential" or not grids:

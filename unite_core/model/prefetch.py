@@ -1,4 +1,4 @@
-"""Media of the plans to come, decoded by other processes while this one computes."""
+"""Decode the media of coming plans in other processes while this one computes."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from pathlib import Path
 from typing import Any
 
 from .batching import BatchPlan
-from .preprocessing import MediaReader, Pixels, Read, Source, reads_here
+from .preprocessing import MediaReader, MediaSource, Pixels, Read, reads_here
 
 __all__ = ["read_ahead"]
 
 
-_CHUNK = 4  # media that one process reads before it answers
-_AHEAD = 4  # chunks of each process that are read or wait for being used
+_CHUNK = 4  # media files that a process reads before it answers
+_AHEAD = 4  # chunks per process that are being read or wait to be used
 
-_reading: tuple[MediaReader, str | Path]  # of a process that reads
+_reading: tuple[MediaReader, str | Path]  # set in each reading process
 
 
 def read_ahead(plans: Iterable[tuple[Any, BatchPlan]], reader: MediaReader, media_root: str | Path,
                workers: int) -> Iterator[tuple[Any, BatchPlan, Iterator]]:  # fmt: skip
-    """Each plan with its media, in the order of `BatchPlan.reads`.
+    """Yield each plan with its media, in the order of `BatchPlan.reads`.
 
     Args
-        plans    (label, plan); asked for the next one while the last is being used
-        workers  processes that read; 0: this one reads, when a medium is asked for
-    Yields (label, plan, iterator of what gives each medium): take all before the next plan.
-    In memory are at most two plans and 16 media per process. RuntimeError where a process dies.
+        plans    (label, plan); the next one is drawn while the last is in use
+        workers  reading processes; 0: read in this one, when a media file is needed
+    Yields (label, plan, iterator of a function per media file): use it up before the next plan.
+    Holds at most two plans and 16 media files per process. RuntimeError if a process dies.
     """
     if not workers:
         for label, plan in plans:
@@ -55,14 +55,14 @@ def read_ahead(plans: Iterable[tuple[Any, BatchPlan]], reader: MediaReader, medi
 
 
 class _Window:
-    """Chunks of media under way: those of the plan in use, then those of the next one."""
+    """Chunks of media being read: those of the plan in use, then those of the next one."""
 
     def __init__(
         self, plans: Iterator[tuple[Any, BatchPlan]], pool: ProcessPoolExecutor, size: int
     ):
         self.plans, self.pool, self.size = plans, pool, size
         self.planned: deque[tuple[Any, BatchPlan]] = deque()
-        self.left: Iterator[Source] = iter(())  # of the newest plan
+        self.left: Iterator[MediaSource] = iter(())  # of the newest plan
         self.running: deque[Future] = deque()
 
     def __iter__(self) -> Iterator[tuple[Any, BatchPlan, Iterator]]:
@@ -94,7 +94,7 @@ class _Window:
 
 
 def _start(reader: MediaReader, media_root: str | Path) -> None:
-    """Begin a reading process, which ends with its parent, however that one ends."""
+    """Set up a reading process; it ends when its parent does, however that happens."""
     global _reading
     _reading = reader, media_root
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -110,6 +110,6 @@ def _same(pixels: Pixels | ValueError) -> Pixels | ValueError:
     return pixels
 
 
-def _read(sources: list[Source]) -> list[Pixels | ValueError]:
+def _read(sources: list[MediaSource]) -> list[Pixels | ValueError]:
     reader, media_root = _reading
     return [reader.try_read(source, media_root) for source in sources]

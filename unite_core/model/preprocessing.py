@@ -1,16 +1,11 @@
-"""From pictures to the rows of `pixel_values`: size rules, resizing, patches.
+"""From media files to patches: read, size rules, resizing, patches. Needs no model.
 
-# Shapes: T frames, H x W pixels, P patch side, t x h x w grid of patches, N = t h w patches.
-
-Sizes follow the authors' chain (PAPER §1): media are first resized to multiples of patch x merge
-under their own limits, then once more under the image limits. A step that changes nothing costs
-nothing. `video_pixels="effective"` leaves out the second step for videos, which otherwise undoes
-their limits.
-
-Media in the size that the vision tower wants; without a model, so it travels to processes.
+Sizes follow the released code (docs/method.md): media are resized to multiples of patch x merge
+under their own limits, then once more under the image limits, which undoes the limits of videos;
+`video_pixels="effective"` leaves that second step out for them.
 """
 
-# Shapes: T frames, H x W pixels.
+# Shapes: T frames, H x W pixels, P patch side, t x h x w grid of patches, N = t h w patches.
 
 from __future__ import annotations
 
@@ -36,7 +31,7 @@ __all__ = [
     "MediaReader",
     "Pixels",
     "Read",
-    "Source",
+    "MediaSource",
     "frame_sizes",
     "grid_of",
     "image_sizes",
@@ -57,7 +52,7 @@ _MAX_RATIO = 200
 
 @dataclass(frozen=True)
 class Layout:
-    """What the vision tower expects of pixels; part of a checkpoint."""
+    """Patch sizes and colour normalisation of a checkpoint's vision tower."""
 
     patch: int = 14  # side in pixels
     merge: int = 2  # merge x merge patches become one token
@@ -71,19 +66,19 @@ class Layout:
 
     @property
     def bytes_per_token(self) -> int:
-        """Of the float32 patches that become one token."""
+        """Size of the float32 patches that become one token."""
         return 4 * 3 * self.temporal * self.factor**2
 
 
 def smart_resize(height: int, width: int, factor: int = 28, min_pixels: int = 4 * 28 * 28,
                  max_pixels: int = 16384 * 28 * 28) -> Size:  # fmt: skip
-    """The size with sides that are multiples of `factor` and an area within the limits.
+    """Round a size to multiples of `factor` with an area within the limits, as Qwen2-VL does.
 
     Args
         height, width           > 0, at most 200 : 1
-        min_pixels, max_pixels  limits of the area; going up, the upper one is not looked at again
+        min_pixels, max_pixels  limits of the area; enlarging can exceed the upper one
     Returns
-        height, width, each at least `factor`. The rule is Qwen2-VL's.
+        height, width, each at least `factor`.
     """
     if min(height, width) < 1 or max(height, width) > _MAX_RATIO * min(height, width):
         raise ValueError(
@@ -100,7 +95,7 @@ def smart_resize(height: int, width: int, factor: int = 28, min_pixels: int = 4 
 
 
 def image_sizes(height: int, width: int, config: EmbedConfig, layout: Layout) -> tuple[Size, Size]:
-    """The two sizes that an image is resized to, one after the other."""
+    """The two sizes to which an image is resized in turn."""
     first = smart_resize(height, width, layout.factor, *_loose_limits(layout))
     limits = config.image_min_pixels, config.image_max_pixels
     return first, smart_resize(*first, layout.factor, *limits)
@@ -108,42 +103,39 @@ def image_sizes(height: int, width: int, config: EmbedConfig, layout: Layout) ->
 
 def frame_sizes(height: int, width: int, config: EmbedConfig, layout: Layout,
                 from_file: bool) -> tuple[Size, ...]:  # fmt: skip
-    """The sizes that a video's frames are resized to, one after the other.
+    """The sizes to which a video's frames are resized in turn.
 
-    "effective": one step; `video_max_pixels` always holds, also above `video_min_pixels`.
-    "released": the lower limit of a list of frames is 4 tokens, and the image limits follow.
+    "effective": one step, and `video_max_pixels` always holds.
+    "released": for a list of frames the lower limit is 4 tokens; then come the image limits.
     """
-    least, most = config.video_min_pixels, config.video_max_pixels
+    low, high = config.video_min_pixels, config.video_max_pixels
     if config.video_pixels == "effective":
-        size = smart_resize(height, width, layout.factor, min(least, most), most)
-        return (smart_resize(*size, layout.factor, 1, most),)
-    least = least if from_file else _loose_limits(layout)[0]
-    first = smart_resize(height, width, layout.factor, least, most)
+        size = smart_resize(height, width, layout.factor, min(low, high), high)
+        return (smart_resize(*size, layout.factor, 1, high),)
+    low = low if from_file else _loose_limits(layout)[0]
+    first = smart_resize(height, width, layout.factor, low, high)
     limits = config.image_min_pixels, config.image_max_pixels
     return first, smart_resize(*first, layout.factor, *limits)
 
 
 def grid_of(frames: int, size: Size, layout: Layout) -> Grid:
-    """Patches along time, height and width; an incomplete last group of frames counts."""
+    """Number of patches along time, height and width; a last group of frames may be short."""
     return -(-frames // layout.temporal), size[0] // layout.patch, size[1] // layout.patch
 
 
 def to_patches(frames: Sequence[Image.Image], sizes: Sequence[Size],
                layout: Layout) -> tuple[torch.Tensor, Grid]:  # fmt: skip
-    """RGB frames of one size -> float32 patches [N, 3 x temporal x P x P] and their grid.
-
-    Each frame goes through `sizes` with Pillow's bicubic filter, as in the released code.
-    """
+    """Resize RGB frames of one size and cut them into patches, see `resized` and `patches_of`."""
     return patches_of(torch.from_numpy(resized(frames, sizes)), layout)
 
 
 def resized(frames: Sequence[Image.Image], sizes: Sequence[Size]) -> np.ndarray:
-    """RGB frames of one size -> uint8 [T, H, W, 3]: all that `patches_of` needs of a medium."""
+    """Resize RGB frames through `sizes` with Pillow's bicubic filter: uint8 [T, H, W, 3]."""
     return np.stack([_resize(frame, sizes) for frame in frames])
 
 
 def patches_of(frames: torch.Tensor, layout: Layout) -> tuple[torch.Tensor, Grid]:
-    """uint8 [T, H, W, 3] -> float32 patches [N, 3 x temporal x P x P] and their grid."""
+    """Normalise frames, uint8 [T, H, W, 3]: float32 patches [N, 3 temporal P P], and the grid."""
     patches, grid = patchify(frames.permute(0, 3, 1, 2), layout)
     channels = patches.unflatten(1, (3, -1)).float()  # [N, 3, temporal P P]
     mean, std = (
@@ -153,10 +145,10 @@ def patches_of(frames: torch.Tensor, layout: Layout) -> tuple[torch.Tensor, Grid
 
 
 def patchify(frames: torch.Tensor, layout: Layout) -> tuple[torch.Tensor, Grid]:
-    """[T, 3, H, W] -> [N, 3 x temporal x P x P] and the grid (t, h, w); any dtype or device.
+    """Cut frames [T, 3, H, W] of any dtype into patches [N, 3 temporal P P]; also gives the grid.
 
-    Patches are ordered so that each merge x merge block is contiguous. H and W are multiples of
-    patch x merge; missing frames of the last temporal patch repeat the last frame.
+    H and W are multiples of patch x merge. Patches of a merge x merge block are contiguous. The
+    last frame is repeated to fill the last temporal patch.
     """
     frame_count, channels, height, width = frames.shape
     if height % layout.factor or width % layout.factor:
@@ -171,7 +163,7 @@ def patchify(frames: torch.Tensor, layout: Layout) -> tuple[torch.Tensor, Grid]:
 
 
 def _loose_limits(layout: Layout) -> tuple[int, int]:
-    """4 to 16384 tokens: what the first step uses where no limits are given."""
+    """Limits of the first step where none are given: 4 to 16384 tokens."""
     return 4 * layout.factor**2, 16384 * layout.factor**2
 
 
@@ -181,22 +173,22 @@ def _resize(frame: Image.Image, sizes: Sequence[Size]) -> np.ndarray:
     return np.asarray(frame)
 
 
-class Source(NamedTuple):
-    """Where a medium comes from."""
+class MediaSource(NamedTuple):
+    """Where an image or video comes from."""
 
     kind: str  # "image" or "video"
-    medium: Any  # a path, something in memory, or a list of frames
+    media: Any  # a path, an image or array in memory, or a list of frames
 
     @property
     def key(self) -> tuple:
-        """Equal for equal paths and for one and the same object in memory."""
-        frames = self.medium if isinstance(self.medium, list | tuple) else [self.medium]
-        names = (os.fspath(one) if _is_file(one) else id(one) for one in frames)
-        return self.kind, isinstance(self.medium, list | tuple), *names
+        """Equal for equal paths and for the same object in memory."""
+        frames = self.media if isinstance(self.media, list | tuple) else [self.media]
+        names = (os.fspath(frame) if _is_file(frame) else id(frame) for frame in frames)
+        return self.kind, isinstance(self.media, list | tuple), *names
 
 
 class Pixels(NamedTuple):
-    """A medium decoded and resized, before it is cut into patches."""
+    """An image or video, decoded and resized, before it is cut into patches."""
 
     frames: np.ndarray  # uint8 [T, H, W, 3]
     seconds: list[float]  # when each frame of a video is shown; empty for an image
@@ -204,58 +196,60 @@ class Pixels(NamedTuple):
 
 @dataclass(frozen=True)
 class MediaReader:
-    """Reads media under the limits of a configuration, for the layout of a vision tower."""
+    """Reads media in the sizes that a configuration and a vision tower ask for; picklable."""
 
     config: EmbedConfig
     layout: Layout
 
-    def read(self, source: Source, media_root: str | Path = ".") -> Pixels:
-        """A medium decoded and resized; a bad one is a MediaError or ValueError."""
-        c = self.config
+    def read(self, source: MediaSource, media_root: str | Path = ".") -> Pixels:
+        """Decode and resize an image or video; MediaError or ValueError for a bad one."""
+        config = self.config
         if source.kind == "image":
-            image = load_image(source.medium, media_root)
-            sizes = image_sizes(image.height, image.width, c, self.layout)
+            image = load_image(source.media, media_root)
+            sizes = image_sizes(image.height, image.width, config, self.layout)
             return Pixels(resized([image], sizes), [])
-        frames, seconds = read_clip(source.medium, media_root, c.fps, c.min_frames, c.max_frames)
+        frames, seconds = read_clip(
+            source.media, media_root, config.fps, config.min_frames, config.max_frames
+        )
         height, width = frames[0].height, frames[0].width
-        sizes = frame_sizes(height, width, c, self.layout, _is_file(source.medium))
+        sizes = frame_sizes(height, width, config, self.layout, _is_file(source.media))
         return Pixels(resized(frames, sizes), seconds)
 
-    def try_read(self, source: Source, media_root: str | Path = ".") -> Pixels | ValueError:
-        """`read`, or what was wrong with the medium."""
+    def try_read(self, source: MediaSource, media_root: str | Path = ".") -> Pixels | ValueError:
+        """As `read`, but return the error."""
         try:
             return self.read(source, media_root)
         except ValueError as error:
             return error
 
-    def shape(self, source: Source, media_root: str | Path = ".") -> tuple[int, Grid]:
-        """Number of frames and grid of a medium from its header; a video file's may be too high."""
+    def shape(self, source: MediaSource, media_root: str | Path = ".") -> tuple[int, Grid]:
+        """Frames and grid from the header alone; an upper limit for a video file."""
         if source.kind == "image":
-            shape = image_shape(source.medium, media_root)
+            shape = image_shape(source.media, media_root)
             return 1, grid_of(1, image_sizes(*shape, self.config, self.layout)[-1], self.layout)
-        frames, *shape = video_shape(source.medium, media_root)
-        if _is_file(source.medium):
-            most = self.config.max_frames
-            frames = most if frames is None else min(frames, most)
-        size = frame_sizes(*shape, self.config, self.layout, _is_file(source.medium))[-1]
+        frames, *shape = video_shape(source.media, media_root)
+        if _is_file(source.media):
+            limit = self.config.max_frames
+            frames = limit if frames is None else min(frames, limit)
+        size = frame_sizes(*shape, self.config, self.layout, _is_file(source.media))[-1]
         return frames, grid_of(frames, size, self.layout)
 
 
 Read = Callable[[], Pixels | ValueError]
-"""Gives a medium, or what was wrong with it."""
+"""Gives an image or video, or the error."""
 
 
 def reads_here(
-    reader: MediaReader, sources: Iterable[Source], media_root: str | Path = "."
+    reader: MediaReader, sources: Iterable[MediaSource], media_root: str | Path = "."
 ) -> Iterator[Read]:
-    """What reads each source when it is called, in the thread that calls it."""
+    """A function for each source that reads it in the thread that calls it."""
     return (partial(reader.try_read, source, media_root) for source in sources)
 
 
-def media_of(item: Mapping) -> list[Source]:
-    """An item's images, then its videos."""
-    images = [Source("image", medium) for medium in images_of(item)]
-    return images + [Source("video", medium) for medium in videos_of(item)]
+def media_of(item: Mapping) -> list[MediaSource]:
+    """List an item's images, then its videos."""
+    images = [MediaSource("image", image) for image in images_of(item)]
+    return images + [MediaSource("video", video) for video in videos_of(item)]
 
 
 def _is_file(source: Any) -> bool:

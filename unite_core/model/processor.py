@@ -1,7 +1,6 @@
-"""Items to model input: prompt, tokens, pixels. Holds no model, so it travels to loader workers.
+"""From items to model input: prompts, tokens and patches. Needs no model, so workers can run it."""
 
-# Shapes: B items, T tokens, N patches of all media of a batch, V videos.
-"""
+# Shapes: B items, T tokens, N patches of all media of a batch, V videos, D embedding size.
 
 from __future__ import annotations
 
@@ -18,45 +17,45 @@ import torch
 from ..data.items import IMAGE_PLACEHOLDER, VIDEO_PLACEHOLDER, ItemError, as_item
 from ..data.media import MediaError
 from .config import EmbedConfig
-from .preprocessing import Grid, Layout, MediaReader, Source, media_of, patches_of
+from .preprocessing import Grid, Layout, MediaReader, MediaSource, media_of, patches_of
 from .prompts import VIDEO_BLOCK, build_prompt
 
-__all__ = ["Encoded", "Medium", "ItemPlan", "Processor", "naming"]
+__all__ = ["Encoded", "MediaTensor", "ItemPlan", "Processor", "naming"]
 
 
 _PLACEHOLDERS = re.compile(f"({re.escape(IMAGE_PLACEHOLDER)}|{re.escape(VIDEO_PLACEHOLDER)})")
 _PIXELS = ("pixel_values", "pixel_values_videos")
-# Patches [n, 3 x temporal x P x P], or visual tokens [n / merge^2, D], and grid (t, h, w).
-Medium = tuple[torch.Tensor, Grid]
+# Patches [n, 3 temporal P P], or visual tokens [n / merge^2, D], and the grid (t, h, w).
+MediaTensor = tuple[torch.Tensor, Grid]
 
 
 class ItemPlan(NamedTuple):
-    """An item before its media are read."""
+    """An item whose prompt is tokenized and whose media are not read yet."""
 
     item: dict  # as `as_item` gives it
-    prompt: array  # its tokens, one pad for each medium
-    media: list[Source]  # images, then videos
+    prompt: array  # token ids, one pad for each image or video
+    media: list[MediaSource]  # images, then videos
 
 
 class Encoded(NamedTuple):
-    """One item, ready to be put in a batch."""
+    """An item with its media, ready for `Processor.collate`."""
 
     input_ids: list[int]
-    images: list[Medium]
-    videos: list[Medium]
+    images: list[MediaTensor]
+    videos: list[MediaTensor]
     video_step: list[float]  # seconds between the temporal patches of each video
-    has_features: bool = False  # media are visual tokens, see `UniteEmbedder.encode_vision`
+    has_features: bool = False  # media are visual tokens: `UniteEmbedder.encode_vision`
 
 
 class Processor:
-    """The checkpoint's tokenizer and pixel layout with an EmbedConfig; picklable.
+    """Turns items into batches with a checkpoint's tokenizer and pixel layout; picklable.
 
     Args
         tokenizer   a fast tokenizer with the Qwen2-VL special tokens
-        config      prompt, limits of pixels, frames and tokens
+        config      prompt and limits of pixels, frames and tokens
         layout      patch sizes and colour normalisation of the vision tower
-        video_time  where a video's time goes: "none" (Qwen2-VL), "positions" (Qwen2.5-VL, through
-                    `second_per_grid_ts`) or "text" (Qwen3-VL, time stamps between frames)
+        video_time  how the model learns of a video's time: "none" (Qwen2-VL), "positions"
+                    (Qwen2.5-VL, by `second_per_grid_ts`), "text" (Qwen3-VL, stamps in the prompt)
     """
 
     def __init__(self, tokenizer, config: EmbedConfig, layout: Layout | None = None,
@@ -69,37 +68,37 @@ class Processor:
             _token_id(tokenizer, token)
             for token in ("<|endoftext|>", "<|image_pad|>", "<|video_pad|>")
         )
-        self._said_shortened = False
+        self._warned_of_cut = False
 
     @property
     def reader(self) -> MediaReader:
-        """What reads media for this processor."""
+        """Reads media for this processor."""
         return MediaReader(self.config, self.layout)
 
     def encode(self, item: Any, media_root: str | Path = ".", where: str = "item") -> Encoded:
-        """Tokens and patches of one item.
+        """Encode one item.
 
         Args
-            item   dict of text, image, video; or a PIL image or array in memory
+            item   dict of text, image, video; or a PIL image or array
             where  how errors name the item, such as "item 3"
-        Text beyond `config.max_length` tokens is cut at its end, with one warning; an item that
-        does not fit even then is an ItemError. A bad medium is a MediaError.
+        Text beyond `config.max_length` tokens is cut at its end, with one warning. Raises ItemError
+        for a bad item or one whose media alone are too long, MediaError for a bad media file.
         """
-        outline = self.outline(item, where)
+        plan = self.plan_item(item, where)
         with naming(where):
-            read = [self.reader.read(source, media_root) for source in outline.media]
-        media = [patches_of(torch.from_numpy(one.frames), self.layout) for one in read]
-        return self.complete(outline, media, [one.seconds for one in read], where)
+            read = [self.reader.read(source, media_root) for source in plan.media]
+        media = [patches_of(torch.from_numpy(pixels.frames), self.layout) for pixels in read]
+        return self.complete(plan, media, [pixels.seconds for pixels in read], where)
 
-    def outline(self, item: Any, where: str = "item") -> ItemPlan:
-        """What an item asks for, without a look at its media; errors as in `encode`."""
-        (outline,) = self.outlines([item], [where])
-        if isinstance(outline, ItemError):
-            raise outline
-        return outline
+    def plan_item(self, item: Any, where: str = "item") -> ItemPlan:
+        """Tokenize an item without reading its media; errors as in `encode`."""
+        (plan,) = self.plan_items([item], [where])
+        if isinstance(plan, ItemError):
+            raise plan
+        return plan
 
-    def outlines(self, items: Sequence[Any], where: Sequence[str]) -> list[ItemPlan | ItemError]:
-        """`outline` of each item, or its error; their prompts are tokenised together."""
+    def plan_items(self, items: Sequence[Any], where: Sequence[str]) -> list[ItemPlan | ItemError]:
+        """`plan_item` of each item, or its error; prompts are tokenized in one call."""
         found: list[tuple[dict, str] | ItemError] = []
         for thing, name in zip(items, where, strict=True):
             try:
@@ -108,55 +107,58 @@ class Processor:
                     found.append((item, build_prompt(item, self.config.prompt)))
             except ItemError as error:
                 found.append(error)
-        prompts = [each[1] for each in found if not isinstance(each, ItemError)]
+        prompts = [entry[1] for entry in found if not isinstance(entry, ItemError)]
         ids = iter(self._tokenize(prompts) if prompts else ())
-        return [each if isinstance(each, ItemError)
-                else ItemPlan(each[0], array("i", next(ids)), media_of(each[0]))
-                for each in found]  # fmt: skip
+        return [
+            entry
+            if isinstance(entry, ItemError)
+            else ItemPlan(entry[0], array("i", next(ids)), media_of(entry[0]))
+            for entry in found
+        ]
 
-    def complete(self, outline: ItemPlan, media: Sequence[Medium],
+    def complete(self, plan: ItemPlan, media: Sequence[MediaTensor],
                  seconds: Sequence[list[float]], where: str = "item",
                  has_features: bool = False) -> Encoded:  # fmt: skip
-        """The item with its media.
+        """Add media to a planned item.
 
         Args
-            media    patches of `outline.media`, or, if `has_features`, their visual tokens, with grids
-            seconds  of `MediaReader.read`, for each of them
+            media         patches and grids of `plan.media`
+            seconds       times of their frames, from `MediaReader.read`
+            has_features  `media` are visual tokens instead of patches
         """
-        count = sum(source.kind == "image" for source in outline.media)
+        count = sum(source.kind == "image" for source in plan.media)
         images, videos, times = list(media[:count]), list(media[count:]), seconds[count:]
         grids = [grid for _, grid in images], [grid for _, grid in videos]
         with naming(where):
-            ids = self._fitting_ids(outline, grids, times, where)
+            ids = self._fitting_ids(plan, grids, times, where)
         steps = [_step(t, self.layout.temporal) for t in times]
         return Encoded(ids, images, videos, steps, has_features)
 
     def estimate_tokens(self, item: Any, media_root: str | Path = ".",
                         where: str = "item") -> int:  # fmt: skip
-        """Number of tokens that `encode` gives, from file headers alone; at least that many for
-        video files, whose frames are not counted."""
-        outline = self.outline(item, where)
+        """Number of tokens from file headers alone; an upper limit for video files."""
+        plan = self.plan_item(item, where)
         with naming(where):
-            shapes = [self.reader.shape(source, media_root) for source in outline.media]
-            return self.count(outline, shapes)
+            shapes = [self.reader.shape(source, media_root) for source in plan.media]
+            return self.count(plan, shapes)
 
-    def count(self, outline: ItemPlan, shapes: Sequence[tuple[int, Grid]]) -> int:
-        """Tokens of an item whose media have these `MediaReader.shape`s."""
+    def count(self, plan: ItemPlan, shapes: Sequence[tuple[int, Grid]]) -> int:
+        """Number of tokens of an item whose media have these `MediaReader.shape`s."""
         images, videos = (
-            [shape for source, shape in zip(outline.media, shapes, strict=True)
+            [shape for source, shape in zip(plan.media, shapes, strict=True)
              if source.kind == kind] for kind in ("image", "video")
         )  # fmt: skip
         grids = [grid for _, grid in images], [grid for _, grid in videos]
         times = [[i / self.config.fps for i in range(frames)] for frames, _ in videos]
-        return min(len(self._token_ids(outline, grids, times)), self.config.max_length)
+        return min(len(self._token_ids(plan, grids, times)), self.config.max_length)
 
     def collate(self, items: Sequence[Encoded]) -> dict[str, torch.Tensor]:
-        """Left-padded batch for `UniteEmbedder.forward`.
+        """Make a left-padded batch for `UniteEmbedder.forward`.
 
         Returns `input_ids` and `attention_mask` [B, T], and where there are such media
         `pixel_values` [N, .] with `image_grid_thw` [images, 3], `pixel_values_videos` [N, .] with
-        `video_grid_thw` [V, 3]; for Qwen2.5-VL also `second_per_grid_ts` [V]. Items whose media
-        were seen have `image_features` and `video_features` [tokens, D] instead of pixels.
+        `video_grid_thw` [V, 3]; for Qwen2.5-VL also `second_per_grid_ts` [V]. Instead of pixels,
+        items with features give `image_features` and `video_features` [tokens, D].
         """
         width = max(len(item.input_ids) for item in items)
         ids = [[self.pad_id] * (width - len(i.input_ids)) + i.input_ids for i in items]
@@ -169,8 +171,8 @@ class Processor:
             )
         has_features = any(item.has_features for item in with_media)
         names = ("image_features", "video_features") if has_features else _PIXELS
-        for kind, name, each in zip(("image", "video"), names, ("images", "videos"), strict=True):
-            media = [medium for item in items for medium in getattr(item, each)]
+        for kind, name, field in zip(("image", "video"), names, ("images", "videos"), strict=True):
+            media = [entry for item in items for entry in getattr(item, field)]
             if media:
                 batch[name] = torch.cat([values for values, _ in media])
                 batch[f"{kind}_grid_thw"] = torch.tensor([grid for _, grid in media])
@@ -180,7 +182,7 @@ class Processor:
         return batch
 
     def visual_tokens(self, grid: Grid) -> int:
-        """How many tokens a medium of so many patches takes."""
+        """Number of tokens of an image or video with this grid."""
         t, h, w = grid
         return t * h * w // self.layout.merge**2
 
@@ -188,12 +190,12 @@ class Processor:
         options = {"add_special_tokens": False, "return_attention_mask": False}
         return self.tokenizer(texts, **options).input_ids
 
-    def _fitting_ids(self, outline: ItemPlan, grids, times, where: str) -> list[int]:
-        """Token ids, the text shortened until they fit."""
-        limit, item = self.config.max_length, outline.item
-        ids = self._token_ids(outline, grids, times)
-        if len(ids) > limit and not self._said_shortened:
-            self._said_shortened = True
+    def _fitting_ids(self, plan: ItemPlan, grids, times, where: str) -> list[int]:
+        """Token ids, with the text shortened until they fit."""
+        limit, item = self.config.max_length, plan.item
+        ids = self._token_ids(plan, grids, times)
+        if len(ids) > limit and not self._warned_of_cut:
+            self._warned_of_cut = True
             warnings.warn(
                 f"{where}: {len(ids)} tokens, more than max_length {limit}: its text is cut at the "
                 "end, and so are later ones without another word. Raise max_length to keep them.",
@@ -207,15 +209,15 @@ class Processor:
                     "max_length, or lower the number or size of images and frames"
                 )
             item = {**item, "text": text}
-            ids = self._token_ids(self.outline(item, where), grids, times)
+            ids = self._token_ids(self.plan_item(item, where), grids, times)
         return ids
 
-    def _token_ids(self, outline: ItemPlan, grids, times) -> list[int]:
-        """The prompt's tokens with as many pads as its media have visual tokens."""
+    def _token_ids(self, plan: ItemPlan, grids, times) -> list[int]:
+        """The prompt's token ids with one pad per visual token."""
         images, videos = grids
-        prompt: Sequence[int] = outline.prompt
+        prompt: Sequence[int] = plan.prompt
         if self.video_time == "text" and videos:
-            text = build_prompt(outline.item, self.config.prompt)
+            text = build_prompt(plan.item, self.config.prompt)
             (prompt,) = self._tokenize([_stamp_videos(text, times, self.layout.temporal)])
             videos = [(1, h, w) for t, h, w in videos for _ in range(t)]
         pads = {
@@ -228,7 +230,7 @@ class Processor:
         return ids
 
     def _without_last_tokens(self, text: str, excess: int) -> str | None:
-        """The text without its last `excess` tokens, placeholders kept; None when none is left."""
+        """Cut the last `excess` tokens of a text, but no placeholder; None if nothing is left."""
         pieces = _PLACEHOLDERS.split(text)  # text and placeholders in turn
         for i in range(len(pieces) - 1, -1, -2):
             spans = self.tokenizer(
@@ -245,7 +247,7 @@ class Processor:
 
 @contextmanager
 def naming(where: str) -> Iterator[None]:
-    """Put `where` in front of what is wrong with an item or a medium."""
+    """Put `where` before the message of an ItemError, MediaError or ValueError."""
     try:
         yield
     except (ItemError, MediaError) as error:
@@ -262,7 +264,7 @@ def _token_id(tokenizer, token: str) -> int:
 
 
 def _stamp_videos(prompt: str, times: Sequence[Sequence[float]], temporal: int) -> str:
-    """Each video block becomes one block per temporal patch, behind its mean time in seconds."""
+    """Replace each video block by one per temporal patch, after its mean time in seconds."""
     head, *tails = prompt.split(VIDEO_BLOCK)
     for seconds, tail in zip(times, tails, strict=True):
         starts = range(0, len(seconds), temporal)
@@ -272,6 +274,7 @@ def _stamp_videos(prompt: str, times: Sequence[Sequence[float]], temporal: int) 
 
 
 def _step(seconds: Sequence[float], temporal: int) -> float:
+    """Seconds between the temporal patches of a video; `temporal` for an image."""
     if len(seconds) < 2:
         return float(temporal)
     return temporal * (seconds[-1] - seconds[0]) / (len(seconds) - 1)

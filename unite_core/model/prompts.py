@@ -1,4 +1,4 @@
-"""From an item to the text that the model reads: the authors' prompt with its vision blocks.
+"""The prompt of an item: UNITE's chat template with its summary line and vision blocks.
 
     <system turn> <user turn: {text} newline Summary above {modalities} in one word:>
     <assistant header> <|endoftext|>
@@ -36,13 +36,22 @@ _TURN = (
 
 
 def build_prompt(item: Mapping, template: str = "unite") -> str:
-    """The prompt of an item, with one image_pad or video_pad token per image or video.
+    """Write the prompt of an item, with one pad token per image or video.
 
     Args
         item      text, image, video; the text may hold <|IMAGE|> and <|VIDEO|> placeholders
         template  "unite" with the summary line, "raw" without it
-    Text without any placeholder gets the media in front of it, with a warning: the released code
-    encodes them and then drops them silently. A wrong number of placeholders is an ItemError.
+    Media come before a text without placeholders, with a warning: the released code drops them
+    silently. A wrong number of placeholders is an ItemError.
+
+    >>> print(build_prompt({"text": "a cat"}))
+    <|im_start|>system
+    You are a helpful assistant.<|im_end|>
+    <|im_start|>user
+    a cat
+    Summary above sentence in one word:<|im_end|>
+    <|im_start|>assistant
+    <|endoftext|>
     """
     item = as_item(item)
     counts = {"image": len(images_of(item)), "video": len(videos_of(item))}
