@@ -322,10 +322,10 @@ def test_items_in_memory_are_encoded(tmp_path, embedder, media):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"number_format": "float8"}, "number_format must be one of"),
-        ({"take": "negative"}, "take must be one of"),
-        ({"shard_items": 0}, "shard_items 0"),
-        ({"embed": {"frames": 3}}, "unknown field frames"),
+        ({"number_format": "float8"}, "number_format is 'float8': must be one of"),
+        ({"take": "negative"}, "take.0 is 'negative': must be one of"),
+        ({"shard_items": 0}, "shard_items is 0: must be .* at least 1"),
+        ({"embed": {"frames": 3}}, "embed.frames is no field"),
     ],
 )
 def test_a_configuration_that_makes_no_sense_is_refused(fields, message):
