@@ -222,14 +222,9 @@ def _kind(column: str, path) -> str:
 
 
 @ADAPTERS.register("text-pairs")
-def _text_pairs(
-    row: Mapping,
-    query: str = "",
-    positive: str = "",
-    negative: str = "",
-    negatives: int | None = None,
-    positives: int | None = None,
-) -> Iterator[dict]:
+def _text_pairs(row: Mapping, query: str = "", positive: str = "", negative: str = "",
+                negatives: int | None = None, positives: int | None = None,
+                ) -> Iterator[dict]:  # fmt: skip
     """One record per positive, each with all hard negatives of the row in their order."""
     names = (query, positive, negative) if query and positive else _pair_columns(row)
     require_columns(row, names[:2], "text-pairs")

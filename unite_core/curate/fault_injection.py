@@ -1,7 +1,7 @@
-"""Faults planted into clean records, so that rules can be measured: what they find, what they harm.
+"""Inject known faults into clean records, to measure what the rules find and what they harm.
 
-The records come first without their exact repetitions; each fault then goes to records of its own.
-Media are copied into a new folder, the given ones stay as they are.
+Records are first reduced to distinct ones; each fault then affects records of its own. Media are
+copied into a new folder and the given ones stay unchanged.
 """
 
 # Shapes: N records.
@@ -36,26 +36,26 @@ REASON_OF = {
     "near duplicate": "near duplicate",
     "swapped caption": "misaligned",
 }
-"""The reason in `reasons.REASONS` that each planted fault should be given."""
+"""Kinds of faults, and the reason of `REASONS` that the rules should give for each."""
 
 _FILLERS = frozenset(
     ("a", "an", "the", "of", "on", "in", "at", "to", "and", "is", "with", "it", "for", "as", "by")
 )
-_MOST_SHARED = 0.25  # of the words of the shorter of a swapped caption and the right one
-_PARTNERS = 200  # captions looked at for one that differs enough
+_MAX_OVERLAP = 0.25  # shared words of a swapped and the right caption, relative to the shorter
+_PARTNERS = 200  # captions considered for a swap
 
 
 class Fault(NamedTuple):
     """What was done to a row."""
 
     kind: str  # of REASON_OF
-    row: int  # of the planted records
-    of: int  # the row that it repeats; for leaks that of the evaluation pairs; else -1
+    row: int  # of the injected records
+    of: int  # the row that it repeats, for leaks of the evaluation pairs; else -1
 
 
 @dataclass(frozen=True)
 class InjectedData:
-    """Records below a media root of their own, and what is wrong with some."""
+    """Records below a media root of their own, and the faults among them."""
 
     rows: list[dict]
     tests: list[dict]  # evaluation pairs, below the same root
@@ -70,15 +70,15 @@ def inject_faults(
     root: str | Path,
     config: InjectionConfig | None = None,
 ) -> InjectedData:
-    """Copy records and their media into `root` and plant faults; the seed decides where.
+    """Copy records and their media into `root` and inject faults; the seed decides where.
 
     Args
         rows, tests  training records and evaluation pairs below `media_root`, media as paths
-        root         a folder for the planted media, new or of an earlier call with these arguments
+        root         folder for the media, new or from an earlier call with the same arguments
     Returns
-        the records in a new order in which a copy comes after what it repeats. A swapped caption
-        has at most a quarter of the shorter one's words in common with the right one: it is wrong
-        beyond doubt, as most swaps in found data are.
+        the records in a new order, in which a copy follows the record that it repeats. A swapped
+        caption shares at most a quarter of its words with the right one (relative to the shorter
+        caption), so that it is clearly wrong.
     """
     config, root = config or InjectionConfig(), Path(root)
     rng = random.Random(f"plant {config.seed}")
@@ -105,38 +105,38 @@ def inject_faults(
     return _arranged(clean, changed, added, tests, root, rng)
 
 
-def measure(planted: InjectedData, reasons: Reasons) -> list[dict]:
-    """What the rules found of each planted kind, and what else they took for it.
+def measure(injected: InjectedData, reasons: Reasons) -> list[dict]:
+    """Precision and recall of the rules for each kind of injected fault.
 
-    Returns rows of `kind`, `reason`, `injected`, `found` (the record has the reason), `recall`, and
-    of the reason `named` (records that have it) and `precision`: the share of these in which it,
-    or another fault that is to have the same reason, was planted (1 if it names none). A planted
-    record that a rule names for another reason counts against that rule.
+    Returns rows of `kind`, `reason`, number of faults `injected` and `found` (the record has the
+    reason), `recall`, number of records `named` (with the reason), and `precision`: the share of
+    these with a fault that should have this reason (1 if there are none). A faulty record with the
+    reason of another fault counts as a false positive.
     """
     rows = []
     for kind, reason in REASON_OF.items():
         has = reasons.has(reason)
-        mine = {fault.row for fault in planted.faults if fault.kind == kind}
-        right = {f.row for f in planted.faults if REASON_OF[f.kind] == reason}
-        if mine:
-            found, named = sum(bool(has[row]) for row in mine), int(has.sum())
+        of_kind = {fault.row for fault in injected.faults if fault.kind == kind}
+        right = {f.row for f in injected.faults if REASON_OF[f.kind] == reason}
+        if of_kind:
+            found, named = sum(bool(has[row]) for row in of_kind), int(has.sum())
             hits = sum(bool(has[row]) for row in right)
             rows.append({
-                "kind": kind, "reason": reason, "injected": len(mine), "found": found,
-                "recall": found / len(mine), "named": named,
+                "kind": kind, "reason": reason, "injected": len(of_kind), "found": found,
+                "recall": found / len(of_kind), "named": named,
                 "precision": hits / named if named else 1.0,
             })  # fmt: skip
     return rows
 
 
 class _Makers:
-    """How each fault is made; new media go to `planted/` below the root."""
+    """Makes each kind of fault; new media go to `injected/` below the root."""
 
     def __init__(self, root: Path, rng: random.Random, seed: int):
         self.root, self.rng, self.folder = root, rng, f"injected/{seed}"
 
     def changes(self, config: InjectionConfig, clean: Sequence[Mapping]):
-        """(kind, share, whether it fits a record, its maker) of faults that change a record."""
+        """Faults that change a record: (kind, share, whether it fits a record, maker)."""
         captions = [_caption(row) for row in clean if _is_captioned(row)]
 
         def swapped(row, number):
@@ -195,16 +195,16 @@ class _Makers:
     def swapped(self, row: Mapping, captions: Sequence[str]) -> dict:
         right = _content_words(_caption(row))
         others = self.rng.sample(captions, min(_PARTNERS, len(captions)))
-        wrong = min(others, key=lambda text: max(_overlap(right, text), _MOST_SHARED))
+        wrong = min(others, key=lambda text: max(_overlap(right, text), _MAX_OVERLAP))
         return _with_texts(row, lambda _: wrong)
 
 
 def _arranged(clean, changed, added, tests, root: Path, rng: random.Random) -> InjectedData:
-    """Rows with copies at random places behind what they repeat, and where everything went."""
+    """Records with copies at random places after what they repeat, and the faults' row numbers."""
     order = [(row, 0.0, None) for row in range(len(clean))]
     for number, (_, _, after, _) in enumerate(added):
         order.append((rng.uniform(after, len(clean)), 1.0, number))
-    order.sort(key=lambda each: each[:2])
+    order.sort(key=lambda entry: entry[:2])
     place = {row: new for new, (row, _, number) in enumerate(order) if number is None}
     rows: list[dict] = []
     faults: list[Fault] = []
@@ -221,7 +221,7 @@ def _arranged(clean, changed, added, tests, root: Path, rng: random.Random) -> I
 
 
 def _pick(clean, taken, count: int, fits) -> Iterator[int]:
-    """The first `count` rows that are not taken and fit; rows are in random order already."""
+    """The first `count` free rows that fit; rows are already in random order."""
     free = [row for row in range(len(clean)) if row not in taken and fits(clean[row])]
     yield from free[:count]
 
@@ -231,7 +231,7 @@ def _leaks(config: InjectionConfig, clean, tests) -> int:
 
 
 def _media(row: Mapping) -> list[tuple[str, str]]:
-    return [medium for side in ("query", "candidate") for medium in media_of(row[side])]
+    return [file for side in ("query", "candidate") for file in media_of(row[side])]
 
 
 def _has_clip(row: Mapping) -> bool:
@@ -239,7 +239,7 @@ def _has_clip(row: Mapping) -> bool:
 
 
 def _is_captioned(row: Mapping) -> bool:
-    """Whether a record is one text and one picture or clip."""
+    """Whether a record pairs a text with an image or a video."""
     sides = {modality_of(row["query"]), modality_of(row["candidate"])}
     return Modality.TEXT in sides and bool(sides & {Modality.IMAGE, Modality.VIDEO})
 
@@ -258,9 +258,9 @@ def _overlap(words: set[str], text: str) -> float:
 
 
 def _rewritten(text: str) -> str:
-    """The same in other letters: a capital, an exclamation mark, and a word more if it is long."""
-    more = " here" if len(text) >= 60 and "<|" not in text else ""
-    return text[:1].upper() + text[1:].rstrip(".!") + more + "!"
+    """The text with a capital, an exclamation mark and, if it is long, an additional word."""
+    ending = " here!" if len(text) >= 60 and "<|" not in text else "!"
+    return text[:1].upper() + text[1:].rstrip(".!") + ending
 
 
 def _with_texts(row: Mapping, change) -> dict:
@@ -272,7 +272,7 @@ def _with_texts(row: Mapping, change) -> dict:
 
 
 def _with_media(row: Mapping, change) -> dict:
-    """The record with `change(kind, path)` for each image and video path."""
+    """The record with each image and video path replaced by `change(kind, path)`."""
     sides = {}
     for side in ("query", "candidate"):
         item = dict(row[side])
@@ -306,7 +306,7 @@ def _shrunk(image):
 
 
 def _save_clip(target: Path, frames: Sequence, seconds: Sequence[float], lossless=False) -> None:
-    """Save frames as an animated WebP; lossless, a pixel's last bit keeps equal frames apart."""
+    """Save frames as an animated WebP; a pixel's last bit alternates to keep equal frames apart."""
     target.parent.mkdir(parents=True, exist_ok=True)
     step = max(1, round(1000 * (seconds[-1] - seconds[0]) / max(len(seconds) - 1, 1)))
     frames = [frame.copy() for frame in frames]

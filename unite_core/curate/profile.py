@@ -1,15 +1,12 @@
-"""What is in the data: one streamed pass over records, then headers of a sample of their media.
+"""Profile a data set: records by pair type and source, texts, media, and what the loss will see.
 
-Every record is counted. What takes longer than counting (file headers, tokens, languages,
-granularity) is measured on an evenly spaced sample of each pair type, whose size is reported.
-
-What the loss will make of a mix: group sizes under MAMCL, and false negatives by equal targets.
-
-A random batch of B pairs is assumed, each pair drawn by its share of the records (PAPER §2.1).
+All records are counted in one pass. Slower statistics (file headers, tokens, languages, caption
+granularity) come from an evenly spaced sample of each pair type, whose size is reported. Group
+sizes under MAMCL and false negatives from equal candidates are predicted for batches of B pairs
+drawn at random from all records.
 """
 
-# Shapes: N records.
-# Shapes: B pairs in a batch, M target modalities, K different candidates.
+# Shapes: N records, B pairs in a batch, M target modalities, K distinct candidates.
 
 from __future__ import annotations
 
@@ -42,18 +39,18 @@ def profile(
 
     Args
         rows          validated records, read once; about 60 bytes of each are kept
-        root          media root; only headers are read, below it
-        count_tokens  texts -> numbers of tokens; without it tokens of texts are left out
+        root          media root; only file headers are read
+        count_tokens  texts -> numbers of tokens; without it texts have no token counts
     Returns
-        a value that JSON can hold: `records`; `pairs` (rows by query and candidate modality),
-        `sources` (by source and task, with label collisions), `texts` (by pair type and side:
-        characters of all, words, attribute words, granularity, languages and tokens of the
-        sample), `media` (by pair type, side and kind: sizes, aspect, visual tokens, seconds, frame
-        rate of the sample, and unreadable headers), `masking` (`mask_consequences`) and
-        `duplicates` (shares of pairs, queries and candidates that repeat an earlier one by name).
-    Raises ValueError when there is no record.
+        JSON values: `records`; `pairs` (by query and candidate modality); `sources` (by source and
+        task, with label collisions); `texts` (by pair type and side: characters of all texts;
+        words, granularity, languages and tokens of the sample); `media` (by pair type, side and
+        kind: sizes, aspect, visual tokens, seconds and frame rate of the sample, and unreadable
+        headers); `masking` (`mask_consequences`); and `duplicates` (shares of pairs, queries and
+        candidates that repeat an earlier one by name).
+    Raises ValueError if there is no record.
 
-    Equal media under two names are no duplicates here: `dedupe.exact_duplicates` compares contents.
+    Equal files with two names are no duplicates here; `exact_duplicates` compares contents.
     """
     config = config or ProfileConfig()
     columns = _Columns(config.sample)
@@ -65,7 +62,7 @@ def profile(
 
 
 class _Columns:
-    """What is kept of each record, as columns; and an evenly spaced sample of each pair type."""
+    """Columns of what is kept of all records, and an evenly spaced sample of each pair type."""
 
     def __init__(self, sample: int):
         self.pair, self.source = array("H"), array("i")  # codes
@@ -105,7 +102,7 @@ class _Columns:
                 if lengths.any():
                     items = [row[side] for row in rows]
                     texts.append(about | _describe_texts(lengths, items, count_tokens))
-                media += [about | each for each in _describe_media(rows, side, root, config)]
+                media += [about | found for found in _describe_media(rows, side, root, config)]
         return {
             "records": len(pair),
             "pairs": [
@@ -131,7 +128,7 @@ class _Columns:
 
 
 class _Sample:
-    """At most `size` of the rows offered, evenly spaced: every k-th, k doubling as they come."""
+    """Every k-th of the rows offered; k doubles so that at most `size` rows are kept."""
 
     def __init__(self, size: int):
         self.size, self.step, self.seen, self.rows = size, 1, 0, []
@@ -158,10 +155,10 @@ def _describe_texts(lengths: np.ndarray, items: Sequence[Mapping], count_tokens)
 
 
 def _describe_media(rows, side: str, root, config: ProfileConfig) -> list[dict]:
-    files = dict.fromkeys(each for row in rows for each in media_of(row[side]))
+    files = dict.fromkeys(file for row in rows for file in media_of(row[side]))
     described = []
     for kind in ("image", "video"):
-        paths = [path for one, path in files if one == kind]
+        paths = [path for file_kind, path in files if file_kind == kind]
         found = [read_header(kind, path, root, config.embed) for path in paths]
         headers = [header for header in found if isinstance(header, MediaHeader)]
         if found:
@@ -173,7 +170,9 @@ def _describe_media(rows, side: str, root, config: ProfileConfig) -> list[dict]:
 def _describe_headers(kind: str, headers: Sequence[MediaHeader]) -> dict:
     if not headers:
         return {}
-    height, width, frames, seconds, tokens = (np.array(each) for each in zip(*headers, strict=True))
+    height, width, frames, seconds, tokens = (
+        np.array(column) for column in zip(*headers, strict=True)
+    )
     about = {
         "height": quantiles(height),
         "width": quantiles(width),
@@ -188,29 +187,29 @@ def _describe_headers(kind: str, headers: Sequence[MediaHeader]) -> dict:
 
 
 def quantiles(values: np.ndarray) -> dict:
-    """`n`, `mean`, and the values at QUANTILES."""
+    """`n`, `mean` and `quantiles` (at QUANTILES) of values."""
     return {
         "n": len(values),
         "mean": float(np.mean(values)),
-        "quantiles": [float(each) for each in np.quantile(values, QUANTILES)],
+        "quantiles": np.quantile(values, QUANTILES).tolist(),
     }
 
 
 def _duplicates(contents: Mapping[str, np.ndarray]) -> dict[str, float]:
     pairs = contents["query"] * np.int64(1_000_003) ^ contents["candidate"]
     named = {"pairs": pairs, "queries": contents["query"], "candidates": contents["candidate"]}
-    return {name: 1 - len(np.unique(each)) / len(each) for name, each in named.items()}
+    return {name: 1 - len(np.unique(ids)) / len(ids) for name, ids in named.items()}
 
 
 def _counts(codes: np.ndarray) -> list[tuple[int, int]]:
-    """(code, how many), the most frequent first."""
+    """(code, count) in descending order of counts."""
     values, counts = np.unique(codes, return_counts=True)
     order = np.argsort(-counts, kind="stable")
     return [(int(values[i]), int(counts[i])) for i in order]
 
 
 def _bits(item: Mapping) -> int:
-    """As `modality_of`, without its flags: this runs twice a record."""
+    """As `modality_of`, but a plain int for speed: this runs twice per record."""
     get = item.get
     return (
         (get("text") is not None)
@@ -227,24 +226,27 @@ def _pair_type(code: int) -> dict[str, str]:
     return {"query": _label(code >> 3), "candidate": _label(code & 7)}
 
 
-FEW_NEGATIVES = 8  # a group with fewer expected negatives teaches its pairs little
+MIN_NEGATIVES = 8  # expected for a pair; groups with fewer are too small to learn from
 
 
 def mask_consequences(counts: Mapping[str, int], batch_size: int) -> dict:
-    """Group sizes under MAMCL, which lets a query compete only with targets of its modality.
+    """Predict group sizes under MAMCL, which contrasts targets of one modality only.
 
-        expected group of modality m = B p_m,   scores that survive = (1 + (B - 1) sum p_m^2) / B
+        expected size of group m = B p_m,   unmasked share of scores = (1 + (B - 1) sum p_m^2) / B
 
     Args
         counts      {target modality: records}, all positive
-        batch_size  B >= 1, of all processes together
+        batch_size  B >= 1, over all processes
     Returns
-        `batch_size`; `surviving_share` of the B x B scores, `lonely_share` of pairs that are the
-        only ones of their modality in a batch and so have loss and gradient 0; and `groups`, rows
-        of target, records, share, expected_size, expected `negatives` of a pair of that group,
-        `lonely` (its chance to have none) and `too_small` (fewer than 8 negatives expected).
+        `batch_size`; `surviving_share` of the B x B scores that are not masked; `lonely_share` of
+        pairs without another pair of their modality in the batch, whose loss is 0; and `groups`,
+        rows of target, records, share, expected_size, expected `negatives` of a pair, `lonely`
+        (probability of having none) and `too_small` (fewer than 8 expected negatives).
 
-    Of the paper's stage 2 mix only 36.9 % of the scores survive at large B (PAPER §2.1).
+    In the paper's stage 2 mix only 36.9 % of the scores remain at large B.
+
+    >>> mask_consequences({"text": 50, "image": 50}, batch_size=3)["surviving_share"]
+    0.6666666666666666
     """
     if batch_size < 1 or not counts or min(counts.values()) < 1:
         raise ValueError(f"batch_size {batch_size} and all of {dict(counts)} must be at least 1")
@@ -269,24 +271,26 @@ def _group(name: str, count: int, total: int, batch_size: int) -> dict:
         "expected_size": batch_size * share,
         "negatives": negatives,
         "lonely": (1 - share) ** (batch_size - 1),
-        "too_small": negatives < FEW_NEGATIVES,
+        "too_small": negatives < MIN_NEGATIVES,
     }
 
 
 def label_collisions(counts: np.ndarray, total: int, batch_size: int) -> dict[str, float]:
-    """How often two records of a set have the same candidate, each a false negative of the other.
+    """Predict how often pairs of a set share a candidate in a batch, as false negatives.
 
     Args
-        counts      [K]  records of the set by distinct candidate
-        total       records of the whole mix, of which batches are drawn
+        counts      [K]  records per distinct candidate of the set
+        total       records of the whole mix from which batches are drawn
         batch_size  B
     Returns
-        `distinct` candidates; `effective`, the number of equally frequent candidates with as many
-        collisions (1 / sum of squared shares); `false_negatives`, the expected number of other
-        pairs in a batch with a pair's own candidate; `repeated_share` of records whose candidate
-        occurs again.
+        number of `distinct` candidates; `effective` number of candidates (1 / sum of squared
+        shares); `false_negatives`, the expected number of other pairs in the batch with the
+        candidate of a pair; and `repeated_share` of records whose candidate occurs again.
 
-    HatefulMemes has 2 candidates and VOC2007 20 (PAPER §2.3 no. 9): MAMCL concentrates on them.
+    Classification sets are extreme: HatefulMemes has 2 candidates, VOC2007 has 20.
+
+    >>> label_collisions(np.array([50, 50]), total=100, batch_size=11)["false_negatives"]
+    4.94949494949495
     """
     counts = np.asarray(counts, float)
     records = counts.sum()
