@@ -33,7 +33,7 @@ from unite_core.tiny.model import TINY
 from unite_core.train.collator import PairCollator
 from unite_core.train.config import StageConfig
 from unite_core.train.gradcache import embed_groups
-from unite_core.train.run import stage_loss
+from unite_core.train.losses import stage_loss
 from unite_core.train.sampler import PairSampler
 
 Batch = list  # of pairs

@@ -9,11 +9,12 @@ import torch
 from PIL import Image
 from torch.nn.functional import normalize
 
+from unite_core.data.pairs import Pair
 from unite_core.data.records import write_records
 from unite_core.files import read_json
 from unite_core.model.embedder import UniteEmbedder
 from unite_core.model.processor import Encoded
-from unite_core.train.collator import Pair, PairCollator
+from unite_core.train.collator import PairCollator
 from unite_core.train.config import STAGE_2, TrainConfig
 from unite_core.train.gradcache import embed_groups
 from unite_core.train.losses import stage_loss

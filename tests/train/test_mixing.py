@@ -17,15 +17,9 @@ from torch.utils.data import DataLoader
 from unite_core.data.modality import Modality
 from unite_core.data.pairs import PairDataset, PairTable, Pick
 from unite_core.data.records import RecordError, write_records
+from unite_core.train.batch_order import draw_negatives, iter_batches, rank_share
 from unite_core.train.config import SamplingConfig, TrainConfig
-from unite_core.train.mixing import (
-    draw_negatives,
-    iter_batches,
-    pair_weights,
-    plan_pools,
-    quota_counts,
-    rank_share,
-)
+from unite_core.train.mixing import pair_weights, plan_pools, quota_counts
 from unite_core.train.sampler import PairSampler
 
 TEXT, IMAGE, VIDEO = Modality.TEXT, Modality.IMAGE, Modality.VIDEO
@@ -53,8 +47,8 @@ def pairs_of(table, query=None, candidate=None):
     return SimpleNamespace(table=table, contents=contents, identities=contents)
 
 
-def strand_of(weights, seed, number):
-    """A pass of one strand, from its definition: the pairs by weight, shuffled."""
+def stream_of(weights, seed, number):
+    """A pass of one stream, from its definition: the pairs by weight, shuffled."""
     rng, chosen = np.random.default_rng([seed, number]), []
     for level in np.unique(weights):
         members = np.flatnonzero(weights == level)
@@ -90,7 +84,7 @@ configs = st.builds(
 @given(tables, some_weights, st.integers(0, 99))
 def test_without_options_the_order_is_the_plain_one(table, weights, seed):
     sampler = PairSampler(pairs_of(table), 7, 40, weights, seed)
-    expected = [strand_of(sampler.weights, seed, number) for number in range(6)]
+    expected = [stream_of(sampler.weights, seed, number) for number in range(6)]
     expected = np.concatenate(expected)[: 7 * 40]
     assert np.concatenate(list(sampler)).tolist()[: len(expected)] == expected.tolist()
 
@@ -183,16 +177,16 @@ def test_every_batch_keeps_to_quotas_and_sub_batches(table, weights, config, see
 
 @given(tables, configs, st.integers(0, 9))
 @settings(max_examples=60)
-def test_every_strand_is_shown_pass_after_pass(table, config, seed):
-    """Of each strand, what batches took is the beginning of its passes, whatever the mixture."""
+def test_every_stream_is_shown_pass_after_pass(table, config, seed):
+    """Of each stream, what batches took is the beginning of its passes, whatever the mixture."""
     config = replace(config, distinct=False)
     pools = plan_pools(table, config, 8, pair_weights(table, {}, config))
     shown = np.concatenate(list(islice(iter_batches(pools, config, seed), 40)))
-    for strand in (strand for pool in pools for strand in pool.strands):
-        members = np.concatenate([rows for _, rows in strand.levels])
+    for stream in (stream for pool in pools for stream in pool.streams):
+        members = np.concatenate([rows for _, rows in stream.levels])
         taken = np.sort(shown[np.isin(shown, members)])
         passes = np.concatenate(
-            [strand.shuffled(seed, n) for n in range(2 + len(taken) // strand.size)]
+            [stream.shuffled(seed, n) for n in range(2 + len(taken) // stream.size)]
         )
         assert len(taken) > 0
         np.testing.assert_array_equal(taken, np.sort(passes[: len(taken)]))
@@ -204,7 +198,7 @@ def test_groups_take_turns_by_their_size(table, seed):
     (pool,) = plan_pools(table, config, 4, pair_weights(table, {}, config))
     passes = [pool.order(4, seed, number) for number in range(7)]
     turns = np.bincount(np.concatenate(passes))
-    assert turns.tolist() == [7 * strand.size // 4 for strand in pool.strands]
+    assert turns.tolist() == [7 * stream.size // 4 for stream in pool.streams]
     groups = [
         int(table.source[batch[0]]) for batch in islice(iter_batches([pool], config, seed), 60)
     ]
@@ -270,10 +264,10 @@ def test_no_content_comes_twice_and_none_is_lost(table, contents, quotas, seed):
             seen |= content
     assert repeats <= sum(sampler.repeats.values()) <= 8 * repeats
     drawn = np.bincount(np.concatenate(list(sampler)), minlength=90)
-    for strand in (strand for pool in sampler.pools for strand in pool.strands):
-        (members,) = (rows for _, rows in strand.levels)
+    for stream in (stream for pool in sampler.pools for stream in pool.streams):
+        (members,) = (rows for _, rows in stream.levels)
         waiting = min(4 * 8, len(members)) + 8  # at most; it is late, but in its turn
-        passes = [strand.shuffled(seed, n) for n in range(1 + (drawn[members].sum() + 40) // 20)]
+        passes = [stream.shuffled(seed, n) for n in range(1 + (drawn[members].sum() + 40) // 20)]
         due = np.concatenate(passes)[: drawn[members].sum() + waiting]
         assert (drawn[members] <= np.bincount(due, minlength=90)[members]).all()
         assert drawn[members].min() > 0
@@ -437,7 +431,9 @@ def test_pairs_come_back_as_they_were_read(tmp_path):
 def test_the_order_does_not_depend_on_the_hash_seed():
     code = (
         "import numpy as np; from itertools import islice; from unite_core.train.mixing import *;"
-        "from unite_core.train.config import SamplingConfig; from unite_core.data.pairs import PairTable;"
+        "from unite_core.train.batch_order import *;"
+        "from unite_core.train.config import SamplingConfig;"
+        "from unite_core.data.pairs import PairTable;"
         "r = np.random.default_rng(0); c = SamplingConfig(0.5, 'task', 2, {'text': .5,"
         "'image': .5}, True); t = PairTable(r.integers(0, 3, 90), r.integers(0, 3, 90),"
         "r.choice([1, 2], 90), r.integers(0, 3, 90), list('abc'), list('xyz'));"
@@ -454,13 +450,13 @@ def test_the_order_does_not_depend_on_the_hash_seed():
 
 
 def test_an_epoch_counts_the_pairs_of_all_processes():
-    from unite_core.train.trainer import _sampler
+    from unite_core.train.setup import make_sampler
 
     table = table_of([0] * 30 + [1] * 30, target=[1, 2] * 30)
     sampling = {"quotas": {"text": 0.5, "image": 0.5}, "sub_batch": 2}
     config = TrainConfig("m", "d", "o", {"name": "x", "batch_size": 4, "epochs": 2.0},
                          weights={"s1": 2.0}, sampling=sampling)  # fmt: skip
-    one, two = _sampler(config, pairs_of(table)), _sampler(config, pairs_of(table), 1, 2)
+    one, two = make_sampler(config, pairs_of(table)), make_sampler(config, pairs_of(table), 1, 2)
     assert one.epoch_size == two.epoch_size == 90
     assert (one.batch_size, len(one)) == (4, 45) and (two.batch_size, len(two)) == (8, 22)
     assert {len(batch) for batch in two} == {4}
@@ -503,11 +499,11 @@ def test_more_processes_than_pairs_are_refused():
         ({"quotas": {"text": 0.5, "image": 0.6}}, "add up to 1"),
         ({"quotas": {"text+image": 0.5, "image,text": 0.5}}, "twice"),
         ({"quotas": {"smell": 1.0}}, "unknown modality 'smell'"),
-        ({"mixing_exponent": 1.5}, r"in \[0, 1\]"),
+        ({"mixing_exponent": 1.5}, "mixing_exponent is 1.5: must be .* at least 0 and at most 1"),
         ({"group_by": "colour"}, "one of source, task"),
         ({"sub_batch": 0}, "at least 1"),
         ({"negatives": -1}, "at least 0"),
-        ({"quota": {}}, "sampling: unknown field quota"),
+        ({"quota": {}}, "sampling.quota is no field"),
     ],
 )
 def test_a_sampling_configuration_that_makes_no_sense_is_refused(fields, message):

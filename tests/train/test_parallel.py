@@ -188,7 +188,7 @@ def test_a_process_without_a_readable_pair_still_takes_part(corpus):
     from unite_core.data.pairs import PairDataset
     from unite_core.model.embedder import UniteEmbedder
     from unite_core.train.collator import PairCollator
-    from unite_core.train.trainer import _PairModel
+    from unite_core.train.trainer import PairModel
 
     embedder = UniteEmbedder.load(CHECKPOINT, "cpu")
     dataset = PairDataset([corpus / "pairs.jsonl"], corpus)
@@ -198,7 +198,7 @@ def test_a_process_without_a_readable_pair_still_takes_part(corpus):
     batch = PairCollator(embedder.processor, corpus, fewest=0)(bad)
     assert len(batch["bad"]) == 2
     assert batch["target_modality"].dtype == batch["candidate_ids"].dtype == torch.int64
-    vectors = _PairModel(embedder)(batch["groups"], batch["order"])
+    vectors = PairModel(embedder)(batch["groups"], batch["order"])
     assert vectors.shape == (0, embedder.dim) and vectors.requires_grad
     stage_loss(STAGE_1, torch.cat([vectors, torch.eye(embedder.dim)[:4]]),
                {"target_modality": torch.tensor([1, 1]), "candidate_ids": torch.arange(2)},

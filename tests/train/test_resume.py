@@ -13,6 +13,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from unite_core.data.records import write_records
+from unite_core.train import checkpoints
 from unite_core.train import trainer as trainer_module
 from unite_core.train.checkpoints import check_manifest, write_manifest
 from unite_core.train.config import TrainConfig
@@ -54,7 +55,7 @@ def arrange_death(moment: str, step: int) -> None:
 
     def save_checkpoint(self, *args, **kwargs):
         if self.state.global_step == step and moment == WRITING:
-            trainer_module.save_file = die_writing
+            checkpoints.save_file = die_writing
         if self.state.global_step == step and moment == UNNAMED:
             trainer_module.write_manifest = die
         return write_of(self, *args, **kwargs)

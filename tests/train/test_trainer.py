@@ -21,7 +21,8 @@ from unite_core.model.embedder import UniteEmbedder
 from unite_core.settings import read_config, write_config
 from unite_core.train import trainer as trainer_module
 from unite_core.train.config import STAGE_1, STAGE_2, StageConfig, TrainConfig
-from unite_core.train.run import stage_loss, train
+from unite_core.train.losses import stage_loss
+from unite_core.train.run import train
 from unite_core.train.trainer import UniteTrainer
 
 CHECKPOINT = Path(__file__).parents[1] / "data" / "unite_qwen2vl_tiny"
@@ -316,7 +317,7 @@ def test_the_vision_tower_is_trained_only_when_asked(corpus, tmp_path):
 
 def test_a_loss_that_is_not_finite_stops_the_run(corpus, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        trainer_module, "stage_loss", lambda stage, vectors, labels, rows: vectors.sum() * torch.nan
+        trainer_module, "stage_loss", lambda stage, vectors, *_: vectors.sum() * torch.nan
     )
     with pytest.raises(FloatingPointError, match="loss is nan at step 1"):
         train(config_of(corpus, tmp_path))
@@ -379,12 +380,12 @@ def test_a_configuration_survives_its_file(tmp_path):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"stage": {"name": "x", "alpha": 3}}, "stage has unknown field alpha"),
-        ({"stage": "stage3"}, "stage must be one of stage1, stage2"),
-        ({"stage": {"max_steps": 3}}, "an object with a name"),
-        ({"data": ()}, "names no file"),
-        ({"weights": {"a": -1.0}}, r"weights\['a'\] too small"),
-        ({"logging_steps": 0, "workers": -1}, "logging_steps, workers too small"),
+        ({"stage": {"name": "x", "alpha": 3}}, "stage.alpha is no field"),
+        ({"stage": "stage3"}, "stage is 'stage3': must be one of stage1, stage2"),
+        ({"stage": {"max_steps": 3}}, "stage.name is missing"),
+        ({"data": ()}, "data is .*one or more"),
+        ({"weights": {"a": -1.0}}, "weights.a is -1.0: must be .* at least 0"),
+        ({"logging_steps": 0, "workers": -1}, "logging_steps is 0.*workers is -1"),
     ],
 )
 def test_a_configuration_that_makes_no_sense_is_refused(fields, message):

@@ -1,20 +1,62 @@
-"""Folders that are known to be whole: every file noted when written, checked when read."""
+"""Checkpoints: the trained weights alone, and a manifest by which to know a complete folder."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
 
 from ..files import read_json, write_json
 
-__all__ = ["check_manifest", "write_manifest"]
+__all__ = [
+    "check_manifest",
+    "copy_weights",
+    "load_weights",
+    "save_weights",
+    "trained_weights",
+    "write_manifest",
+]
 
 
 _MANIFEST = "manifest.json"
+_WEIGHTS = "trained.safetensors"
+
+
+def trained_weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """The weights that are trained, by name, without a graph; they share memory with the model."""
+    return {
+        name: weight.detach() for name, weight in model.named_parameters() if weight.requires_grad
+    }
+
+
+def copy_weights(weights: Mapping[str, torch.Tensor], model: torch.nn.Module) -> None:
+    """Overwrite the model's trained weights by those of the same names."""
+    for name, value in trained_weights(model).items():
+        value.copy_(weights[name])
+
+
+def save_weights(model: torch.nn.Module, folder: str | Path) -> None:
+    """Write the trained weights into a folder, which is made if missing."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    save_file(trained_weights(model), Path(folder, _WEIGHTS))
+
+
+def load_weights(folder: str | Path, model: torch.nn.Module) -> None:
+    """Read what `save_weights` wrote; ValueError where the model trains other weights."""
+    weights = load_file(Path(folder, _WEIGHTS))
+    if weights.keys() != trained_weights(model).keys():
+        raise ValueError(
+            f"{folder}: its weights are not those that this stage trains; "
+            "remove the checkpoint or choose another output folder"
+        )
+    copy_weights(weights, model)
 
 
 def write_manifest(folder: str | Path) -> None:
-    """Note size and SHA-256 of every file in the folder, for `check_manifest`."""
+    """Write down size and SHA-256 of every file in the folder, for `check_manifest`."""
     files = {path: _digest(Path(folder, path)) for path in _files(Path(folder))}
     write_json(Path(folder, _MANIFEST), files, indent=2)
 
@@ -24,14 +66,14 @@ def check_manifest(folder: str | Path) -> None:
     folder = Path(folder)
     remedy = "remove that folder, then training goes on from the one before it"
     if not (folder / _MANIFEST).is_file():
-        raise ValueError(f"{folder}: no {_MANIFEST}, so it is not known to be whole; {remedy}")
+        raise ValueError(f"{folder}: no {_MANIFEST}, so it may be incomplete; {remedy}")
     noted = read_json(folder / _MANIFEST)
     found = _files(folder)
     for path in sorted({*noted, *found}):
         if path not in found:
             raise ValueError(f"{folder / path} is missing; {remedy}")
         if path not in noted:
-            raise ValueError(f"{folder / path} was added after the folder was whole; {remedy}")
+            raise ValueError(f"{folder / path} was added after the folder was complete; {remedy}")
         size = (folder / path).stat().st_size
         if size != noted[path]["bytes"]:
             raise ValueError(
@@ -42,8 +84,9 @@ def check_manifest(folder: str | Path) -> None:
 
 
 def _files(folder: Path) -> list[str]:
+    """Paths of the files in the folder, relative to it, without the manifest."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    return [each.relative_to(folder).as_posix() for each in paths if each.name != _MANIFEST]
+    return [path.relative_to(folder).as_posix() for path in paths if path.name != _MANIFEST]
 
 
 def _digest(path: Path) -> dict[str, int | str]:

@@ -1,10 +1,10 @@
-"""From files of records to training batches: the pairs, their order, which share a forward.
+"""Pairs turned into training batches: encoded items in groups of similar length, and labels.
 
 A batch holds B pairs. Their items (B queries, B candidates, K hard negatives) are sorted by length
 and cut into groups that share a forward, so that short texts are not padded to the longest clip.
 
-Nothing is replaced: a pair whose medium cannot be read is left out of its batch, reported with it,
-and counted by cause; too many of them are an error (DESIGN §3.8).
+A pair with a media file that cannot be read is left out of its batch and reported with it, never
+replaced by another.
 """
 
 # Shapes: B pairs in a batch, K hard negatives, N = 2 B + K items.
@@ -25,11 +25,11 @@ from ..data.records import content_id
 from ..model.preprocessing import Layout
 from ..model.processor import Encoded, Processor
 
-__all__ = ["Pair", "PairCollator"]
+__all__ = ["PairCollator"]
 
 
 class PairCollator:
-    """Pairs -> one batch for the trainer.
+    """Collate pairs into one batch for the trainer.
 
         {"groups": list of `Processor.collate` batches,
          "order": [N] row of each item in the concatenated groups; queries, candidates, negatives,
@@ -39,12 +39,12 @@ class PairCollator:
 
     Args
         forward_items  items per group at most
-        cache_mib      memory for encoded items; 0 encodes each one anew
+        cache_mib      memory for encoded items; 0 encodes each one every time
         encode_vision  that of a UniteEmbedder with a frozen tower: caches visual tokens, not pixels
         forward_tokens  tokens per group at most, padding included; a longer item is a group alone
-        fewest         pairs that must be left in a batch; 0 where it is a part of one only
-    A medium that cannot be read takes its pair out of the batch. An item that does not fit
-    `max_length` is an error that names its record.
+        fewest         pairs that must be left in a batch; 0 where it is only a process's part
+    Raises BadMediaError where fewer are left, and an error that names the record where an item
+    does not fit `max_length`.
     """
 
     def __init__(self, processor: Processor, media_root: str | Path = ".",
@@ -69,13 +69,13 @@ class PairCollator:
         if len(good) < self.fewest:
             raise BadMediaError(f"{len(good)} pairs are left in a batch\n{list_bad(bad)}")
         self._keep(encoded)
-        order = [one[0] for one in keys] + [one[1] for one in keys]
-        order += [negative for one in keys for negative in one[2:]]
+        order = [query for query, *_ in keys] + [candidate for _, candidate, *_ in keys]
+        order += [negative for _, _, *negatives in keys for negative in negatives]
         groups, places = self._groups([encoded[key] for key in order])
         return {"groups": groups, "order": places, "bad": bad, **_labels(good)}
 
     def _encode(self, item: dict, where: str, encoded: dict[tuple, Encoded]) -> tuple:
-        """The item's key in `encoded`, where it is put if it is not there."""
+        """Encode an item, unless it is in `encoded` or cached; returns its key in `encoded`."""
         key = (content_id(item), *item)  # the prompt follows the order of the item's keys
         if key not in encoded:
             known = self.cache.get(key)
@@ -83,15 +83,16 @@ class PairCollator:
         return key
 
     def _keep(self, encoded: dict[tuple, Encoded]) -> None:
-        """Remember what was encoded just now, as visual tokens if a tower sees it."""
+        """Cache what was newly encoded, as visual tokens where `encode_vision` is given."""
         fresh = [key for key in encoded if key not in self.cache.items]
         if self.encode_vision and fresh:
-            seen = self.encode_vision([encoded[key] for key in fresh])
-            encoded |= dict(zip(fresh, seen, strict=True))
+            features = self.encode_vision([encoded[key] for key in fresh])
+            encoded |= dict(zip(fresh, features, strict=True))
         for key in fresh:
             self.cache.put(key, encoded[key])
 
     def _groups(self, items: Sequence[Encoded]) -> tuple[list[dict], Tensor]:
+        """Groups of items of similar length, and the row of each item in them."""
         lengths = torch.tensor([len(item.input_ids) for item in items], dtype=torch.long)
         by_length = lengths.argsort(stable=True)
         cuts = by_length.split(self._sizes(lengths[by_length].tolist()))
@@ -99,7 +100,7 @@ class PairCollator:
         return groups, by_length.argsort()
 
     def _sizes(self, lengths: Sequence[int]) -> list[int]:
-        """How many of the items of these lengths, which grow, each group takes."""
+        """Sizes of groups of consecutive items, whose lengths ascend."""
         sizes: list[int] = []
         for length in lengths:
             tokens = (sizes[-1] + 1) * length if sizes else 0
@@ -111,10 +112,10 @@ class PairCollator:
 
 
 class _Cache:
-    """Encoded items by key until the budget is used up; what is in stays in.
+    """Encoded items by key, until the budget is used up; nothing is evicted.
 
-    Pixels are kept as the 8-bit values that they were before normalisation, if these give them
-    back bit by bit, else as they are: a quarter of the memory, equal batches.
+    Pixels are kept as the 8-bit values that they were before normalisation where these restore
+    them exactly, else unchanged: a quarter of the memory, equal batches.
     """
 
     def __init__(self, layout: Layout, budget: int):
@@ -151,7 +152,7 @@ class _Cache:
     def _unpack(self, packed: Tensor) -> Tensor:
         if packed.dtype != torch.uint8:
             return packed
-        channels = packed.unflatten(1, (3, -1)).float()  # as `pixels.to_patches` does it
+        channels = packed.unflatten(1, (3, -1)).float()  # as `preprocessing.patches_of` does
         return ((channels / 255 - self.mean) / self.std).flatten(1)
 
 

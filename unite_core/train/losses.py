@@ -1,50 +1,132 @@
-"""What a stage minimises, on the vectors of one batch."""
+"""The losses that a stage can name, and the loss of one batch.
+
+A loss of one's own is a function of a `LossBatch` and the stage, registered before a configuration
+names it:
+
+    @LOSSES.register("my_loss")
+    def my_loss(batch, stage):
+        scores = batch.query @ batch.candidate.T / batch.temperature
+        return cross_entropy(scores, torch.arange(len(scores)))
+
+torch is imported by the losses, not by this module, so that a configuration can check a name.
+"""
 
 # Shapes: B pairs in a batch, K hard negatives, N = 2 B + K items, D embedding size.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from torch import Tensor
+from ..data.modality import parse_modality
+from ..registry import Registry
 
-from ..loss.contrastive import info_nce, mamcl
-from .config import StageConfig
+if TYPE_CHECKING:
+    from torch import Tensor
 
-__all__ = ["part_sizes", "stage_loss"]
+    from .config import StageConfig
+
+__all__ = ["LOSSES", "LossBatch", "part_sizes", "stage_loss"]
 
 
-def stage_loss(stage: StageConfig, vectors: Tensor, labels: Mapping[str, Tensor],
-               rows: slice | None = None) -> Tensor:  # fmt: skip
+@dataclass(frozen=True)
+class LossBatch:
+    """What a loss is computed from: unit vectors, labels and the temperature of one batch.
+
+    With several processes the batch is the global one and `rows` are the pairs of this process:
+    the loss is only their part of the mean over all B pairs.
+    """
+
+    query: Tensor  # [B, D]
+    candidate: Tensor  # [B, D]
+    negatives: Tensor  # [K, D], K = 0 for none
+    target_modality: Tensor  # [B] codes of `Modality`
+    candidate_ids: Tensor  # [B] equal content has equal ids
+    temperature: float | Tensor | Mapping[int, float | Tensor]  # or one per modality code
+    negative_modality: Tensor | None = None  # [K]
+    negative_ids: Tensor | None = None  # [K]
+    rows: slice | None = None
+
+
+LOSSES: Registry[Callable[[LossBatch, StageConfig], Tensor]] = Registry("loss")
+"""Functions (batch, stage) -> scalar in nats, by the name that a stage gives in `loss`."""
+
+
+@LOSSES.register("info_nce")
+def _info_nce(batch: LossBatch, stage: StageConfig) -> Tensor:
+    """Every other target of the batch is a negative."""
+    from ..loss.contrastive import info_nce
+
+    if isinstance(batch.temperature, Mapping):  # info_nce has one; without a mask mamcl is the same
+        return _masked(batch, stage, cross_modal_weight=1.0)
+    return info_nce(batch.query, batch.candidate, **_options(batch, stage))
+
+
+@LOSSES.register("mamcl")
+def _mamcl(batch: LossBatch, stage: StageConfig) -> Tensor:
+    """Only targets of the same modality are negatives; `cross_modal_weight` lets others count."""
+    return _masked(batch, stage, cross_modal_weight=stage.cross_modal_weight)
+
+
+@LOSSES.register("random_mask")
+def _random_mask(batch: LossBatch, stage: StageConfig) -> Tensor:
+    """The control of MAMCL: as many negatives, drawn at random; another draw for each batch."""
+    seed = int(batch.candidate_ids.sum() + stage.seed) % 2**31  # the same in all processes
+    return _masked(batch, stage, random_mask=seed)
+
+
+def _masked(batch: LossBatch, stage: StageConfig, **mask) -> Tensor:
+    from ..loss.contrastive import mamcl
+
+    return mamcl(
+        batch.query, batch.candidate, batch.target_modality,
+        negative_modality=batch.negative_modality, **mask, **_options(batch, stage),
+    )  # fmt: skip
+
+
+def _options(batch: LossBatch, stage: StageConfig) -> dict:
+    """The arguments that `info_nce` and `mamcl` share."""
+    options = {
+        "temperature": batch.temperature,
+        "symmetric": stage.symmetric,
+        "candidate_ids": batch.candidate_ids,
+        "false_negative_margin": stage.false_negative_margin,
+        "dims": stage.dims or None,
+        "rows": batch.rows,
+    }
+    if len(batch.negatives):
+        options |= {"negatives": batch.negatives, "negative_ids": batch.negative_ids}
+    return options
+
+
+def stage_loss(
+    stage: StageConfig,
+    vectors: Tensor,
+    labels: Mapping[str, Tensor],
+    rows: slice | None = None,
+    temperature: float | Tensor | Mapping[int, float | Tensor] | None = None,
+) -> Tensor:
     """The stage's loss of one batch.
 
     Args
-        vectors  [N, D]  unit vectors of queries, candidates and hard negatives, in this order
-        labels           `target_modality` and `candidate_ids` [B]; with hard negatives also
-                         `negative_modality` and `negative_ids` [K]
-        rows             only these pairs' part of it: the parts add up to the whole
-    Returns a scalar in nats.
+        vectors      [N, D]  unit vectors of queries, candidates and hard negatives, in this order
+        labels               `target_modality` and `candidate_ids` [B]; with hard negatives also
+                             `negative_modality` and `negative_ids` [K]
+        rows                 only these pairs' part of it: the parts add up to the whole
+        temperature          in place of the stage's: a learned one, or {modality code: tau}
+    Returns a scalar in nats. Raises ValueError for a loss that is not registered.
     """
-    modality = labels["target_modality"]
-    query, candidate, negatives = vectors.split(part_sizes(vectors, modality))
-    options = {
-        "temperature": stage.temperature,
-        "symmetric": stage.symmetric,
-        "candidate_ids": labels["candidate_ids"],
-        "false_negative_margin": stage.false_negative_margin,
-        "dims": stage.dims or None,
-        "rows": rows,
-    }
-    if len(negatives):
-        options |= {"negatives": negatives, "negative_ids": labels["negative_ids"]}
-    if stage.loss == "info_nce":
-        return info_nce(query, candidate, **options)
-    if stage.loss == "random_mask":  # another mask for each batch, the same in all processes
-        options["random_mask"] = int(labels["candidate_ids"].sum() + stage.seed) % 2**31
-    return mamcl(
-        query, candidate, modality, negative_modality=labels.get("negative_modality"),
-        cross_modal_weight=stage.cross_modal_weight, **options,
+    query, candidate, negatives = vectors.split(part_sizes(vectors, labels["target_modality"]))
+    if temperature is None:
+        temperature = stage.temperature
+        if isinstance(temperature, Mapping):
+            temperature = {int(parse_modality(name)): tau for name, tau in temperature.items()}
+    batch = LossBatch(
+        query, candidate, negatives, labels["target_modality"], labels["candidate_ids"],
+        temperature, labels.get("negative_modality"), labels.get("negative_ids"), rows,
     )  # fmt: skip
+    return LOSSES[stage.loss](batch, stage)
 
 
 def part_sizes(vectors: Tensor, target_modality: Tensor) -> list[int]:

@@ -1,21 +1,18 @@
-"""Which pairs share a batch: weights, mixing, modality quotas, sub-batches, no content twice.
+"""What a batch is made of: weights of pairs, mixing of groups, modality quotas, sub-batches.
 
-The pairs are divided into *strands*: one of all pairs, or one per target modality (quotas), per
-group (sub-batches), or both. A strand is read without end, pass after pass; every pass is a new
-shuffle in which a pair of weight w comes floor(w) or ceil(w) times. A batch takes a fixed number
-of pairs from each modality. All of it is a function of the pairs, the configuration and the seed;
-going through the first batches again, which opens no medium, is how training resumes.
+The pairs are divided into *streams*: one of all pairs, or one per target modality (quotas), per
+group (sub-batches), or both. A stream is endless: pass after pass, every pass a new shuffle in
+which a pair of weight w comes floor(w) or ceil(w) times. A batch takes a fixed number of pairs
+from each modality. `batch_order` reads the streams. All of it is a function of the pairs, the
+configuration and the seed.
 """
 
 # Shapes: N pairs, B pairs in a batch, h pairs in a sub-batch, G groups.
 
 from __future__ import annotations
 
-import warnings
-from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 
@@ -23,33 +20,24 @@ from ..data.modality import Modality, parse_modality
 from ..data.pairs import PairTable
 from .config import SamplingConfig
 
-__all__ = [
-    "Pool",
-    "Strand",
-    "draw_negatives",
-    "iter_batches",
-    "pair_weights",
-    "plan_pools",
-    "quota_counts",
-    "rank_share",
-]
+__all__ = ["Pool", "Stream", "pair_weights", "plan_pools", "quota_counts"]
 
 
-_LOOK_AHEAD = 4  # batches' worth of pairs that may wait before content is let in twice
 _CODES = 8  # of modalities, 0 to 7
-_STRAND, _SCHEDULE, _BATCH, _NEGATIVES = 1, 2, 3, 4  # what a random stream is for
+_STREAM, _SCHEDULE = 1, 2  # what random numbers are for; `batch_order` has 3 and 4
 
 
 @dataclass(frozen=True)
-class Strand:
+class Stream:
     """Pairs that are shuffled together."""
 
-    name: str  # how warnings and errors name it
+    name: str  # in warnings and errors
     levels: tuple[tuple[float, np.ndarray], ...]  # (weight, the pairs that have it)
-    key: tuple[int, ...]  # tells its random numbers from those of other strands
+    key: tuple[int, ...]  # part of its random seed, different for each stream
 
     @property
     def pairs(self) -> int:
+        """Different pairs."""
         return sum(len(rows) for _, rows in self.levels)
 
     @property
@@ -58,7 +46,7 @@ class Strand:
         return sum(round(level * len(rows)) for level, rows in self.levels)
 
     def shuffled(self, seed: int, number: int) -> np.ndarray:
-        """The pass of that number: [size] pairs."""
+        """Pairs of the pass of that number, in order: [size]."""
         rng = np.random.default_rng([seed, number, *self.key])
         chosen = []
         for level, rows in self.levels:
@@ -69,18 +57,18 @@ class Strand:
 
 @dataclass(frozen=True)
 class Pool:
-    """What one target modality, or all of them together, puts into every batch."""
+    """What one target modality, or all of them together, contributes to every batch."""
 
     units: int  # sub-batches (pairs, where h is 1) per batch
     code: int  # of the modality; 0 for all
-    strands: tuple[Strand, ...]  # one per group where sub-batches are asked for, else one
+    streams: tuple[Stream, ...]  # one per group where sub-batches are asked for, else one
 
     def order(self, sub_batch: int, seed: int, number: int) -> np.ndarray:
-        """Whose turn it is: a strand number for every sub-batch of that pass, shuffled.
+        """Order in which streams are drawn: the stream of every sub-batch of that pass, shuffled.
 
-        A strand of s pairs ends its pass e with floor((e + 1) s / h) sub-batches behind it.
+        A stream of s pairs ends its pass e with floor((e + 1) s / h) sub-batches behind it.
         """
-        sizes = np.array([strand.size for strand in self.strands])
+        sizes = np.array([stream.size for stream in self.streams])
         turns = (number + 1) * sizes // sub_batch - number * sizes // sub_batch
         rng = np.random.default_rng([seed, number, self.code, 0, _SCHEDULE])
         return rng.permutation(np.repeat(np.arange(len(sizes)), turns))
@@ -88,7 +76,7 @@ class Pool:
 
 def pair_weights(table: PairTable, weights: Mapping[str, float],
                  config: SamplingConfig) -> np.ndarray:  # fmt: skip
-    """How often each pair comes in a pass.
+    """Weight of each pair: how often it comes in a pass.
 
         w = weights[source] weights[task] f_g,   f_g proportional to W_g^(alpha - 1)
 
@@ -124,7 +112,7 @@ def pair_weights(table: PairTable, weights: Mapping[str, float],
 
 
 def quota_counts(quotas: Mapping[str, float], units: int) -> dict[int, int]:
-    """Modality code -> how many of a batch's units it gets, by largest remainders.
+    """Split a batch's units over modalities by largest remainders: {modality code: units}.
 
     Every count is its exact share rounded down or up, and they add up to `units`; of equal
     remainders the lower code is rounded up. A share that rounds to nothing is a ValueError.
@@ -146,10 +134,10 @@ def quota_counts(quotas: Mapping[str, float], units: int) -> dict[int, int]:
 
 def plan_pools(table: PairTable, config: SamplingConfig, batch_size: int,
                weights: np.ndarray) -> list[Pool]:  # fmt: skip
-    """What every batch of B pairs is made of; `weights` [N] are those of `pair_weights`.
+    """Plan what every batch of B pairs is made of; `weights` [N] are those of `pair_weights`.
 
-    Raises ValueError where that cannot be: B no multiple of the sub-batch, a modality of the
-    quotas missing, one of the pairs unnamed, or too few pairs to fill a batch without repeating.
+    Raises ValueError where B is no multiple of the sub-batch, quotas name a modality that no pair
+    has or lack one that pairs have, or there are too few pairs to fill a batch without repeating.
     """
     units, rest = divmod(batch_size, config.sub_batch)
     if rest:
@@ -166,138 +154,6 @@ def plan_pools(table: PairTable, config: SamplingConfig, batch_size: int,
     ]
 
 
-def iter_batches(pools: Sequence[Pool], config: SamplingConfig, seed: int,
-                 contents: tuple[np.ndarray, np.ndarray] | None = None,
-                 repeats: Counter | None = None) -> Iterator[np.ndarray]:  # fmt: skip
-    """Global batches [B] of pair indices, without end.
-
-    Args
-        contents  [N] content ids of queries and of candidates, needed if `config.distinct`
-        repeats   counts, by strand, the pairs let in although their content is in the batch
-    Sub-batches of one pool are in the order of their draw; those of several are shuffled.
-    """
-    seen: set[int] = set()  # content of the batch that is being made
-    room = _LOOK_AHEAD * config.sub_batch * sum(pool.units for pool in pools)
-
-    def reader(strand: Strand) -> _Reader:
-        passes = partial(strand.shuffled, seed)
-        if not config.distinct:
-            return _Reader(passes)
-        counts = Counter() if repeats is None else repeats
-        return _DistinctReader(passes, strand, contents, seen, min(room, strand.pairs), counts)
-
-    makers = [_Maker(pool, config.sub_batch, seed, reader) for pool in pools]
-    step = 0
-    while True:
-        seen.clear()
-        batch = np.concatenate([rows for maker in makers for rows in maker.sub_batches()])
-        if len(pools) > 1:
-            rng = np.random.default_rng([seed, step, 0, 0, _BATCH])
-            batch = rng.permutation(batch.reshape(-1, config.sub_batch)).ravel()
-        yield batch
-        step += 1
-
-
-def draw_negatives(available: np.ndarray, wanted: int, seed: int,
-                   step: int) -> list[tuple[int, ...]]:  # fmt: skip
-    """For each pair of batch `step`, which of its hard negatives are used: ascending numbers.
-
-    All of them where a pair has no more than `wanted`, else a draw without replacement.
-    Args: available [B], how many each pair has.
-    """
-    width = int(available.max(initial=0))
-    rng = np.random.default_rng([seed, step, 0, 0, _NEGATIVES])
-    ranks = rng.random((len(available), width))
-    ranks[np.arange(width) >= available[:, None]] = 2.0  # behind every draw
-    drawn = np.sort(ranks.argsort(axis=1)[:, :wanted], axis=1).tolist()
-    return [
-        tuple(range(n)) if n <= wanted else tuple(row)
-        for n, row in zip(available.tolist(), drawn, strict=True)
-    ]
-
-
-def rank_share(size: int, rank: int, world_size: int) -> slice:
-    """The contiguous part of a global batch that a process takes; sizes differ by one at most."""
-    return slice(rank * size // world_size, (rank + 1) * size // world_size)
-
-
-class _Reader:
-    """Takes from passes without end."""
-
-    def __init__(self, passes: Callable[[int], np.ndarray]):
-        self.passes, self.number = passes, 0
-        self.waiting = np.empty(0, dtype=np.int32)
-
-    def take(self, count: int) -> np.ndarray:
-        while len(self.waiting) < count:
-            self.waiting = np.concatenate([self.waiting, self.passes(self.number)])
-            self.number += 1
-        taken, self.waiting = self.waiting[:count], self.waiting[count:]
-        return taken
-
-
-class _DistinctReader(_Reader):
-    """Puts off pairs whose query or candidate is in the batch already, as query or candidate.
-
-    They are tried first for the next batch. Only when `limit` pairs (at most one pass) were put
-    off in vain, the longest waiting of them are let in, and counted.
-    """
-
-    def __init__(self, passes, strand: Strand, contents, seen: set[int], limit: int,
-                 repeats: Counter):  # fmt: skip
-        super().__init__(passes)
-        self.name, self.contents, self.seen = strand.name, contents, seen
-        self.limit, self.repeats = limit, repeats
-        self.queue: deque[tuple[int, int, int]] = deque()  # pair, ids of query and candidate
-
-    def take(self, count: int) -> np.ndarray:
-        taken, put_off = [], deque()
-        limit = max(self.limit, count)  # so that those put off can fill the batch
-        while len(taken) < count and (self.queue or len(put_off) < limit):
-            if not self.queue:
-                self._fetch(count)
-            entry = self.queue.popleft()
-            content = entry[1:]
-            if self.seen.isdisjoint(content):
-                self.seen.update(content)
-                taken.append(entry[0])
-            else:
-                put_off.append(entry)
-        while len(taken) < count:
-            taken.append(self._let_in(put_off.popleft()))
-        self.queue.extendleft(reversed(put_off))
-        return np.array(taken, dtype=np.int32)
-
-    def _fetch(self, count: int) -> None:
-        rows = super().take(count)
-        self.queue.extend(zip(rows.tolist(), *(ids[rows].tolist() for ids in self.contents),
-                              strict=True))  # fmt: skip
-
-    def _let_in(self, entry: tuple[int, int, int]) -> int:
-        if not self.repeats:
-            warnings.warn(
-                f"{self.name}: too few different items to fill a batch, so some come twice in it. "
-                "Lower batch_size, this quota, sub_batch or weight, or add records.",
-                stacklevel=2,
-            )
-        self.repeats[self.name] += 1
-        return entry[0]
-
-
-class _Maker:
-    """A pool's sub-batches, batch after batch."""
-
-    def __init__(self, pool: Pool, sub_batch: int, seed: int, reader):
-        self.units, self.sub_batch = pool.units, sub_batch
-        self.readers = [reader(strand) for strand in pool.strands]
-        self.turns = _Reader(partial(pool.order, sub_batch, seed)) if sub_batch > 1 else None
-
-    def sub_batches(self) -> list[np.ndarray]:
-        if self.turns is None:
-            return [self.readers[0].take(self.units)]
-        return [self.readers[turn].take(self.sub_batch) for turn in self.turns.take(self.units)]
-
-
 def _groups(table: PairTable, config: SamplingConfig) -> tuple[np.ndarray, Sequence[str]]:
     if config.group_by == "task":
         return table.task.astype(np.int64), table.tasks
@@ -305,7 +161,7 @@ def _groups(table: PairTable, config: SamplingConfig) -> tuple[np.ndarray, Seque
 
 
 def _mixing_factors(mass: np.ndarray, exponent: float) -> np.ndarray:
-    """Factor of each group [pools, G], so that its mass is shared out by mass^exponent."""
+    """Factor of each group [pools, G] that makes its share of its pool's mass mass^exponent."""
     present = mass > 0
     powers = np.where(present, np.where(present, mass, 1.0) ** exponent, 0.0)
     shared = powers * (
@@ -326,7 +182,7 @@ def _check_named(table: PairTable, config: SamplingConfig, used: np.ndarray) -> 
 
 def _pool(table, config: SamplingConfig, units: int, code: int, rows: np.ndarray,
           weights: np.ndarray) -> Pool:  # fmt: skip
-    """One pool of the pairs `rows`, refused where it cannot fill its part of a batch."""
+    """The pool of the pairs `rows`; ValueError where it cannot fill its part of a batch."""
     what = f"quota of {Modality(code).label}" if code else "batch"
     wanted = units * config.sub_batch
     if not len(rows):
@@ -337,30 +193,30 @@ def _pool(table, config: SamplingConfig, units: int, code: int, rows: np.ndarray
         raise ValueError(
             f"the {what} is {wanted} pairs a batch, but there are only {len(rows)}: lower it"
         )
-    strands = _strands(table, config, what, code, rows, weights)
-    if not strands:
+    streams = _streams(table, config, what, code, rows, weights)
+    if not streams:
         raise ValueError(f"the weights leave no pair for the {what} in an epoch: raise them")
-    return Pool(units, code, tuple(strands))
+    return Pool(units, code, tuple(streams))
 
 
-def _strands(table, config, what: str, code: int, rows, weights) -> list[Strand]:
+def _streams(table, config, what: str, code: int, rows, weights) -> list[Stream]:
     if config.sub_batch == 1:
-        key = (code, 0, _STRAND) if code else ()
-        strands = [Strand(f"the {what}", _levels(rows, weights), key)]
+        key = (code, 0, _STREAM) if code else ()
+        streams = [Stream(f"the {what}", _levels(rows, weights), key)]
     else:
         group, labels = _groups(table, config)
-        strands = [
-            Strand(f"{config.group_by} {labels[g]!r} in the {what}", _levels(members, weights),
-                   (code, int(g), _STRAND))
+        streams = [
+            Stream(f"{config.group_by} {labels[g]!r} in the {what}", _levels(members, weights),
+                   (code, int(g), _STREAM))
             for g, members in _divided(rows, group[rows])
         ]  # fmt: skip
-    for strand in strands:
-        if strand.pairs < config.sub_batch:
+    for stream in streams:
+        if stream.pairs < config.sub_batch:
             raise ValueError(
-                f"{strand.name} has {strand.pairs} pairs, fewer than sub_batch "
+                f"{stream.name} has {stream.pairs} pairs, fewer than sub_batch "
                 f"{config.sub_batch}: lower sub_batch, or leave it out with weight 0"
             )
-    return [strand for strand in strands if strand.size]
+    return [stream for stream in streams if stream.size]
 
 
 def _levels(rows: np.ndarray, weights: np.ndarray) -> tuple[tuple[float, np.ndarray], ...]:

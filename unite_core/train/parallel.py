@@ -1,25 +1,22 @@
-"""A batch that is spread over processes: its vectors, labels and gradients as if it were in one.
+"""Training in several processes: one global batch, and frozen weights sharded over GPUs.
 
-Every process embeds its own pairs. Vectors and labels are then gathered, each process computes the
-loss of its own rows against the whole batch, and gradients are added up over processes. Nothing
-is pickled; processes may have different numbers of rows, or none.
+The batch: every process embeds its own pairs. Vectors and labels are then gathered, each process
+computes the loss of its own rows against the whole batch, and gradients are summed over processes.
+Nothing is pickled; processes may have different numbers of rows, or none.
 
-All but `processes` are collectives: every process calls them, in the same order. Bad media keep no
+All functions are collectives: every process calls them, in the same order. Bad media prevent no
 process from it; another error ends its process, and the launcher (torchrun) then ends the others.
-With a single process each function gives back what it was given.
+With a single process each function returns what it was given.
 
-Frozen weights spread over processes with torch's `fully_shard`, for models too big for one GPU.
-
-Every process keeps its part of each decoder layer and of the token embeddings, and has a layer
-whole only while it computes. Trained weights (LoRA: few) stay whole everywhere, so optimizer,
-checkpoints and `average_gradients` are those of a run without sharding; so does the vision tower,
-which only processes with media call.
-
-A layer is put together by all processes at once, so all must call it equally often: those with
-fewer groups than others embed blank ones (`with_blanks`), which nothing depends on.
+The shards (torch's `fully_shard`), for models too big for one GPU: every process keeps its part of
+each decoder layer and of the token embeddings, and has a layer whole only while it computes.
+Trained weights (LoRA: few) stay whole everywhere, so optimizer, checkpoints and
+`average_gradients` are those of a run without sharding; so does the vision tower, which only
+processes with media call. A layer is gathered by all processes at once, so all must call it
+equally often: those with fewer groups than others embed blank ones (`with_blanks`).
 """
 
-# Shapes: W processes, B pairs in the whole batch, b pairs of one process, K and k hard negatives.
+# Shapes: B pairs and K hard negatives in the whole batch, b and k of one process.
 
 from __future__ import annotations
 
@@ -42,27 +39,27 @@ __all__ = [
 ]
 
 
-_BUCKET = 2**24  # gradients that travel together
+_BUCKET = 2**24  # gradients that are reduced together
 
 
 def gather_rows(rows: Tensor, sizes: list[int]) -> Tensor:
-    """[n, ...] of each process -> [sum(sizes), ...] of all, in rank order; differentiable.
+    """Gather rows [n, ...] of all processes, [sum(sizes), ...] in rank order; differentiable.
 
     Args
         rows   must require a gradient on all processes or on none
         sizes  n of each process
-    The gradient is the one of the sum of all processes' losses with respect to one's own rows.
+    The gradient is that of the sum of all processes' losses with respect to this process's rows.
     """
     return _Gather.apply(rows, sizes) if len(sizes) > 1 else rows
 
 
 def gather_batch(vectors: Tensor, labels: Mapping[str, Tensor]):
-    """Vectors and labels of the whole batch, and which pairs in it are this process's.
+    """Gather the whole batch's vectors and labels, and say which of its pairs are this process's.
 
     Args as in `stage_loss`: vectors [2 b + k, D] of queries, candidates, negatives, and labels.
     Returns
         vectors [2 B + K, D] in the same order, labels of the whole batch, rows: slice of [0, B)
-    `negative_modality` and `negative_ids` are there if any process has a hard negative.
+    `negative_modality` and `negative_ids` are among the labels if any process has a hard negative.
     """
     rank, world = processes()
     pairs = len(labels["target_modality"])
@@ -70,16 +67,16 @@ def gather_batch(vectors: Tensor, labels: Mapping[str, Tensor]):
         return vectors, labels, slice(0, pairs)
     counts = _all_gather(vectors.new_tensor([[pairs, len(vectors) - 2 * pairs]], dtype=torch.long),
                          [1] * world).tolist()  # fmt: skip
-    known = _all_gather(_packed(labels), [b + k for b, k in counts])
-    every = gather_rows(vectors, [2 * b + k for b, k in counts])
-    whole = _unpacked(*_sorted_parts(known, [(b, k) for b, k in counts]))
+    packed = _all_gather(_packed(labels), [b + k for b, k in counts])
+    all_labels = _unpacked(*_sorted_parts(packed, [(b, k) for b, k in counts]))
+    gathered = gather_rows(vectors, [2 * b + k for b, k in counts])
+    parts = _sorted_parts(gathered, [(b, b, k) for b, k in counts])
     start = sum(b for b, _ in counts[:rank])
-    parts = _sorted_parts(every, [(b, b, k) for b, k in counts])
-    return torch.cat(parts), whole, slice(start, start + pairs)
+    return torch.cat(parts), all_labels, slice(start, start + pairs)
 
 
 def gather_bytes(message: bytes, device: torch.device | str = "cpu") -> list[bytes]:
-    """The messages of all processes, in rank order; `device` is one that the backend serves."""
+    """Gather the messages of all processes, in rank order, on a device that the backend serves."""
     world = processes()[1]
     if world == 1:
         return [message]
@@ -93,9 +90,9 @@ def gather_bytes(message: bytes, device: torch.device | str = "cpu") -> list[byt
 
 @torch.no_grad()
 def average_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
-    """Replace each gradient by its mean over processes; one that has none counts as zero.
+    """Replace each gradient by its mean over processes; a missing one counts as zero.
 
-    A parameter without a gradient on every process keeps none, as on a single process.
+    A parameter that has a gradient in no process keeps none, as on a single process.
     """
     world = processes()[1]
     weights = [weight for weight in parameters if weight.requires_grad]
@@ -123,7 +120,7 @@ def broadcast_weights(parameters: Iterable[torch.nn.Parameter]) -> None:
 
 
 class _Gather(torch.autograd.Function):
-    """All-gather whose backward adds the gradients of all processes and cuts out one's own."""
+    """All-gather whose backward sums the gradients of all processes and keeps the local rows."""
 
     @staticmethod
     def forward(ctx, rows: Tensor, sizes: list[int]) -> Tensor:
@@ -147,7 +144,7 @@ def _all_gather(rows: Tensor, sizes: list[int]) -> Tensor:
 
 
 def _sorted_parts(rows: Tensor, sizes: list[tuple[int, ...]]) -> list[Tensor]:
-    """Rows of [rank][part] -> for each part the rows of all ranks."""
+    """Split rows ordered by rank, then part, and return for each part the rows of all ranks."""
     flat = rows.split([size for of_rank in sizes for size in of_rank])
     count = len(sizes[0])
     return [torch.cat(flat[part::count]) for part in range(count)]
@@ -182,13 +179,13 @@ def _buckets(weights: list[torch.nn.Parameter]) -> Iterator[list[torch.nn.Parame
 
 
 def shard_frozen(embedder: nn.Module) -> None:
-    """Spread the frozen weights of the language model over the processes; every process calls it.
+    """Shard the frozen weights of the language model over the processes.
 
     Args
         embedder  a UniteEmbedder on its final device, the same weights in every process, with what
                   is to be trained attached and marked
-    Its weights are then no plain tensors: load the model anew to save or merge it. Does nothing in
-    a single process. Raises RuntimeError where it has been done already.
+    Its weights are then no plain tensors: load the model again to save or merge it. Does nothing in
+    a single process. Raises RuntimeError where they are sharded already.
     """
     _, world = processes()
     if world == 1:
@@ -197,7 +194,7 @@ def shard_frozen(embedder: nn.Module) -> None:
     from torch.distributed.fsdp import FSDPModule, fully_shard
 
     if isinstance(embedder, FSDPModule):
-        raise RuntimeError("the weights are sharded already: load the model anew")
+        raise RuntimeError("the weights are sharded already: load the model again")
     decoder = embedder.base.language_model
     units = [*decoder.layers, decoder.embed_tokens]
     spread = {weight for unit in units for weight in unit.parameters() if not weight.requires_grad}
@@ -212,9 +209,9 @@ def shard_frozen(embedder: nn.Module) -> None:
 
 
 def with_blanks(groups: Sequence[Mapping[str, Tensor]], device: torch.device) -> list:
-    """The groups of a batch and blank ones, as many as the process with most groups has."""
-    most = torch.tensor(len(groups), device=device)
-    dist.all_reduce(most, dist.ReduceOp.MAX)
-    one = torch.ones(1, 1, dtype=torch.long)
-    blank = {"input_ids": torch.zeros_like(one), "attention_mask": one}
-    return [*groups, *[blank] * (int(most) - len(groups))]
+    """Append blank groups, so that every process has as many as the one with most."""
+    count = torch.tensor(len(groups), device=device)
+    dist.all_reduce(count, dist.ReduceOp.MAX)
+    ones = torch.ones(1, 1, dtype=torch.long)
+    blank = {"input_ids": torch.zeros_like(ones), "attention_mask": ones}
+    return [*groups, *[blank] * (int(count) - len(groups))]

@@ -1,17 +1,14 @@
-"""Training of one stage: `train(TrainConfig)`, or `python -m unite_core.train CONFIG.json`.
+"""Training of one stage: `train(TrainConfig)`, or `unite train CONFIG.json`.
 
 The output folder holds `train.json` (the configuration), `inputs.json` (hashes of what it started
-from), `checkpoint-N` (to go on from), `tensorboard`, `history.json` (what was logged),
-`skipped.json` (records left out, if any), `adapter` (the LoRA alone) and, once training is
-finished, `model`: the merged checkpoint that the next stage starts from. Each is whole or absent.
+from), `checkpoint-N` (to resume from), `tensorboard`, `history.json` (what was logged),
+`skipped.json` (records left out, if any), `temperature.json` (if it is learned), `adapter` (the
+LoRA alone) and, once training is finished, `model`: the merged checkpoint that the next stage
+starts from. Each is complete or absent.
 
 Under torchrun or `accelerate launch` each process embeds `batch_size` pairs, and all are compared
-with all (`gather`): W processes train what one would train with W times the `batch_size`.
-
-May a training run start, or go on, in its folder? Asked before anything is loaded.
+with all (`parallel`): W processes train what one would train with W times the `batch_size`.
 """
-
-# Shapes: B pairs in a batch, K hard negatives, N = 2 B + K items, D embedding size.
 
 from __future__ import annotations
 
@@ -26,26 +23,31 @@ from transformers.trainer_utils import get_last_checkpoint
 from ..distributed import barrier, join_processes, processes, rank_zero_first
 from ..files import flush, read_json, write_json
 from ..settings import read_config, write_config
-from .checkpoints import check_manifest
+from .checkpoints import check_manifest, copy_weights, trained_weights
 from .config import TrainConfig
-from .losses import stage_loss
-from .trainer import UniteTrainer, _adapted, _copy_weights, _trained
+from .setup import adapted_model
+from .trainer import UniteTrainer
 
-__all__ = ["check_global_batch", "check_start", "claim", "stage_loss", "train"]
+__all__ = ["check_global_batch", "check_run", "check_start", "train"]
+
+
+_NO_EFFECT = ("output", "save_total_limit", "cache_mib", "workers")  # on the trained weights
 
 
 def train(config: TrainConfig) -> Path:
     """Train one stage; returns the folder of the merged checkpoint.
 
-    Goes on from the last checkpoint in `config.output`; does nothing if the run is finished.
-    A run in the same folder with another configuration, other inputs or another number of
-    processes is refused. With several processes, rank 0 writes and the others wait for it.
+    Resumes from the last checkpoint in `config.output`; does nothing if the run is finished.
+    ValueError where the folder holds a run with another configuration, other inputs or another
+    number of processes. With several processes, rank 0 writes and the others wait for it.
+
+        model = train(TrainConfig("Qwen/Qwen2-VL-2B-Instruct", "pairs.jsonl", "runs/stage1"))
     """
     check_start(config)
     check_global_batch(config)
     rank, _ = join_processes()
     with rank_zero_first():
-        claim(config)
+        check_run(config)
     output, finished = Path(config.output), Path(config.output, "model")
     if finished.is_dir():
         return finished
@@ -60,35 +62,11 @@ def train(config: TrainConfig) -> Path:
     return finished
 
 
-def _publish(trainer: UniteTrainer, config: TrainConfig) -> None:
-    """Write what a finished run leaves behind, the merged model last."""
-    output = Path(config.output)
-    write_json(output / "history.json", trainer.state.log_history)
-    embedder = trainer.model.embedder
-    if trainer.model.sharded:  # rank 0 holds a part of it; the frozen weights are as they were
-        frozen = embedder.base.language_model.norm.weight
-        embedder = _adapted(config, "cpu", frozen.dtype)
-        _copy_weights(_trained(trainer.model.embedder), embedder)
-    if not trainer.stage.train_vision:  # else the LoRA alone would not be what was trained
-        embedder.save_lora(output / "adapter")
-    embedder.merge_lora()
-    partial = output / "model.partial"
-    embedder.save(partial)
-    flush(partial)
-    partial.replace(output / "model")
-
-
-
-
-
-
-_NO_EFFECT = ("output", "save_total_limit", "cache_mib", "workers")  # on the trained weights
-
-
 def check_start(config: TrainConfig) -> None:
-    """Stage k + 1 starts from stage k's merged weights, in the `model` folder of its output.
+    """Check that the model to start from is there: stage k's merged weights for stage k + 1.
 
-    ValueError where `config.model` is that output itself, or a `model` that is not there yet.
+    These are in the `model` folder of stage k's output. ValueError where `config.model` is that
+    output itself, or a `model` that is not there yet.
     """
     model = Path(config.model)
     if (model / "train.json").is_file():
@@ -105,7 +83,7 @@ def check_start(config: TrainConfig) -> None:
 
 
 def check_global_batch(config: TrainConfig) -> None:
-    """Where `global_batch_size` is stated, the processes must add up to it; else a ValueError."""
+    """ValueError where `global_batch_size` is given and is not the pairs of all processes."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
     pairs = config.stage.batch_size * world
     if config.global_batch_size not in (None, pairs):
@@ -116,10 +94,11 @@ def check_global_batch(config: TrainConfig) -> None:
         )
 
 
-def claim(config: TrainConfig) -> None:
-    """Write down configuration and inputs in the output folder, or compare with what is there.
+def check_run(config: TrainConfig) -> None:
+    """Check whether the run can start or resume in its output folder.
 
-    ValueError that names each difference with another run's.
+    Writes configuration and inputs there, or compares them with those of the run that the folder
+    holds: ValueError that names each difference.
     """
     output = Path(config.output)
     inputs = {str(path): _hash(path) for path in (config.model, *config.data)}
@@ -140,6 +119,7 @@ def claim(config: TrainConfig) -> None:
 
 
 def _differences(before: Mapping, now: Mapping, prefix: str = "") -> list[str]:
+    """One line per field that differs and has an effect on the trained weights."""
     lines = []
     for name in sorted({*before, *now} - set(_NO_EFFECT)):
         old, new = before.get(name), now.get(name)
@@ -151,7 +131,7 @@ def _differences(before: Mapping, now: Mapping, prefix: str = "") -> list[str]:
 
 
 def _hash(path: str | Path) -> str:
-    """Of a file of records, or of the weights in a model's folder; "" for a name on the hub."""
+    """Hash a file of records, or the weights in a model's folder; "" for a name on the hub."""
     path = Path(path)
     files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
     digest = hashlib.sha256()
@@ -159,3 +139,23 @@ def _hash(path: str | Path) -> str:
         with file.open("rb") as stream:
             digest.update(hashlib.file_digest(stream, "sha256").digest())
     return digest.hexdigest()[:16] if any(file.is_file() for file in files) else ""
+
+
+def _publish(trainer: UniteTrainer, config: TrainConfig) -> None:
+    """Write what a finished run leaves behind, the merged model last."""
+    output = Path(config.output)
+    write_json(output / "history.json", trainer.state.log_history)
+    if trainer.model.temperature is not None:
+        write_json(output / "temperature.json", trainer.model.temperature.named_values())
+    embedder = trainer.model.embedder
+    if trainer.model.sharded:  # rank 0 holds a part of it; the frozen weights are unchanged
+        frozen = embedder.base.language_model.norm.weight
+        embedder = adapted_model(config, "cpu", frozen.dtype)
+        copy_weights(trained_weights(trainer.model.embedder), embedder)
+    if not trainer.stage.train_vision:  # else the LoRA alone would not be what was trained
+        embedder.save_lora(output / "adapter")
+    embedder.merge_lora()
+    partial = output / "model.partial"
+    embedder.save(partial)
+    flush(partial)
+    partial.replace(output / "model")

@@ -1,6 +1,4 @@
-"""TODO."""
-
-# Shapes: B pairs in a batch, K hard negatives, N = 2 B + K items.
+"""Batches of pair indices for training, resumable and shared between processes."""
 
 from __future__ import annotations
 
@@ -11,27 +9,28 @@ from itertools import islice
 import torch
 
 from ..data.pairs import PairDataset, Pick
+from .batch_order import draw_negatives, iter_batches, rank_share
 from .config import SamplingConfig
-from .mixing import draw_negatives, iter_batches, pair_weights, plan_pools, rank_share
+from .mixing import pair_weights, plan_pools
 
 __all__ = ["PairSampler"]
 
 
 class PairSampler(torch.utils.data.Sampler):
-    """Batches of indices: every epoch a new shuffle of all pairs, batches run on across epochs.
+    """Yields batches of indices: every epoch a new shuffle, batches may span two epochs.
 
     Args
         dataset            its pairs' sources and tasks are what `weights` refers to
         batch_size, steps  pairs per batch of all processes together, number of batches
         weights            factor per source or task (a pair of both gets the product): a pair of
                            weight 2 comes twice per epoch, of weight 1.5 once or twice by chance
-        seed               the order is a function of it and of nothing else
+        seed               decides the order
         sampling           what else decides which pairs share a batch
         rank, world_size   this process gets its contiguous part of each batch; the parts of all
                            processes are the batch of one
     Skipping the first batches gives exactly the rest, which is how training resumes.
-    Yields indices, or with `sampling.negatives` a `Pick` for each. `repeats` counts, by where they
-    were drawn, pairs let in by `sampling.distinct` because nothing else was left.
+    Yields indices, or with `sampling.negatives` a `Pick` for each. `repeats` counts, by stream, the
+    pairs let in although `sampling.distinct` forbids it, because nothing else was left.
     """
 
     def __init__(self, dataset: PairDataset, batch_size: int, steps: int,
@@ -53,7 +52,7 @@ class PairSampler(torch.utils.data.Sampler):
     @property
     def epoch_size(self) -> int:
         """Pairs in one epoch, those of all processes together."""
-        return sum(strand.size for pool in self.pools for strand in pool.strands)
+        return sum(stream.size for pool in self.pools for stream in pool.streams)
 
     def __len__(self) -> int:
         return self.steps

@@ -1,0 +1,70 @@
+"""What a trainer is made of, from the configuration of a run: model, batches, arguments."""
+
+from __future__ import annotations
+
+import torch
+from transformers import TrainingArguments
+
+from ..data.pairs import PairDataset
+from ..model.embedder import UniteEmbedder
+from .config import TrainConfig
+from .sampler import PairSampler
+
+__all__ = ["adapted_model", "make_sampler", "training_arguments"]
+
+
+def adapted_model(config: TrainConfig, device: torch.device | str, dtype=None) -> UniteEmbedder:
+    """Load the model that a run starts from, with what it trains attached and marked."""
+    stage = config.stage
+    embedder = UniteEmbedder.load(config.model, device, dtype, **config.embed)
+    embedder.attach_lora(stage.lora_rank, stage.lora_alpha, stage.lora_dropout, stage.seed)
+    if stage.train_vision:
+        embedder.base.visual.requires_grad_(True)
+    return embedder
+
+
+def make_sampler(config: TrainConfig, dataset: PairDataset, rank: int = 0,
+                 world_size: int = 1) -> PairSampler:  # fmt: skip
+    """The batches of this process; `batch_size` is per process, steps and epochs are global.
+
+    ValueError where the epochs make no batch.
+    """
+    stage, batch_size = config.stage, config.stage.batch_size * world_size
+    sampler = PairSampler(dataset, batch_size, 0, config.weights, stage.seed, config.sampling,
+                          rank, world_size)  # fmt: skip
+    steps = int(stage.epochs * sampler.epoch_size / batch_size)
+    sampler.steps = stage.max_steps if stage.max_steps > 0 else steps
+    if sampler.steps < 1:
+        raise ValueError(
+            f"{stage.epochs} epochs of {sampler.epoch_size} pairs make no batch of "
+            f"{batch_size}: lower batch_size, or raise epochs or max_steps"
+        )
+    return sampler
+
+
+def training_arguments(config: TrainConfig, steps: int) -> TrainingArguments:
+    """transformers' arguments of a run of that many steps."""
+    stage = config.stage
+    arguments = TrainingArguments(
+        output_dir=config.output,
+        max_steps=steps,
+        per_device_train_batch_size=stage.batch_size,
+        learning_rate=stage.learning_rate,
+        weight_decay=stage.weight_decay,
+        lr_scheduler_type="cosine",
+        warmup_steps=stage.warmup_ratio,  # below 1 it is a share of all steps
+        seed=stage.seed,
+        logging_steps=config.logging_steps,
+        logging_first_step=True,
+        logging_nan_inf_filter=False,  # it would hide a loss that is not finite
+        save_steps=stage.save_steps,
+        save_total_limit=config.save_total_limit,
+        dataloader_num_workers=config.workers,
+        bf16=config.bf16,
+        remove_unused_columns=False,
+        disable_tqdm=True,  # `ProgressBar` takes its place
+        report_to="none",  # `EventFiles` is added with its folder
+        use_cpu=not torch.cuda.is_available(),
+    )
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # no DataParallel: it would split the negatives
+    return arguments
