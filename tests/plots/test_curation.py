@@ -3,7 +3,7 @@
 import pytest
 
 from unite_core.curate.profile import mask_consequences
-from unite_core.plots.curation import (
+from unite_core.plots import (
     plot_alignment,
     plot_groups,
     plot_pair_types,

@@ -1,12 +1,20 @@
 """Figures of evaluations show the numbers that they are given."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
 
 from unite_core.evaluation.confusion import Confusion
-from unite_core.plots.evaluation import plot_confusion, plot_effects, plot_gains
+from unite_core.plots import (
+    plot_effects,
+    plot_gains,
+    plot_modality_confusion,
+    plot_pools,
+    plot_scores,
+)
 
 CONFUSION = Confusion(
     kinds=[("text", "image"), ("image", "text or text+image")],
@@ -19,7 +27,7 @@ CONFUSION = Confusion(
 
 
 def test_the_confusion_has_every_share_and_frames_what_is_asked_for(ax):
-    assert plot_confusion(CONFUSION, ax, "texts find texts") is ax
+    assert plot_modality_confusion(CONFUSION, ax, "texts find texts") is ax
     texts = [text.get_text() for text in ax.texts]
     assert texts[::2] == ["70", "10", "20", "25", "50", "25"]
     assert texts[1::2] == [f"chance {n}" for n in (40, 20, 40, 45, 20, 35)]
@@ -71,3 +79,53 @@ def test_effects_are_pale_where_nothing_is_clear_and_framed_where_they_are_large
     frames = {(round(p.get_x() + 0.47), round(p.get_y() + 0.43)) for p in ax.patches}
     assert frames == {(0, 0)}, "no frame where no mix gains"
     assert [label.get_text() for label in ax.get_yticklabels()] == ["t", "u"]
+
+
+def rows(values, chance=0.1):
+    def score(value):
+        return SimpleNamespace(value=value, low=value - 0.1, high=value + 0.2, metric="recall@1")
+
+    return [
+        {"task": f"task {number}", "split": "style", "n": 30, "chance": chance}
+        | {model: score(value + number / 10) for model, value in values.items()}
+        for number in range(3)
+    ]
+
+
+def test_scores_show_value_interval_chance_and_n(ax):
+    assert plot_scores(rows({"base": 0.1, "stage 1": 0.5}), ["base", "stage 1"], ax, "T") is ax
+    assert len(ax.containers) == 2
+    points, _, bars = ax.containers[1].lines
+    assert points.get_xdata() == pytest.approx([50, 60, 70])
+    ends = np.array(bars[0].get_segments())[:, :, 0]
+    assert ends == pytest.approx(np.array([[40, 70], [50, 80], [60, 90]]))
+    assert [text.get_text() for text in ax.texts] == ["10.0"] * 3
+    names = [label.get_text() for label in ax.get_yticklabels()]
+    assert names == [f"task {number}, style  (n 30)" for number in range(3)]
+    assert ax.get_ylim()[0] > ax.get_ylim()[1], "the first task is on top"
+    assert "recall@1 (%)" in ax.get_xlabel()
+    legend = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert sorted(legend) == ["base", "chance", "stage 1"]
+    with pytest.raises(ValueError, match="7 models: at most 6"):
+        plot_scores(rows({}), list("abcdefg"), ax)
+
+
+def test_six_models_stay_in_their_row_and_differ(ax):
+    """Base, both stages and the controls of `make controls` are five."""
+    plot_scores(rows(dict.fromkeys("abcdef", 0.5)), list("abcdef"), ax)
+    lines = [container.lines[0] for container in ax.containers]
+    places = np.array([line.get_ydata() for line in lines])  # [models, tasks]
+    assert (np.abs(places - np.arange(places.shape[1])) < 0.42).all(), "within the row's marks"
+    assert len(np.unique(places)) == places.size
+    assert len({(line.get_color(), line.get_marker()) for line in lines}) == 6
+
+
+def test_pools_link_the_two_values_of_a_task(ax):
+    single, mixed = rows({"m": 0.6}), rows({"m": 0.3})
+    assert plot_pools(single, mixed, "m", ax) is ax
+    assert [sorted(line.get_xdata()) for line in ax.lines] == [
+        pytest.approx([30 + 10 * number, 60 + 10 * number]) for number in range(3)
+    ]
+    assert len(ax.collections) == 2
+    with pytest.raises(ValueError, match="different tasks"):
+        plot_pools(single, mixed[:2], "m", ax)

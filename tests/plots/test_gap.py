@@ -5,12 +5,11 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
-from unite_core import gap
-from unite_core.gap import projections as views
+from unite_core import gap, plots
+from unite_core.gap import projections
 from unite_core.gap.mixed_pool import compare_corrections, replacement_curve
 from unite_core.gap.projections import umap_views
-from unite_core.plots import gap as plots_gap
-from unite_core.plots.common import modality_style
+from unite_core.plots import modality_style
 
 DRAWN = gap.SyntheticGap(
     {"text": (0.6, 0.0), "image": (-0.3, 0.5)}, spectrum=((12, 0.8), (20, 0.2)), signal=0.7
@@ -23,7 +22,7 @@ def texts(ax):
 
 
 def test_the_projection_keeps_the_gap_to_scale(ax):
-    projection = views.to_scale(DRAWN)
+    projection = projections.to_scale(DRAWN)
     assert projection.gap == pytest.approx(np.linalg.norm(X.mean(0) - Y.mean(0)))
     first, second = projection.points.values()
     assert first[:, 0].mean() - second[:, 0].mean() == pytest.approx(projection.gap)
@@ -31,20 +30,20 @@ def test_the_projection_keeps_the_gap_to_scale(ax):
     plane = np.linalg.norm(first[0] - second[0])
     assert plane <= np.linalg.norm(X[0] - Y[0]) + 1e-12, "never longer than it is"
     assert 0 < projection.null < projection.gap and 0.3 < projection.kept < 1
-    assert plots_gap.plot_projection(projection, ax, links=20, title="T", reach=1.2) is ax
+    assert plots.plot_projection(projection, ax, links=20, title="T", reach=1.2) is ax
     assert len(ax.lines) == 21, "links and the line between the means"
     assert len(ax.collections) == 3 and ax.get_xlim() == (-1.2, 1.2)
     assert ax.get_aspect() == 1 and "n 80; gap 1.03" in ax.get_xlabel()
     colour = to_hex(ax.collections[0].get_facecolor()[0])
     assert colour == modality_style("text")["color"].lower()
-    plots_gap.one_legend([ax])
+    plots.share_legend([ax])
     assert [t.get_text() for t in ax.get_legend().get_texts()] == ["text", "image"]
 
 
 def test_another_state_can_be_seen_on_the_same_axes():
-    before = views.to_scale(DRAWN)
-    closed = dict(zip(DRAWN, views.blend(X, Y, 1.0), strict=True))
-    after = views.to_scale(closed, like=before)
+    before = projections.to_scale(DRAWN)
+    closed = dict(zip(DRAWN, projections.blend(X, Y, 1.0), strict=True))
+    after = projections.to_scale(closed, like=before)
     assert (after.axes == before.axes).all() and (after.middle == before.middle).all()
     away = [points[:, 0].mean() for points in after.points.values()]
     assert abs(away[0] - away[1]) < 0.1 * before.gap
@@ -52,31 +51,31 @@ def test_another_state_can_be_seen_on_the_same_axes():
 
 
 def test_a_third_modality_is_projected_into_the_same_plane(ax):
-    projection = views.to_scale(DRAWN | {"video": X[:50] * 0.5}, paired=False)
-    assert projection.null > views.to_scale(DRAWN).null, "pairs vary together"
+    projection = projections.to_scale(DRAWN | {"video": X[:50] * 0.5}, paired=False)
+    assert projection.null > projections.to_scale(DRAWN).null, "pairs vary together"
     assert [len(points) for points in projection.points.values()] == [80, 80, 50]
-    plots_gap.plot_projection(projection, ax)
+    plots.plot_projection(projection, ax)
     assert ax.get_adjustable() == "datalim"
 
 
 def test_heat_and_confusion_write_their_numbers(ax):
     heat = gap.matrix(DRAWN, resamples=2)["similarity"]
-    assert plots_gap.plot_heat(heat, list(DRAWN), ax, "T") is ax
+    assert plots.plot_mean_cosines(heat, list(DRAWN), ax, "T") is ax
     assert texts(ax) == [f"{value:.2f}" for value in heat.ravel()]
     figure, other = plt.subplots()
-    plots_gap.plot_confusion(np.array([[0.9, 0.1], [0.25, 0.75]]), list(DRAWN), other, k=5)
+    plots.plot_pool_confusion(np.array([[0.9, 0.1], [0.25, 0.75]]), list(DRAWN), other, k=5)
     assert texts(other) == ["90", "10", "25", "75"]
     assert (other.get_xlabel(), other.get_ylabel()) == ("retrieved", "query")
     plt.close(figure)
 
 
 def test_histograms_have_a_line_for_each_kind_of_pair(ax):
-    samples = views.cosine_samples(X, Y, 500)
+    samples = projections.cosine_samples(X, Y, 500)
     assert len(samples["pairs"]) == 80 and len(samples["across"]) == 500
     assert samples["pairs"].mean() == pytest.approx((X * Y).sum(1).mean())
-    every = views.cosine_samples(X, Y)
+    every = projections.cosine_samples(X, Y)
     assert every["within x"].mean() == pytest.approx((X @ X.T)[np.triu_indices(80, 1)].mean())
-    assert plots_gap.plot_cosines(samples, ["text", "image"], ax) is ax
+    assert plots.plot_cosine_histograms(samples, ["text", "image"], ax) is ax
     labels = [text.get_text() for text in ax.get_legend().get_texts()]
     assert [label.split(" (")[0] for label in labels] == [
         "true pairs", "others across", "within text", "within image",
@@ -85,33 +84,33 @@ def test_histograms_have_a_line_for_each_kind_of_pair(ax):
 
 
 def test_spectra_add_up_and_show_what_even_would_be(ax):
-    shares = views.spectra(DRAWN)
+    shares = projections.spectra(DRAWN)
     for values in shares.values():
         assert values.sum() == pytest.approx(1) and (np.diff(values) <= 0).all()
-    assert plots_gap.plot_spectra(shares, ax) is ax
+    assert plots.plot_spectra(shares, ax) is ax
     assert ax.get_xscale() == ax.get_yscale() == "log" and len(ax.lines) == 3
 
 
 def test_dimensions_end_at_the_whole_gap(ax):
-    plots_gap.plot_dimensions(gap.offset_direction(X, Y), ax)
+    plots.plot_dimensions(gap.offset_direction(X, Y), ax)
     right = [one for one in ax.figure.axes if one is not ax][0]
     assert right.lines[0].get_ydata()[-1] == pytest.approx(100)
 
 
 def test_replacement_compares_with_a_straight_line(ax):
     rows = replacement_curve(X, Y, X, shares=(0, 0.5, 1), repeats=2)
-    assert plots_gap.plot_replacement(rows, ax, "T", "stage 2") is ax
+    assert plots.plot_replacement(rows, ax, "T", "stage 2") is ax
     straight, curve = ax.lines
     assert straight.get_linestyle() == "--" and len(curve.get_xdata()) == 3
     top = ax.get_ylim()[1]
-    plots_gap.plot_replacement([row | {"high": 3.0} for row in rows], ax, label="higher")
+    plots.plot_replacement([row | {"high": 3.0} for row in rows], ax, label="higher")
     assert ax.get_ylim()[1] > max(top, 300) and ax.get_ylim()[0] == 0
     assert curve.get_ydata() == pytest.approx([100 * row["ndcg"] for row in rows])
 
 
 def test_before_and_after_have_a_row_for_each_correction(ax):
     rows = compare_corrections(X, Y, ["none", "centre"])
-    assert plots_gap.plot_before_after(rows, ax) is ax
+    assert plots.plot_corrections(rows, ax) is ax
     assert [label.get_text() for label in ax.get_yticklabels()] == ["none", "centre", "scores"]
     left = ax.collections[0].get_offsets()
     assert left[0, 0] == 100 and left[1, 0] < 60 and left.mask[2, 0], "scores have no gap"
@@ -120,7 +119,7 @@ def test_before_and_after_have_a_row_for_each_correction(ax):
 def test_stages_show_intervals_and_nulls():
     tables = {name: gap.measure(X, Y, resamples=3, seed=seed) for seed, name in enumerate("ab")}
     figure, axes = plt.subplots(1, 2)
-    plots_gap.plot_stages(tables, ["gap", "rmg"], axes, {"gap": "the gap"}, chain=1)
+    plots.plot_stages(tables, ["gap", "rmg"], axes, {"gap": "the gap"}, chain=1)
     assert [len(line.get_xdata()) for line in axes[0].lines if line.get_linestyle() == "-"] == [1]
     assert axes[0].get_title() == "the gap" and axes[1].get_title() == "rmg"
     assert [label.get_text() for label in axes[0].get_xticklabels()] == ["a", "b"]
@@ -132,19 +131,19 @@ def test_stages_show_intervals_and_nulls():
 
 
 def test_blending_closes_the_gap():
-    closed = views.blend(X, Y, 1.0)
+    closed = projections.blend(X, Y, 1.0)
     gaps = [np.linalg.norm(a.mean(0) - b.mean(0)) for a, b in ((X, Y), closed)]
     assert gaps[1] < 0.1 * gaps[0]
-    opened = views.blend(X, Y, -0.5)
+    opened = projections.blend(X, Y, -0.5)
     assert np.linalg.norm(opened[0].mean(0) - opened[1].mean(0)) > gaps[0]
-    assert np.abs(views.blend(X, Y, 0)[0] - X).max() < 1e-12
+    assert np.abs(projections.blend(X, Y, 0)[0] - X).max() < 1e-12
 
 
 def test_the_neighbour_graph_tells_apart_from_mixed():
     far = gap.SyntheticGap({"a": (0.7,), "b": (-0.7,)}).draw(80, 0)
-    got = views.neighbour_graph(far, 10)
+    got = projections.neighbour_graph(far, 10)
     assert got == {"components": 2, "cross_edges": 0}
-    mixed = views.neighbour_graph({"a": X[:40], "b": X[40:]}, 10)
+    mixed = projections.neighbour_graph({"a": X[:40], "b": X[40:]}, 10)
     assert mixed["components"] == 1 and mixed["cross_edges"] == pytest.approx(0.5, abs=0.1)
 
 
@@ -153,6 +152,6 @@ def test_umap_comes_with_its_graph(ax):
     views_of_it = umap_views(DRAWN, (0, 1), neighbours=10)
     assert [view["seed"] for view in views_of_it] == [0, 1]
     assert views_of_it[0]["points"]["text"].shape == (80, 2)
-    assert plots_gap.plot_umap(views_of_it[0], ax, "T") is ax
+    assert plots.plot_umap(views_of_it[0], ax, "T") is ax
     assert "component" in ax.get_xlabel() and "% cross edges" in ax.get_xlabel()
     assert len(ax.collections) == 2

@@ -71,7 +71,7 @@ def page_of(
     """
     import matplotlib.pyplot as plt
 
-    from ..plots.loss import plot_pairs
+    from ..plots.items import plot_pairs
 
     ax = ax or plt.gca()
     if not len(numbers):
@@ -214,7 +214,7 @@ def results_of(
         items     {id: item} of the index's candidates
         modality  that candidates have, or "any modality": a mixed pool
     """
-    from ..plots.common import plot_retrieved
+    from ..plots.items import plot_retrieved
 
     wanted = None if modality == ANY_MODALITY else [modality]
     found = search_items(index, embedder, queries, k, wanted, standardise, root)

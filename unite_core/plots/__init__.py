@@ -1,17 +1,34 @@
-"""Figures of results: every function takes values and axes and returns the axes."""
+"""Figures: every function takes values and axes, draws, and returns the axes.
+
+matplotlib loads with the first function that is used.
+"""
 
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "common": [
-            "modality_style",
-            "plot_history",
-            "plot_retrieved",
-            "plot_scores",
-            "plot_similarity",
-            "use_style",
+        "common": ["MODEL_COLOURS", "modality_style", "use_style"],
+        "curation": [
+            "draw_card", "plot_alignment", "plot_groups", "plot_pair_types", "plot_quantity",
+            "plot_recovery", "plot_removed",
+        ],
+        "evaluation": [
+            "plot_effects", "plot_gains", "plot_modality_confusion", "plot_pools", "plot_scores",
+        ],
+        "gap": [
+            "plot_corrections", "plot_cosine_histograms", "plot_dimensions", "plot_mean_cosines",
+            "plot_pool_confusion", "plot_projection", "plot_replacement", "plot_spectra",
+            "plot_stages", "plot_umap", "share_legend",
+        ],
+        "items": ["plot_pairs", "plot_retrieved", "plot_similarity"],
+        "loss": [
+            "plot_batch", "plot_by_temperature", "plot_history", "plot_mask",
+            "plot_probabilities", "plot_push",
+        ],
+        "published": ["plot_published"],
+        "tokens": [
+            "plot_item_cosines", "plot_parts", "plot_patches", "plot_positions", "plot_token_runs",
         ],
     },
-)
+)  # fmt: skip

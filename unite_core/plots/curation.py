@@ -1,4 +1,4 @@
-"""Axes-level figures of curation: what is in the data, what rules removed, how pairs align."""
+"""Figures of curation: what is in the data, what rules removed, how well pairs align."""
 
 # Shapes: R reasons, P pair types.
 
@@ -35,7 +35,7 @@ _HIT = "#009E73"
 
 
 def plot_pair_types(profile: Mapping, ax: Axes | None = None, title: str = "") -> Axes:
-    """Records by pair type, coloured by the modality of the candidate."""
+    """Plot records by pair type, coloured by the candidate's modality."""
     ax = ax or plt.gca()
     pairs = profile["pairs"]
     names = [f"{pair['query']} → {pair['candidate']}" for pair in pairs]
@@ -57,12 +57,12 @@ def plot_quantity(
     rows: Sequence[Mapping], quantity: str, ax: Axes | None = None, title: str = "",
     xlabel: str = "",
 ) -> Axes:  # fmt: skip
-    """How a quantity is spread: per row the middle 90 % thin, the middle half thick, the median.
+    """Plot the spread of a quantity: the middle 90 % thin, the middle half thick, the median.
 
     Args
-        rows      of a profile's `texts` or `media`; rows without the quantity are left out
+        rows      a profile's `texts` or `media`; rows without the quantity are skipped
         quantity  such as "characters", "tokens", "width", "aspect", "seconds"
-    Colour and marker are those of the medium's kind, or of text.
+    Colour and marker are those of the media's modality, or of text.
     """
     ax = ax or plt.gca()
     shown = [row for row in rows if row.get(quantity)]
@@ -85,7 +85,7 @@ def plot_quantity(
 
 
 def plot_groups(masking: Mapping, ax: Axes | None = None, title: str = "") -> Axes:
-    """Expected group sizes under MAMCL in a batch, by target modality, on a logarithmic axis."""
+    """Plot expected group sizes under MAMCL by target modality, on a logarithmic axis."""
     ax = ax or plt.gca()
     groups, size = masking["groups"], masking["batch_size"]
     for place, group in enumerate(groups):
@@ -109,9 +109,9 @@ def plot_groups(masking: Mapping, ax: Axes | None = None, title: str = "") -> Ax
 def plot_removed(
     counts: Mapping[str, Mapping[str, int]], ax: Axes | None = None, title: str = ""
 ) -> Axes:
-    """What each rule removed of each pair type: shares stacked, kept records in grey.
+    """Plot what each rule removed of each pair type: stacked shares, kept records in grey.
 
-    counts {pair type: {first reason, "" for kept: records}}, as a card's `removed_by_pair_type`.
+    counts {pair type: {first reason, or "" for kept: records}}, a card's `removed_by_pair_type`.
     """
     ax = ax or plt.gca()
     totals = {name: sum(found.values()) for name, found in counts.items()}
@@ -134,7 +134,7 @@ def plot_removed(
 
 
 def plot_alignment(report: Mapping, ax: Axes | None = None, title: str = "") -> Axes:
-    """Similarities of one pair type beside those of mismatched pairs, and where the cut lies.
+    """Plot similarities of one pair type beside those of mismatched pairs, with the threshold.
 
     report  a row of a card's `alignment`: edges, counts, null_counts, threshold, dropped
     """
@@ -142,12 +142,12 @@ def plot_alignment(report: Mapping, ax: Axes | None = None, title: str = "") -> 
     edges = np.asarray(report["edges"])
     style = modality_style(report["pair_type"].split(" > ")[1].split(",")[0])
     null = np.asarray(report["null_counts"], float)
-    own = np.asarray(report["counts"], float)
+    matched = np.asarray(report["counts"], float)
     ax.stairs(null / max(null.sum(), 1), edges, fill=True, color="0.85", label="mismatched pairs")
     label = f"pairs (n {report['pairs']})"
-    ax.stairs(own / max(own.sum(), 1), edges, color=style["color"], lw=1.8, label=label)
+    ax.stairs(matched / max(matched.sum(), 1), edges, color=style["color"], lw=1.8, label=label)
     cut = report["threshold"]
-    at_right = (edges[own.argmax()] if cut is None else cut) > (edges[0] + edges[-1]) / 2
+    at_right = (edges[matched.argmax()] if cut is None else cut) > (edges[0] + edges[-1]) / 2
     if cut is not None:
         ax.axvline(cut, ls="--", color="0.4", lw=1)
         where = ("data", "axes fraction")
@@ -157,14 +157,14 @@ def plot_alignment(report: Mapping, ax: Axes | None = None, title: str = "") -> 
                     fontsize=7, color="0.4")  # fmt: skip
     ax.set(xlabel="similarity (cosine)", ylabel="share of pairs")
     ax.set_title(title or report["pair_type"].replace(" > ", " → "))
-    peak = max(each.max(initial=0) / max(each.sum(), 1) for each in (own, null))
+    peak = max(counts.max(initial=0) / max(counts.sum(), 1) for counts in (matched, null))
     ax.set_ylim(0, 1.4 * peak or 1)  # room for the legend
     ax.legend(loc="upper left" if at_right else "upper right")
     return ax
 
 
 def plot_recovery(rows: Sequence[Mapping], ax: Axes | None = None, title: str = "") -> Axes:
-    """Recall and precision of each injected fault's rule (rows of `fault_injection.measure`)."""
+    """Plot recall and precision of each injected fault's rule, from `fault_injection.measure`."""
     ax = ax or plt.gca()
     for place, row in enumerate(rows):
         values = 100 * row["recall"], 100 * row["precision"]
@@ -185,7 +185,7 @@ def plot_recovery(rows: Sequence[Mapping], ax: Axes | None = None, title: str = 
 
 
 def draw_card(card: Mapping, folder: str | Path) -> list[str]:
-    """Save the figures of a data card into a folder; returns their names."""
+    """Save the figures of a data set card into a folder; returns their file names."""
     use_style()
     folder, names = Path(folder), []
     for name, draw in _card_figures(card).items():

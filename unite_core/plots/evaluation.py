@@ -1,4 +1,4 @@
-"""Axes-level figures of evaluations: which modality is retrieved, and what one model gains."""
+"""Figures of evaluations: scores of models, retrieved modalities, gains."""
 
 # Shapes: R kinds of query, C modalities of candidates.
 
@@ -10,20 +10,94 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
-from ..data.modality import Modality
 from ..evaluation.confusion import Confusion
-from .common import modality_style
+from .common import MODEL_COLOURS, MODEL_MARKERS, label_style, legend_below
 
-__all__ = ["plot_confusion", "plot_effects", "plot_gains"]
+__all__ = [
+    "plot_effects",
+    "plot_gains",
+    "plot_modality_confusion",
+    "plot_pools",
+    "plot_scores",
+]
 
 
 _BETTER, _WORSE, _OPEN = "#009E73", "#D55E00", "0.55"
 
 
-def plot_confusion(confusion: Confusion, ax: Axes | None = None, title: str = "") -> Axes:
-    """Modalities of the results by kind of query, in percent, chance in small print below.
+def plot_scores(
+    rows: Sequence[Mapping], models: Sequence[str], ax: Axes | None = None, title: str = ""
+) -> Axes:
+    """Plot scores of several models by task, in percent, with intervals and chance levels.
 
-    The modality asked for is framed. Rows add up to 100.
+    Args
+        rows    from `results.comparison`: task, split, n, chance, and a `Score` per model
+        models  names, at most 6, in the order of the legend
+    """
+    ax = ax or plt.gca()
+    if len(models) > len(MODEL_COLOURS):
+        raise ValueError(f"{len(models)} models: at most {len(MODEL_COLOURS)} can be told apart")
+    for place, row in enumerate(rows):
+        chance = 100 * row["chance"]
+        ax.plot([chance] * 2, [place - 0.42, place + 0.42], "--", color="0.4", lw=1)
+        ax.annotate(f"{chance:.1f}", (chance, place + 0.42), (2, 0), textcoords="offset points",
+                    fontsize=6, color="0.4", va="bottom")  # fmt: skip
+    for number, model in enumerate(models):
+        shift = min(0.22, 0.7 / len(models)) * (number - (len(models) - 1) / 2)
+        scores = [row[model] for row in rows]
+        values = 100 * np.array([(s.value, s.value - s.low, s.high - s.value) for s in scores])
+        colour, marker = MODEL_COLOURS[number], MODEL_MARKERS[number]
+        ax.errorbar(values[:, 0], np.arange(len(rows)) + shift, xerr=values[:, 1:].T,
+                    fmt=marker, color=colour, elinewidth=1, label=model)  # fmt: skip
+    ax.plot([], [], "--", color="0.4", lw=1, label="chance")
+    names = [f"{row['task']}, {row['split']}  (n {row['n']})" for row in rows]
+    ax.set_yticks(range(len(rows)), names)
+    ax.set_ylim(len(rows) - 0.5, -0.5)
+    ax.set_xlim(left=min(0, ax.get_xlim()[0]))
+    ax.set_xlabel(f"{_metric_of(rows, models)} (%), 95 % interval over families")
+    ax.set_title(title)
+    legend_below(ax, len(models) + 1)
+    return ax
+
+
+def plot_pools(
+    single: Sequence[Mapping],
+    mixed: Sequence[Mapping],
+    model: str,
+    ax: Axes | None = None,
+    title: str = "",
+) -> Axes:
+    """Plot what tasks lose when their candidates share one index with all other modalities.
+
+    `single` and `mixed` are `results.comparison` rows of the same tasks in the two pools.
+    """
+    ax = ax or plt.gca()
+    if [(r["task"], r["split"]) for r in single] != [(r["task"], r["split"]) for r in mixed]:
+        raise ValueError("single and mixed rows are of different tasks; compare the same ones")
+    pairs = [
+        (100 * a[model].value, 100 * b[model].value) for a, b in zip(single, mixed, strict=True)
+    ]
+    for place, pair in enumerate(pairs):
+        ax.plot(pair, [place, place], color="0.6", lw=1, zorder=1)
+    places = range(len(pairs))
+    ax.scatter([alone for alone, _ in pairs], places, facecolor="white", edgecolor="#000000",
+               zorder=2, label="single-modality pool")  # fmt: skip
+    ax.scatter([shared for _, shared in pairs], places, color="#000000", zorder=2,
+               label="mixed pool")  # fmt: skip
+    names = [f"{row['task']}, {row['split']}  (n {row['n']})" for row in single]
+    ax.set_yticks(places, names)
+    ax.set_ylim(len(pairs) - 0.5, -0.5)
+    ax.set_xlim(left=min(0, ax.get_xlim()[0]))
+    ax.set_xlabel(f"{_metric_of(single, [model])} of {model} (%)")
+    ax.set_title(title)
+    legend_below(ax, 2)
+    return ax
+
+
+def plot_modality_confusion(confusion: Confusion, ax: Axes | None = None, title: str = "") -> Axes:
+    """Plot the modalities of results by kind of query, in percent, with chance below.
+
+    The target modality is framed. Rows add up to 100.
     """
     ax = ax or plt.gca()
     share = 100 * confusion.share  # [R, C]
@@ -37,13 +111,13 @@ def plot_confusion(confusion: Confusion, ax: Axes | None = None, title: str = ""
         if confusion.columns[column] in confusion.kinds[row][1].split(" or "):
             ax.add_patch(_frame(column, row))
     names = [
-        f"{own} → {asked}  (n {n})"
-        for (own, asked), n in zip(confusion.kinds, confusion.n, strict=True)
+        f"{query} → {target}  (n {n})"
+        for (query, target), n in zip(confusion.kinds, confusion.n, strict=True)
     ]
     ax.set_yticks(range(len(names)), names)
     ax.set_xticks(range(len(confusion.columns)), confusion.columns)
     for label in ax.get_xticklabels():
-        label.set_color(_colour(label.get_text()))
+        label.set_color(label_style(label.get_text()).get("color", "0.15"))
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     ax.set_xlabel(f"modality of the first {confusion.k} results (%)")
@@ -54,9 +128,9 @@ def plot_confusion(confusion: Confusion, ax: Axes | None = None, title: str = ""
 def plot_gains(
     rows: Sequence[Mapping], ax: Axes | None = None, title: str = "", level: float = 0.05
 ) -> Axes:
-    """Paired gains with their 95 % intervals; filled where the adjusted p is below `level`.
+    """Plot paired gains with 95 % intervals; filled where the adjusted p is below `level`.
 
-    rows  as `significance.compare_models` gives: task, split, n, families, gain, low, high, p_holm
+    rows  from `significance.compare_models`: task, split, n, families, gain, low, high, p_holm
     """
     ax = ax or plt.gca()
     ax.axvline(0, ls="--", color="0.4", lw=1)
@@ -87,10 +161,10 @@ def plot_gains(
 
 
 def plot_effects(rows: Sequence[Mapping], ax: Axes | None = None, title: str = "") -> Axes:
-    """What each mix of data gains on each task, in points; its 95 % interval in small print.
+    """Plot the gain of each data mix on each task, in points, with 95 % intervals.
 
-    rows  as `composition.effects` gives. Pale where the interval holds 0, framed where a mix has
-    the largest gain of its task.
+    rows  from `data_mixes.effects`. Pale where the interval contains 0, framed where a mix has the
+    largest gain of its task.
     """
     ax = ax or plt.gca()
     mixes, tasks = (list(dict.fromkeys(row[name] for row in rows)) for name in ("mix", "task"))
@@ -126,12 +200,11 @@ def _frame(column: int, row: int) -> plt.Rectangle:
     )
 
 
-def _colour(label: str) -> str:
-    known = {part.upper() for part in label.split("+")} <= set(Modality.__members__)
-    return modality_style(label)["color"] if known else "0.15"
-
-
 def _p(value: float) -> str:
     if value < 0.001:
         return "< .001"
     return "1" if value > 0.9995 else f"{value:.3f}".lstrip("0")
+
+
+def _metric_of(rows: Sequence[Mapping], models: Sequence[str]) -> str:
+    return rows[0][models[0]].metric if rows else "score"

@@ -1,4 +1,4 @@
-"""Axes-level figures of the modality gap; each takes what `gap` computed, draws, returns `ax`."""
+"""Figures of the modality gap: they draw what `gap` computes."""
 
 # Shapes: N items of a modality, M modalities.
 
@@ -10,22 +10,21 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
-from ..data.modality import KEYS
 from ..gap.projections import Projection
-from .common import modality_style
+from .common import label_style
 
 __all__ = [
-    "one_legend",
-    "plot_before_after",
-    "plot_confusion",
-    "plot_cosines",
+    "plot_corrections",
+    "plot_cosine_histograms",
     "plot_dimensions",
-    "plot_heat",
+    "plot_mean_cosines",
+    "plot_pool_confusion",
     "plot_projection",
     "plot_replacement",
     "plot_spectra",
     "plot_stages",
     "plot_umap",
+    "share_legend",
 ]
 
 
@@ -39,10 +38,10 @@ def plot_projection(
     title: str = "",
     reach: float | None = None,
 ) -> Axes:
-    """The main picture: both modalities to one scale, axis 1 along the difference of means.
+    """Plot both modalities to scale, axis 1 along the difference of means; the main figure.
 
-    `links` pairs are joined by grey lines, the black line joins the means. `reach` of both axes
-    from the middle, so that several pictures have one scale.
+    `links` pairs are joined by grey lines, the means by a black one. `reach` of both axes from the
+    middle gives several figures one scale.
     """
     ax = ax or plt.gca()
     names = list(projection.points)
@@ -69,13 +68,13 @@ def plot_projection(
     return ax
 
 
-def one_legend(axes: Sequence[Axes]) -> None:
-    """The last axes' legend, to its right, for a row of axes that show the same modalities."""
+def share_legend(axes: Sequence[Axes]) -> None:
+    """One legend for a row of axes that show the same modalities, to the right of the last."""
     axes[-1].legend(loc="upper left", bbox_to_anchor=(1, 1), markerscale=2)
 
 
 def plot_umap(view: Mapping, ax: Axes | None = None, title: str = "") -> Axes:
-    """One UMAP of `umap_view.umap_views`, with its graph's components and cross edges under it."""
+    """Plot one UMAP of `projections.umap_views`, its components and cross edges below."""
     ax = ax or plt.gca()
     for number, (name, points) in enumerate(view["points"].items()):
         ax.scatter(*points.T, s=5, alpha=0.6, lw=0, label=name, **_style(name, number))
@@ -92,27 +91,31 @@ def plot_umap(view: Mapping, ax: Axes | None = None, title: str = "") -> Axes:
     return ax
 
 
-def plot_heat(similarity: np.ndarray, names: Sequence[str], ax: Axes | None = None,
+def plot_mean_cosines(similarity: np.ndarray, names: Sequence[str], ax: Axes | None = None,
               title: str = "") -> Axes:  # fmt: skip
-    """Mean cosines [M, M] between modalities, numbers inside.
+    """Plot mean cosines [M, M] between modalities as a heat-map with numbers.
 
-    A squared gap is read off it: both diagonal entries less twice the one that joins them.
+    A squared gap can be read off: both diagonal entries minus twice the one between them.
     """
     return _matrix(similarity, names, ax, title, "mean cosine, pairs left out", "{:.2f}")
 
 
-def plot_confusion(confusion: np.ndarray, names: Sequence[str], ax: Axes | None = None,
+def plot_pool_confusion(confusion: np.ndarray, names: Sequence[str], ax: Axes | None = None,
                    title: str = "", k: int = 10) -> Axes:  # fmt: skip
-    """Shares [M, M] of the k best by modality of query (rows) and of result (columns)."""
+    """Plot shares [M, M] of the k best by modality of query (rows) and of result (columns)."""
     label = f"% of the first {k}"
     ax = _matrix(100 * np.asarray(confusion), names, ax, title, label, "{:.0f}", (0, 100))
     ax.set(xlabel="retrieved", ylabel="query")
     return ax
 
 
-def plot_cosines(samples: Mapping[str, np.ndarray], names: Sequence[str] = ("x", "y"),
-                 ax: Axes | None = None, title: str = "") -> Axes:  # fmt: skip
-    """Densities of `views.cosine_samples`: true pairs beside chance across and within."""
+def plot_cosine_histograms(
+    samples: Mapping[str, np.ndarray],
+    names: Sequence[str] = ("x", "y"),
+    ax: Axes | None = None,
+    title: str = "",
+) -> Axes:
+    """Plot densities of `projections.cosine_samples`: of pairs, of others across and within."""
     ax = ax or plt.gca()
     low = min(values.min() for values in samples.values())
     bins = np.linspace(low, max(values.max() for values in samples.values()), 50)
@@ -133,7 +136,7 @@ def plot_cosines(samples: Mapping[str, np.ndarray], names: Sequence[str] = ("x",
 
 def plot_spectra(shares: Mapping[str, np.ndarray], ax: Axes | None = None,
                  title: str = "") -> Axes:  # fmt: skip
-    """Shares of variance of `views.spectra` by principal axis, both axes logarithmic."""
+    """Plot shares of variance of `projections.spectra` by principal axis, both axes logarithmic."""
     ax = ax or plt.gca()
     for number, (name, values) in enumerate(shares.items()):
         seen = values[values > 1e-6]
@@ -150,10 +153,10 @@ def plot_spectra(shares: Mapping[str, np.ndarray], ax: Axes | None = None,
 
 
 def plot_dimensions(offset: Mapping, ax: Axes | None = None, title: str = "") -> Axes:
-    """How many dimensions carry the offset, from `gap.offset_direction`.
+    """Plot how many dimensions carry the offset, from `gap.offset_direction`.
 
-    The bars are |mean difference| per dimension, sorted; the line is the share of the squared gap
-    in those so far, on the right axis.
+    Grey is |difference of means| per dimension, sorted; the line, on the right axis, is the
+    cumulative share of the squared gap.
     """
     ax = ax or plt.gca()
     sizes = np.sort(np.abs(offset["difference"]))[::-1]
@@ -175,9 +178,9 @@ def plot_dimensions(offset: Mapping, ax: Axes | None = None, title: str = "") ->
 
 def plot_replacement(rows: Sequence[Mapping], ax: Axes | None = None, title: str = "",
                      label: str = "", color: str = "black") -> Axes:  # fmt: skip
-    """nDCG@10 by share of documents in their other modality, from `replacement_curve`.
+    """Plot nDCG@10 by share of replaced documents, from `mixed_pool.replacement_curve`.
 
-    The dashed line is what an index without a gap gives; the band is over repeats.
+    The dashed line is an index without a gap; the band is the range over repeats.
     """
     ax = ax or plt.gca()
     share, ndcg, low, high = (np.array([100 * row[name] for row in rows])
@@ -193,10 +196,10 @@ def plot_replacement(rows: Sequence[Mapping], ax: Axes | None = None, title: str
     return ax
 
 
-def plot_before_after(rows: Sequence[Mapping], ax: Axes | None = None, title: str = "") -> Axes:
-    """Corrections: the gap that is left beside recall in one modality and in the mixed pool.
+def plot_corrections(rows: Sequence[Mapping], ax: Axes | None = None, title: str = "") -> Axes:
+    """Plot what corrections leave of the gap beside recall in one modality and in the mixed pool.
 
-    rows of `mixed_pool.compare_corrections`, from the top; the score correction has no gap.
+    rows from `mixed_pool.compare_corrections`; the score correction has no gap.
     """
     ax = ax or plt.gca()
     ways = [name for name in rows[0] if name.startswith("R@1 ")]
@@ -223,10 +226,10 @@ def plot_stages(tables: Mapping[str, Mapping], names: Sequence[str], axes: Seque
                 labels: Mapping[str, str] | None = None,
     chain: int | None = None,
 ) -> Sequence[Axes]:  # fmt: skip
-    """Measures (one axes each) of several models, with intervals and nulls.
+    """Plot measures of several models, one axes each, with intervals and nulls (dashed).
 
-    tables {model: what `gap.measure` gives}, in the order of training; the dashed marks are nulls.
-    A line joins the first `chain` models, each trained from the one before; others stand apart.
+    tables {model: table of `gap.measure`} in the order of training. A line joins the first `chain`
+    models, each trained from the one before; the others are drawn apart.
     """
     for name, ax in zip(names, axes, strict=True):
         rows = [table[name] for table in tables.values()]
@@ -262,8 +265,7 @@ def _matrix(values, names, ax, title, label, form, limits=(None, None)) -> Axes:
 
 def _style(name: str, number: int) -> dict[str, str]:
     """The modality's colour and marker if the name is one, else the next of four others."""
-    known = set(name.split("+")) <= set(KEYS)
-    return modality_style(name) if known else {"color": _OTHERS[number % 4], "marker": "o"}
+    return label_style(name) or {"color": _OTHERS[number % 4], "marker": "o"}
 
 
 def _left(gap: float | None, raw: float) -> float:

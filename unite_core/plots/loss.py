@@ -1,15 +1,13 @@
-"""Axes-level figures of the contrastive loss; each takes what `reference` computed and draws it.
+"""Figures of the contrastive loss and of training: batches, masks, temperatures, curves.
 
-Axes-level figures of training data: what a batch, a mask, an augmentation look like.
+They draw what `loss.reference` computes and what a training run logs.
 """
 
 # Shapes: N pairs in a batch.
-# Shapes: B pairs in a batch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -17,15 +15,15 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 
 from ..data.modality import Modality
-from .common import modality_style, plot_retrieved
+from .common import label_style, modality_style, null_line
 
 __all__ = [
     "plot_batch",
     "plot_by_temperature",
+    "plot_history",
     "plot_mask",
-    "plot_pairs",
+    "plot_probabilities",
     "plot_push",
-    "plot_shares",
 ]
 
 
@@ -38,6 +36,44 @@ _TICKS = (0.003, 0.01, 0.03, 0.1, 0.3, 1, 3)
 _NUMBERED = 12  # pairs up to which cells hold their numbers
 
 
+def plot_history(
+    history: Iterable[Mapping[str, float]],
+    labels: Mapping[str, str],
+    ax: Axes | None = None,
+    null: tuple[str, float] | None = None,
+    title: str = "",
+    ylabel: str = "loss (nats)",
+) -> Axes:
+    """Plot training curves: one line per logged name, labelled at its end.
+
+    Args
+        history  rows with "step" and logged values, as in `Trainer.state.log_history`; a line skips
+                 rows without its name
+        labels   {logged name: label}; a modality as label ("image", "text+image") gives the line
+                 its colour and marker
+        null     (name, value) of a dashed line, such as ("chance", 1 / 64)
+    Raises ValueError for a name that was never logged.
+    """
+    ax = ax or plt.gca()
+    rows, ends = list(history), []
+    for name, label in labels.items():
+        points = [(row["step"], row[name]) for row in rows if name in row]
+        if not points:
+            logged = sorted({key for row in rows for key in row} - {"step"})
+            raise ValueError(f"{name!r} was never logged; logged were {', '.join(logged)}")
+        steps, values = zip(*points, strict=True)
+        style = label_style(label) | {"markevery": max(1, len(steps) // 8)}
+        (line,) = ax.plot(steps, values, label=label, **style)
+        ends.append((values[-1], steps[-1], label, line.get_color()))
+    _label_ends(ax, ends)
+    if null:
+        null_line(ax, *null)
+    ax.set(xlabel="step", ylabel=ylabel)
+    ax.set_title(title)
+    ax.margins(x=0.02)
+    return ax
+
+
 def plot_batch(
     values,
     target_modality: Sequence[int],
@@ -45,12 +81,12 @@ def plot_batch(
     title: str = "",
     kind: str = "probability",
 ) -> Axes:
-    """A value of each query and candidate [N, N]; what is masked (nan) is left white.
+    """Plot a value of each query and candidate [N, N]; masked ones (nan) stay white.
 
     Args
-        target_modality  [N] codes; they label rows and columns in their colours
-        kind             cosine, probability, or gradient (p_ij less 1 at the positive: red pushes
-                         away, blue pulls)
+        target_modality  [N] codes, which label rows and columns in their colours
+        kind             cosine, probability, or gradient (p_ij, minus 1 at the positive: red
+                         pushes away, blue pulls)
     """
     ax = ax or plt.gca()
     values = np.asarray(values, float)
@@ -72,9 +108,10 @@ def plot_batch(
 def plot_push(
     pushes: Mapping[str, Mapping[int, Mapping[int, float]]], ax: Axes | None = None, title: str = ""
 ) -> Axes:
-    """Whom queries push away, by target modality: a stack of `reference.push_by_modality` per loss.
+    """Plot the push on negatives by target modality: a stack per loss.
 
-    The length of a stack is the whole push, which equals the pull on the positive.
+    pushes  {loss: `reference.push_by_modality`}
+    The length of a stack is the total push, which equals the pull on the positive.
     """
     ax = ax or plt.gca()
     targets = list(next(iter(pushes.values())))
@@ -97,10 +134,10 @@ def plot_push(
     return ax
 
 
-def plot_shares(
+def plot_probabilities(
     probabilities: Mapping[float, np.ndarray], ax: Axes | None = None, title: str = ""
 ) -> Axes:
-    """One row's probabilities [N] at several temperatures, the candidates in falling order."""
+    """Plot one query's probabilities {temperature: [N]}, candidates in falling order."""
     ax = ax or plt.gca()
     shades = plt.get_cmap("viridis")(np.linspace(0, 0.85, len(probabilities)))
     for (temperature, row), shade in zip(probabilities.items(), shades, strict=True):
@@ -129,10 +166,10 @@ def plot_by_temperature(
     now: float | None = None,
     limits: Mapping[str, float] | None = None,
 ) -> Axes:
-    """One line per mask over the temperature (logarithmic).
+    """Plot one line per mask over the temperature (logarithmic).
 
-    `now` is marked by an upright line, `limits` {name: value} of a curve by a dashed one in its
-    colour.
+    `now` is marked by a vertical line, `limits` {name: value} by dashed lines in the colours of the
+    curves.
     """
     ax = ax or plt.gca()
     for name, values in curves.items():
@@ -155,7 +192,7 @@ def plot_by_temperature(
 
 
 def _label_targets(ax: Axes, target_modality: Sequence[int]) -> None:
-    """Initials of the modalities at both axes in their colours; none where they would collide."""
+    """Initials of the modalities at both axes in their colours; none if they would overlap."""
     codes = [int(code) for code in target_modality]
     if len(codes) > 2 * _NUMBERED:
         return
@@ -167,30 +204,15 @@ def _label_targets(ax: Axes, target_modality: Sequence[int]) -> None:
             label.set_color(modality_style(code)["color"])
 
 
-def plot_pairs(
-    pairs: Sequence[tuple[Mapping, Mapping]],
-    ax: Axes | None = None,
-    media_root: str | Path = ".",
-    title: str = "",
-    names: Sequence[str] = ("query", "candidate"),
-) -> Axes:
-    """Pairs of items side by side, one pair per row; `names` stand above the two columns."""
-    queries, candidates = zip(*pairs, strict=True)
-    shown = [[candidate] for candidate in candidates]
-    ax = plot_retrieved(queries, shown, [[False]] * len(pairs), ax, media_root, title)
-    ax.set_xticks([-0.25, 1], names)
-    return ax
-
-
 def plot_mask(target_modality, ax: Axes | None = None, title: str = "") -> Axes:
-    """Which of the B x B scores of a batch MAMCL keeps, in the colour of the target's modality.
+    """Plot which of the N x N scores of a batch MAMCL keeps, in the colour of the target modality.
 
-    target_modality [B] codes. Row i is query i, column j candidate j; the positives are the dark
-    diagonal, and what the mask removes is white.
+    target_modality [N] codes. Rows are queries, columns candidates; the positives are the dark
+    diagonal, masked scores are white.
     """
     ax = ax or plt.gca()
     codes = np.asarray(target_modality)
-    kept = codes[:, None] == codes  # [B, B]
+    kept = codes[:, None] == codes  # [N, N]
     picture = np.ones((*kept.shape, 3))
     for code in np.unique(codes):
         style = modality_style(int(code))
@@ -205,3 +227,14 @@ def plot_mask(target_modality, ax: Axes | None = None, title: str = "") -> Axes:
     ax.set_title(title)
     ax.legend(title="target modality", loc="upper left", bbox_to_anchor=(1, 1))
     return ax
+
+
+def _label_ends(ax: Axes, ends: list[tuple[float, float, str, str]]) -> None:
+    """Labels at the ends of lines, moved apart where they would lie on each other."""
+    low, high = ax.get_ylim()
+    free = low
+    for value, step, label, colour in sorted(ends):
+        free = max(value, free)
+        ax.annotate(label, (step, free), (5, 0), textcoords="offset points", color=colour,
+                    va="center", fontsize=8, annotation_clip=False)  # fmt: skip
+        free += 0.06 * (high - low)

@@ -1,6 +1,6 @@
-"""Axes-level figures of what a model makes of an item: tokens, patches, positions, work.
+"""Figures of how a model processes an item: tokens, patches, positions, cost.
 
-Nothing is computed here. A kind of token has its modality's colour, the chat template is grey.
+A token has its modality's colour, the chat template is grey.
 """
 
 # Shapes: T tokens.
@@ -17,21 +17,27 @@ from ..data.modality import Modality
 from ..model.inspect import KINDS
 from .common import modality_style
 
-__all__ = ["plot_cosines", "plot_patches", "plot_positions", "plot_runs", "plot_shares"]
+__all__ = [
+    "plot_item_cosines",
+    "plot_parts",
+    "plot_patches",
+    "plot_positions",
+    "plot_token_runs",
+]
 
 
 _PARTS = ("#D55E00", "#0072B2", "#56B4E9", "0.6")
 _AXES = (("time", "-", "#009E73"), ("height", "--", "#E69F00"), ("width", ":", "#0072B2"))
 
 
-def plot_runs(
+def plot_token_runs(
     runs: Mapping[str, Sequence[tuple[str, int]]], ax: Axes | None = None, title: str = ""
 ) -> Axes:
-    """One bar per item along its tokens, coloured by what each is of.
+    """Plot one bar per item along its tokens, coloured by kind.
 
     Args
-        runs  {name of an item: (kind, number of tokens) of each stretch}, `inside.token_runs`
-    The pooled token is the last one, always of the template.
+        runs  {name of an item: (kind, number of tokens) of each run}, from `inspect.token_runs`
+    The pooled token is the last one, always part of the template.
     """
     ax = ax or plt.gca()
     longest = max(sum(count for _, count in stretches) for stretches in runs.values())
@@ -56,7 +62,7 @@ def plot_runs(
 def plot_patches(
     image, grid: tuple[int, int, int], merge: int, ax: Axes | None = None, title: str = ""
 ) -> Axes:
-    """A picture as resized for the model, with its patches (grey) and tokens (numbered).
+    """Plot an image as resized for the model, with its patches (grey) and tokens (numbered).
 
     Args
         image  PIL image or array of any size; stretched to the grid
@@ -86,19 +92,19 @@ def plot_patches(
 def plot_positions(
     positions: np.ndarray, kinds: Sequence[str], ax: Axes | None = None, title: str = ""
 ) -> Axes:
-    """Time, height and width of each token of an item; media shaded in their modality's colour.
+    """Plot the time, height and width position of each token; media are shaded.
 
     Args
-        positions  [3, T]  `inside.positions_of`
-        kinds      [T]     of each token, as `inside.token_kinds` names them
-    Where the three lines are one, the position is the token's place and nothing more.
+        positions  [3, T]  from `inspect.positions_of`
+        kinds      [T]     kinds of the tokens, from `inspect.token_kinds`
+    Where the three lines coincide, the position is simply the token's place.
     """
     ax = ax or plt.gca()
     steps = np.arange(positions.shape[1])
     if len(kinds) != len(steps):
         raise ValueError(f"{len(kinds)} kinds for {len(steps)} tokens")
     for kind in ("image", "video"):
-        inside = np.array([each == kind for each in kinds])
+        inside = np.array([name == kind for name in kinds])
         if inside.any():
             ax.fill_between(steps, 0, 1, where=inside, color=_colour(kind), alpha=0.15, lw=0,
                             step="mid", transform=ax.get_xaxis_transform(),
@@ -111,14 +117,14 @@ def plot_positions(
     return ax
 
 
-def plot_cosines(
+def plot_item_cosines(
     cosines: Mapping[str, np.ndarray],
     modalities: Mapping[str, str],
     ax: Axes | None = None,
     title: str = "",
     xlabel: str = "cosine between the two vectors of an item",
 ) -> Axes:
-    """A row of dots per name, one dot per item, with the median as a tick; dashed: no change.
+    """Plot a row of dots per name, one dot per item, with the median as a tick; dashed: no change.
 
     Args
         cosines     {name: [n]}
@@ -141,18 +147,18 @@ def plot_cosines(
     return ax
 
 
-def plot_shares(
+def plot_parts(
     parts: Mapping[str, Mapping[str, float]],
     ax: Axes | None = None,
     title: str = "",
     xlabel: str = "",
     form: str = "{:.3g}",
 ) -> Axes:
-    """One stacked bar per item, a piece per part of the model; the total stands at its end.
+    """Plot one stacked bar per item, split by part of the model, with the total at its end.
 
     Args
-        parts  {item: {part: amount}}, at most 4 parts, the same in each
-        form   of the total
+        parts  {item: {part: amount}}, the same parts in each, at most 4
+        form   format of the total
     """
     ax = ax or plt.gca()
     names = list(next(iter(parts.values())))

@@ -16,7 +16,7 @@ from unite_core.evaluation.benchmarks.published import (
     run_here,
     table_of,
 )
-from unite_core.plots.published import plot_bars, plot_radar
+from unite_core.plots import plot_published
 
 MMEB = [f"mmeb {part}" for part in ("classification", "vqa", "retrieval", "grounding")]
 CARE = [f"carebench{part}-{way}" for part in ("", "-spatial", "-temporal")
@@ -154,7 +154,7 @@ def test_no_tables_is_an_error(tmp_path):
 def test_bars_tell_runs_from_quotes(lines):
     own = run_here("mine", dict(zip(MMEB, (10, 20, 30, 40), strict=True)), "runs/x", "fp32")
     _, ax = plt.subplots()
-    assert plot_bars([*lines, *own], MMEB, ["UNITE 2B", "mine"], ax, "MMEB") is ax
+    assert plot_published([*lines, *own], MMEB, ["UNITE 2B", "mine"], ax, "MMEB") is ax
     heights = [bar.get_height() for bar in ax.patches]
     assert heights == [63.2, 55.9, 65.4, 75.6, 10, 20, 30, 40]
     styles = [bar.get_linestyle() for bar in ax.patches]
@@ -168,25 +168,12 @@ def test_bars_tell_runs_from_quotes(lines):
 
 
 def test_without_a_run_the_figure_says_none(lines):
-    ax = plot_bars(lines, MMEB, ["UNITE 2B"], plt.subplots()[1])
+    ax = plot_published(lines, MMEB, ["UNITE 2B"], plt.subplots()[1])
     assert ax.get_legend().get_title().get_text() == "run here: none; quoted: 1 (dashed)"
     with pytest.raises(ValueError, match="at most 6 can be told apart"):
-        plot_bars(lines, MMEB, (), ax)
-
-
-def test_radar_draws_whole_rows_only(lines):
-    _, ax = plt.subplots(subplot_kw={"projection": "polar"})
-    assert plot_radar(lines, CARE, (), ax, "CaReBench") is ax
-    assert len(ax.lines) == 5, "mteb measured two of six"
-    first = ax.lines[0].get_ydata()
-    assert len(first) == 7 and first[0] == first[-1] == 86.0
-    assert all(line.get_linestyle() == "--" for line in ax.lines)
-    with pytest.raises(ValueError, match="axes must be polar"):
-        plot_radar(lines, CARE, (), plt.subplots()[1])
-    with pytest.raises(ValueError, match="needs 3 tasks"):
-        plot_radar(lines, CARE[:2], (), ax)
-    with pytest.raises(ValueError, match="no model has a number for each"):
-        plot_radar(lines, [*CARE, "mmeb all"], (), ax)
+        plot_published(lines, MMEB, (), ax)
+    with pytest.raises(ValueError, match="no line has any of the tasks"):
+        plot_published(lines, ["unheard"], (), ax)
 
 
 def test_values_are_percent_in_the_line_itself(lines):
