@@ -79,6 +79,21 @@ def test_a_finished_mix_is_left_alone_until_something_changes(base):
     assert (done.parent / "mix.parquet").stat().st_mtime_ns != before
 
 
+def test_new_pairs_in_a_plain_folder_change_the_mix(base):
+    def put(name, colour):
+        draw(Scene("star", colour), 84).save(base / "pairs" / f"{name}.png")
+        (base / "pairs" / f"{name}.txt").write_text(f"a {colour} star")
+
+    (base / "pairs").mkdir()
+    put("a", "red")
+    folder = recipe(sources=[Source("pairs", "pairs", "pairs", "folder")])
+    done = build_mix(folder, base)
+    first = json.loads(done.read_text())
+    assert first["records"] == 1 and json.loads(build_mix(folder, base).read_text()) == first
+    put("b", "blue")
+    assert json.loads(build_mix(folder, base).read_text())["records"] == 2
+
+
 def test_an_interrupted_mix_is_not_taken_for_a_whole_one(base):
     done = build_mix(recipe(), base)
 
@@ -91,7 +106,7 @@ def test_an_interrupted_mix_is_not_taken_for_a_whole_one(base):
     assert build_mix(recipe(seed=5), base).is_file()
 
 
-def test_verdicts_and_card_say_what_went_and_why(base):
+def test_reasons_and_card_say_what_went_and_why(base):
     done = build_mix(recipe(), base)
     rows = [row.value for row in iter_rows(done.parent / "reasons.parquet")]
     assert len(rows) == 26 and sum(row["kept"] for row in rows) == 18
@@ -173,7 +188,7 @@ def test_the_command_prints_the_card_or_the_error(base, unite, capsys):
     assert unite("curate", path) == 2 and "sources is missing" in capsys.readouterr().err
 
 
-def test_training_reads_a_mix_and_takes_twins_for_one_item(base):
+def test_training_reads_a_mix_and_takes_duplicates_for_one_item(base):
     picture = base / "one/images/small-star.png"
     (base / "one/images/copy.png").write_bytes(picture.read_bytes())
     row = {"query": {"text": "a second caption"}, "candidate": {"image": "images/copy.png"}}

@@ -306,7 +306,7 @@ def test_rows_are_near_with_both_sides_only(tmp_path):
     assert np.array_equal(near_duplicates(memory).rows, [0, 0, 1])
 
 
-def test_groups_are_named_where_there_are_twins(root):
+def test_groups_are_named_where_there_are_duplicates(root):
     text = {"text": "a word"}
     rows = [row(text, {"image": "a.png"}) | {"query_group": "old"},
             row({"text": "b"}, {"image": "sub/b.png"}),

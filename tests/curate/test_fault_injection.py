@@ -46,18 +46,18 @@ def make(root, records, seed):
 
 def test_faults_are_what_they_say(corpus, tmp_path):
     config = InjectionConfig(0.05, 0.1, 0.1, 0.1, 0.05, 0.05)
-    planted = inject_faults(*corpus, tmp_path, config)
-    counts = Counter(fault.kind for fault in planted.faults)
-    assert set(counts) == set(REASON_OF) and len(planted.faults) == sum(counts.values())
-    assert len({fault.row for fault in planted.faults}) == len(planted.faults)
+    injected = inject_faults(*corpus, tmp_path, config)
+    counts = Counter(fault.kind for fault in injected.faults)
+    assert set(counts) == set(REASON_OF) and len(injected.faults) == sum(counts.values())
+    assert len({fault.row for fault in injected.faults}) == len(injected.faults)
     texts = {json.dumps(row, sort_keys=True) for row in corpus[0]}
-    for fault in planted.faults:
-        row = planted.rows[fault.row]
+    for fault in injected.faults:
+        row = injected.rows[fault.row]
         assert json.dumps(row, sort_keys=True) not in texts or "duplicate" in fault.kind
         if "duplicate" in fault.kind:
             assert fault.of < fault.row, "a copy comes after what it repeats"
-    untouched = set(range(len(planted.rows))) - {fault.row for fault in planted.faults}
-    assert all(json.dumps(planted.rows[row], sort_keys=True) in texts for row in untouched)
+    untouched = set(range(len(injected.rows))) - {fault.row for fault in injected.faults}
+    assert all(json.dumps(injected.rows[row], sort_keys=True) in texts for row in untouched)
 
 
 def test_media_of_one_name_in_two_folders_stay_two(tmp_path):
@@ -71,10 +71,10 @@ def test_media_of_one_name_in_two_folders_stay_two(tmp_path):
             {"query": {"image": f"a/{number}.png"}, "candidate": {"image": f"b/{number}.png"}}
         )
     config = InjectionConfig(0, 0.4, 0.4, 0, 0, 0)
-    planted = inject_faults(rows, [], tmp_path / "media", tmp_path / "planted", config)
-    assert {fault.kind for fault in planted.faults} == {"exact duplicate", "near duplicate"}
-    for fault in planted.faults:
-        sides = [planted.root / planted.rows[fault.row][side]["image"] for side in SIDES]
+    injected = inject_faults(rows, [], tmp_path / "media", tmp_path / "injected", config)
+    assert {fault.kind for fault in injected.faults} == {"exact duplicate", "near duplicate"}
+    for fault in injected.faults:
+        sides = [injected.root / injected.rows[fault.row][side]["image"] for side in SIDES]
         first, second = (file.read_bytes() for file in sides)
         assert first != second, fault
 
@@ -88,10 +88,10 @@ def test_a_still_clip_is_as_long_as_it_was(tmp_path):
         first.save(path, save_all=True, append_images=rest, duration=250, lossless=True)
         rows.append({"query": {"text": background}, "candidate": {"video": path.name}})
     config = InjectionConfig(0, 0, 0, 0, 0.8, 0)
-    planted = inject_faults(rows, [], tmp_path / "media", tmp_path / "planted", config)
-    assert [fault.kind for fault in planted.faults] == ["static"] * 2
-    for row in planted.rows:
-        frames, _, _, seconds = clip_header(row["candidate"]["video"], planted.root)
+    injected = inject_faults(rows, [], tmp_path / "media", tmp_path / "injected", config)
+    assert [fault.kind for fault in injected.faults] == ["static"] * 2
+    for row in injected.rows:
+        frames, _, _, seconds = clip_header(row["candidate"]["video"], injected.root)
         assert (frames, seconds) == (8, pytest.approx(2.0))
 
 
@@ -105,13 +105,13 @@ def test_the_seed_decides(corpus, tmp_path):
 
 
 def test_measures_count_what_is_named():
-    planted = type("InjectedData", (), {})()
+    injected = type("InjectedData", (), {})()
     from unite_core.curate.fault_injection import Fault
 
-    planted.faults = [Fault("static", 0, -1), Fault("static", 1, -1), Fault("leak", 2, 0)]
+    injected.faults = [Fault("static", 0, -1), Fault("static", 1, -1), Fault("leak", 2, 0)]
     reasons = Reasons(5)
     reasons.mark("static", np.array([0, 3]))
-    static, leak = measure(planted, reasons)
+    static, leak = measure(injected, reasons)
     assert (static["recall"], static["precision"]) == (0.5, 0.5)
     assert (leak["recall"], leak["precision"], leak["named"]) == (0.0, 1.0, 0)
 
@@ -126,12 +126,12 @@ def test_too_many_faults_are_refused():
 
 
 @pytest.mark.slow
-def test_planted_faults_are_found_on_an_untuned_seed(tmp_path):
-    planted = inject_faults(
-        *make(tmp_path / "shapes", 2000, 11), tmp_path / "planted", InjectionConfig(seed=11)
+def test_injected_faults_are_found_on_an_untuned_seed(tmp_path):
+    injected = inject_faults(
+        *make(tmp_path / "shapes", 2000, 11), tmp_path / "injected", InjectionConfig(seed=11)
     )
-    judged = filter_records(planted.rows, planted.root, planted.tests)
-    rows = measure(planted, judged.reasons)
+    result = filter_records(injected.rows, injected.root, injected.tests)
+    rows = measure(injected, result.reasons)
     assert {row["kind"] for row in rows} == set(REASON_OF)
     for row in rows:
         assert row["recall"] >= (0.99 if row["kind"] in EXACT else 0.9), row

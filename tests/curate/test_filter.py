@@ -1,4 +1,4 @@
-"""Each rule names what it is for and nothing else; verdicts add up; alignment knows its null."""
+"""Each rule names what it is for and nothing else; reasons add up; alignment knows its null."""
 
 import numpy as np
 import pytest
@@ -61,19 +61,19 @@ def test_a_threshold_of_zero_turns_its_rule_off(root):
     assert media_faults(measure_media(media(), root), off) == {}
 
 
-def test_facts_are_kept_and_a_changed_file_is_looked_at_again(root, tmp_path, monkeypatch):
-    first = measure_media(media(), root, tmp_path / "facts")
+def test_statistics_are_kept_and_a_changed_file_is_looked_at_again(root, tmp_path, monkeypatch):
+    first = measure_media(media(), root, tmp_path / "stats")
     calls = []
     look = stats_module._measure_one
     monkeypatch.setattr(stats_module, "_measure_one", lambda *a: calls.append(a) or look(*a))
-    again = measure_media(media(), root, tmp_path / "facts")
+    again = measure_media(media(), root, tmp_path / "stats")
     assert not calls and again.cause == first.cause
     assert all((again[k] == first[k]).all() for k in range(3, 7))
     changed = root / "flat.png"
     before = changed.read_bytes()
     draw(Scene("ring", "pink"), 84).save(changed)
     try:
-        measure_media(media(), root, tmp_path / "facts")
+        measure_media(media(), root, tmp_path / "stats")
     finally:
         changed.write_bytes(before)
     assert len(calls) == len(MEDIA)
@@ -95,9 +95,9 @@ def test_an_interrupted_pass_goes_on_from_its_shards(root, tmp_path, monkeypatch
     del calls[:3]  # allows three more
     monkeypatch.setattr(stats_module, "_measure_one", lambda *a: calls.append(a) or look(*a))
     calls.clear()
-    facts = measure_media(media(), root, tmp_path)
+    stats = measure_media(media(), root, tmp_path)
     assert len(calls) == len(MEDIA) - 4, "two shards of two were whole"
-    assert facts.paths == list(MEDIA) and not list(tmp_path.glob("*.partial"))
+    assert stats.paths == list(MEDIA) and not list(tmp_path.glob("*.partial"))
 
 
 def test_workers_see_the_same(root):
@@ -188,7 +188,7 @@ def test_the_first_good_record_of_a_group_stays():
 # alignment
 
 
-def planted_vectors(rng, count=600, size=24, swapped=40, noise=0.6, shift=0.0):
+def paired_vectors(rng, count=600, size=24, swapped=40, noise=0.6, shift=0.0):
     query = rng.standard_normal((count, size)) + shift
     candidate = query + noise * rng.standard_normal((count, size))
     bad = rng.choice(count, swapped, replace=False)
@@ -199,7 +199,7 @@ def planted_vectors(rng, count=600, size=24, swapped=40, noise=0.6, shift=0.0):
 
 
 def test_mismatched_pairs_are_found_with_few_others():
-    query, candidate, bad = planted_vectors(np.random.default_rng(0))
+    query, candidate, bad = paired_vectors(np.random.default_rng(0))
     found = align(query, candidate, ["a"] * len(query))
     dropped = ~found.kept
     assert (dropped & bad).sum() / bad.sum() > 0.95
@@ -208,7 +208,7 @@ def test_mismatched_pairs_are_found_with_few_others():
 
 
 def test_clean_pairs_lose_next_to_nothing():
-    query, candidate, _ = planted_vectors(np.random.default_rng(1), swapped=0)
+    query, candidate, _ = paired_vectors(np.random.default_rng(1), swapped=0)
     assert (~align(query, candidate, ["a"] * len(query)).kept).mean() < 0.01
 
 
@@ -220,9 +220,9 @@ def test_a_blind_embedder_drops_nothing():
     assert found.types[0].threshold == -np.inf
 
 
-def test_pair_types_are_judged_apart_whatever_their_gap():
+def test_pair_types_are_scored_apart_whatever_their_gap():
     rng = np.random.default_rng(3)
-    near, far = planted_vectors(rng), planted_vectors(rng, shift=1.5)
+    near, far = paired_vectors(rng), paired_vectors(rng, shift=1.5)
     query, candidate = (np.concatenate([near[k], far[k]]) for k in (0, 1))
     types = ["text > text"] * 600 + ["text > image"] * 600
     both = align(query, candidate, types)
@@ -233,7 +233,7 @@ def test_pair_types_are_judged_apart_whatever_their_gap():
 
 
 def test_stated_thresholds_win_and_unknown_types_are_refused():
-    query, candidate, _ = planted_vectors(np.random.default_rng(0))
+    query, candidate, _ = paired_vectors(np.random.default_rng(0))
     found = align(query, candidate, ["a"] * 600, AlignConfig(thresholds={"a": 0.5}))
     assert (found.kept == (found.similarity >= 0.5)).all() and found.types[0].threshold == 0.5
     with pytest.raises(ValueError, match="thresholds of b"):
@@ -262,7 +262,7 @@ def test_equal_contents_are_no_mismatches():
 
 
 def test_alignment_is_the_same_twice_and_scales_do_not_matter():
-    query, candidate, _ = planted_vectors(np.random.default_rng(0))
+    query, candidate, _ = paired_vectors(np.random.default_rng(0))
     first = align(query, candidate, ["a"] * 600, AlignConfig(pool=100))
     again = align(3 * query, 7 * candidate, ["a"] * 600, AlignConfig(pool=100))
     assert (first.kept == again.kept).all() and np.allclose(first.rank, again.rank)
@@ -315,7 +315,7 @@ def test_features_tell_colours_and_words(root):
     assert (words[0] * words[1]).sum() >= 3 and (words[0] * words[2]).sum() <= 1
 
 
-def test_too_few_pairs_are_not_judged(root):
+def test_too_few_pairs_are_not_scored(root):
     rows = [{"query": {"text": "a"}, "candidate": {"image": "good.png"}}] * 3
     numbers, predicted, actual = predict_words(rows, root, np.arange(3))
     assert len(numbers) == len(predicted) == len(actual) == 0

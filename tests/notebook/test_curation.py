@@ -1,4 +1,4 @@
-"""The input is complete and drawn by the seed; mistakes and outcomes count what was planted."""
+"""The input is complete and drawn by the seed; mistakes and outcomes count what was injected."""
 
 import json
 from types import SimpleNamespace
@@ -21,7 +21,7 @@ def root(tmp_path_factory):
 
 
 @pytest.fixture
-def planted():
+def injected():
     faults = [Fault("static", 1, -1), Fault("leak", 2, 0), Fault("swapped caption", 4, -1)]
     return SimpleNamespace(faults=faults, rows=[{}] * 6)
 
@@ -70,21 +70,21 @@ def test_the_seed_draws_and_order_stays(root):
         study.sample(given, 0, 0)
 
 
-def test_mistakes_are_missed_faults_and_other_reasons(planted, reasons):
-    wrong = study.mistakes(planted, reasons)
+def test_mistakes_are_missed_faults_and_other_reasons(injected, reasons):
+    wrong = study.mistakes(injected, reasons)
     assert wrong["missed"].tolist() == [2, 4]
     assert wrong["false alarms"].tolist() == [4, 5]
 
 
-def test_outcomes_count_every_record_once(planted, reasons):
-    assert study.outcomes(planted, reasons) == {
+def test_outcomes_count_every_record_once(injected, reasons):
+    assert study.outcomes(injected, reasons) == {
         "faults": 3, "faults kept": 1, "sound": 3, "sound dropped": 1,
     }  # fmt: skip
 
 
-def test_similarities_are_unknown_where_nothing_was_judged(reasons):
+def test_similarities_are_unknown_without_alignment(reasons):
     alignment = SimpleNamespace(similarity=np.array([0.5, 0.25]))
-    judged = FilterResult(reasons, None, None, np.array([0, 3]), alignment)
-    found = judged.of_all("similarity")
+    result = FilterResult(reasons, None, None, np.array([0, 3]), alignment)
+    found = result.per_record("similarity")
     assert found[[0, 3]].tolist() == [0.5, 0.25] and np.isnan(found).sum() == 4
-    assert np.isnan(judged._replace(alignment=None).of_all("similarity")).all()
+    assert np.isnan(result._replace(alignment=None).per_record("similarity")).all()

@@ -1,4 +1,4 @@
-"""What a look at curation starts from: records of a corpus or a recipe; and where rules erred."""
+"""Input of the curation notebook, from a corpus or a recipe, and the errors of the rules."""
 
 # Shapes: N records.
 
@@ -36,7 +36,7 @@ class CurationInput(NamedTuple):
 
 
 def from_corpus(root: str | Path) -> CurationInput:
-    """The training records of both stages of a corpus, and the pairs of all its tasks."""
+    """Training records of both stages of a corpus, and evaluation pairs of all its tasks."""
     root = Path(root)
     rows = [row for name in _STAGES for row in read_records(root / name)]
     tests = load_tests(Source("tasks", "tasks.json"), root)
@@ -44,7 +44,7 @@ def from_corpus(root: str | Path) -> CurationInput:
 
 
 def from_recipe(path: str | Path) -> CurationInput:
-    """The records, evaluation pairs, rules and model that a recipe names; rejects are left out."""
+    """Records, evaluation pairs, rules and model of a recipe, without rejects."""
     recipe, base = read_recipe(path), Path(path).parent
     rows = PackedRows(sort_keys=True)
     for source in recipe.sources:
@@ -56,42 +56,41 @@ def from_recipe(path: str | Path) -> CurationInput:
 
 
 def sample(given: CurationInput, records: int, seed: int) -> CurationInput:
-    """At most `records` of the records and half as many of the evaluation pairs, drawn at random.
+    """Draw at most `records` records and half as many evaluation pairs, in their order.
 
-    They keep their order. Duplicates of one another are drawn together less often than one of
-    them: rates of duplicates and leaks are lower in a sample than in the whole.
+    Rates of duplicates and leaks are lower in a sample, because both copies are rarely drawn.
     """
     if records < 1:
         raise ValueError(f"records {records}: draw at least 1")
     rng = random.Random(f"curation {seed}")
 
-    def some(rows: list[dict], most: int) -> list[dict]:
-        return [rows[n] for n in sorted(rng.sample(range(len(rows)), min(most, len(rows))))]
+    def draw(rows: list[dict], limit: int) -> list[dict]:
+        return [rows[n] for n in sorted(rng.sample(range(len(rows)), min(limit, len(rows))))]
 
-    return given._replace(rows=some(given.rows, records), tests=some(given.tests, records // 2))
+    return given._replace(rows=draw(given.rows, records), tests=draw(given.tests, records // 2))
 
 
-def mistakes(planted: InjectedData, reasons: Reasons) -> dict[str, np.ndarray]:
-    """Where rules erred: row numbers, ascending.
+def mistakes(injected: InjectedData, reasons: Reasons) -> dict[str, np.ndarray]:
+    """Row numbers, ascending, of the errors of the rules.
 
-    Returns `missed` (a fault was planted, and its rule does not name the row) and `false alarms`
-    (a rule names the row that was not to: no fault was planted, or one with another reason).
-    A fault that the records had before is a false alarm here, rightly named or not.
+    Returns `missed` (an injected fault without its reason) and `false alarms` (a reason without
+    such a fault). A fault that the records had before counts as a false alarm, even if it is found
+    rightly.
     """
-    wanted = {fault.row: REASON_OF[fault.kind] for fault in planted.faults}
-    named = {row: set(reasons.of(row)) for row in np.flatnonzero(~reasons.kept).tolist()}
-    missed = [row for row, reason in wanted.items() if reason not in named.get(row, ())]
-    alarms = [row for row, found in named.items() if found - {wanted.get(row)}]
+    wanted = {fault.row: REASON_OF[fault.kind] for fault in injected.faults}
+    reported = {row: set(reasons.of(row)) for row in np.flatnonzero(~reasons.kept).tolist()}
+    missed = [row for row, reason in wanted.items() if reason not in reported.get(row, ())]
+    alarms = [row for row, found in reported.items() if found - {wanted.get(row)}]
     return {"missed": np.array(sorted(missed), int), "false alarms": np.array(alarms, int)}
 
 
-def outcomes(planted: InjectedData, reasons: Reasons) -> dict[str, int]:
-    """Records by what they are and what became of them, whatever the reason.
+def outcomes(injected: InjectedData, reasons: Reasons) -> dict[str, int]:
+    """Count records with and without an injected fault, kept or dropped for any reason.
 
-    Returns `faults`, `faults kept`, `sound` (no fault was planted) and `sound dropped`.
+    Returns `faults`, `faults kept`, `sound` (no injected fault) and `sound dropped`.
     """
     faulty = np.zeros(len(reasons), bool)
-    faulty[[fault.row for fault in planted.faults]] = True
+    faulty[[fault.row for fault in injected.faults]] = True
     return {
         "faults": int(faulty.sum()),
         "faults kept": int((faulty & reasons.kept).sum()),
@@ -101,5 +100,5 @@ def outcomes(planted: InjectedData, reasons: Reasons) -> dict[str, int]:
 
 
 def _positives(rows: Iterable[Mapping]) -> list[dict]:
-    """Records without their hard negatives, which mining adds to a mix and not the other way."""
+    """Records without hard negatives, which are mined after curation."""
     return [{key: value for key, value in row.items() if key != "negative"} for row in rows]
