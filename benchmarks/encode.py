@@ -32,7 +32,7 @@ from torch.nn.functional import normalize
 from unite_core import UniteEmbedder
 from unite_core.export.sentence_transformers import export_model
 from unite_core.search.config import EncodeConfig
-from unite_core.search.encode import encode
+from unite_core.search.encode import encode_corpus
 from unite_core.search.shards import read_shard, shard_files
 from unite_core.tiny.model import TINY
 
@@ -79,21 +79,21 @@ def write_clip(path: Path, rng, frames: int) -> None:
 
 
 def ours(embedder: UniteEmbedder, items: list[dict], folder: Path) -> np.ndarray:
-    """`encode` to shards on disk."""
+    """`encode_corpus` to shards on disk."""
     shutil.rmtree(folder, ignore_errors=True)
-    config = EncodeConfig("", str(folder), media_root="/")
+    config = EncodeConfig("as given", str(folder), media_root="/")
     named = [(str(n), item) for n, item in enumerate(items)]
-    encode(config, embedder, named, progress=False)
+    encode_corpus(config, embedder, named, progress=False)
     return np.concatenate([read_shard(path).vectors for path in shard_files(folder)])
 
 
 def by_torchrun(model: Path, items: list[dict], folder: Path, processes: int) -> np.ndarray:
-    """`torchrun -m unite_core.search.encode` with processes of one thread each."""
+    """`torchrun -m unite_core encode` with processes of one thread each."""
     shutil.rmtree(folder, ignore_errors=True)
     path = lines_of(items, len(items), folder.with_suffix(".jsonl"))
     size = -(-len(items) // processes)  # one shard each
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes),
-               "-m", "unite_core.search.encode", "--model", str(model), "--output", str(folder),
+               "-m", "unite_core", "encode", "--model", str(model), "--output", str(folder),
                "--data", str(path), "--media-root", "/", "--shard-items", str(size)]  # fmt: skip
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
@@ -157,7 +157,7 @@ def lines_of(items: list[dict], count: int, path: Path) -> Path:
 def encode_for_peak(path: Path, model: Path) -> None:
     """Encode a file and print this process's peak."""
     config = EncodeConfig(str(model), f"{path}.out", str(path), media_root="/", shard_items=512)
-    encode(config, progress=False)
+    encode_corpus(config, progress=False)
     print(resident()[1])
 
 
@@ -175,7 +175,7 @@ Median [lowest, highest].
 
 {table(["route", "items a second", "× sentence-transformers", "× plain loop"], rows)}
 
-Peak memory of `encode` by size of the corpus (512 items a shard): {memory}.
+Peak memory of `encode_corpus` by size of the corpus (512 items a shard): {memory}.
 """
 
 
