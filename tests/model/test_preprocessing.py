@@ -13,9 +13,10 @@ from unite_core.model.preprocessing import (
     frame_sizes,
     grid_of,
     image_sizes,
+    patches_of,
     patchify,
+    resized,
     smart_resize,
-    to_patches,
 )
 
 SMALL = EmbedConfig(image_min_pixels=3136, image_max_pixels=12544, video_min_pixels=3136)
@@ -83,7 +84,9 @@ def test_patchify_refuses_a_size_that_does_not_divide():
 def test_colours_are_normalised_per_channel():
     colour = (255, 0, 51)
     layout = Layout(mean=(0.5, 0.25, 0.0), std=(0.5, 0.25, 0.1))
-    patches, _ = to_patches([Image.new("RGB", (28, 28), colour)], [(28, 28)], layout)
+    patches, _ = patches_of(
+        torch.from_numpy(resized([Image.new("RGB", (28, 28), colour)], [(28, 28)])), layout
+    )
     values = patches.reshape(4, 3, -1)
     assert patches.dtype == torch.float32
     np.testing.assert_allclose(values[0, :, 0], [1.0, -1.0, 2.0], atol=1e-6)

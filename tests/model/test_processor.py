@@ -4,6 +4,7 @@ import json
 import pickle
 import warnings
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -58,9 +59,13 @@ def test_tokens_and_pixels_equal_the_authors(processor, name):
         torch.testing.assert_close(batch[key], REFERENCE[f"{name}.{key}"], atol=1e-4, rtol=0)
 
 
+def estimate(processor, item, root=".", where="item") -> int:
+    return processor.count_tokens(processor.plan_item(item, where), root, where)
+
+
 @pytest.mark.parametrize("name", ITEMS)
 def test_estimate_from_headers_is_exact_where_frames_are_known(processor, name):
-    assert processor.estimate_tokens(ITEMS[name], FOLDER) == len(
+    assert estimate(processor, ITEMS[name], FOLDER) == len(
         processor.encode(ITEMS[name], FOLDER).input_ids
     )
 
@@ -105,7 +110,7 @@ def test_long_text_is_cut_at_its_end_with_one_warning(processor):
     text = processor.tokenizer.decode(encoded.input_ids)
     assert "a red circle" in text and text.count("moves") < 40
     assert text.endswith("in one word:<|im_end|>\n<|im_start|>assistant\n<|endoftext|>")
-    assert short.estimate_tokens(item) == 60
+    assert estimate(short, item) == 60
 
 
 def test_text_that_fits_is_whole(processor):
@@ -125,7 +130,7 @@ def test_item_that_cannot_fit_is_an_error_that_names_it(processor, item):
 def test_errors_name_the_item(processor):
     with pytest.raises(ItemError, match="query of row 5: unknown modality audio"):
         processor.encode({"audio": "a.wav"}, where="query of row 5")
-    for method in (processor.encode, processor.estimate_tokens):
+    for method in (processor.encode, partial(estimate, processor)):
         with pytest.raises(MediaError, match=r"item 2: gone.png: no such file"):
             method({"image": "gone.png"}, FOLDER, "item 2")
         with pytest.raises(ItemError, match="item 2: 1000 x 2 pixels"):
@@ -140,7 +145,7 @@ def test_time_stamps_for_qwen3(processor):
     block = "".join(f"<{t} seconds><|vision_start|><|vision_end|>" for t in ("0.5", "2.5", "4.0"))
     assert f"{block} twice {block}" in text
     assert encoded.input_ids.count(stamped.video_id) == 2 * 3 * 4
-    assert stamped.estimate_tokens(item) == len(encoded.input_ids)
+    assert estimate(stamped, item) == len(encoded.input_ids)
 
 
 def test_seconds_per_grid_for_qwen25(processor):

@@ -1,4 +1,4 @@
-"""Trained models for other libraries, checked to give the same vectors."""
+"""Export trained models to sentence-transformers, checked to give the same vectors."""
 
 import lazy_loader
 

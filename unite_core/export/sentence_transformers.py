@@ -1,11 +1,11 @@
-"""A trained model as a folder that sentence-transformers loads, checked to give the same vectors.
+"""Export a model to a folder for sentence-transformers, checked to give the same vectors.
 
     SentenceTransformer(folder, trust_remote_code=True).encode([...])
 
-The folder holds the weights as transformers writes them and the few files of this package that
-turn items into tokens (`st_module.py` and what it imports). `trust_remote_code` is needed since
-sentence-transformers' own module cannot do it, see `st_module`; read the files before trusting.
-The text side alone (`--text-only`) needs no code and no trust, see `export_text`.
+The folder holds the weights as transformers writes them, and the files of this package that turn
+items into tokens (`st_module.py` and what it imports), which `trust_remote_code` runs: the module
+of sentence-transformers cannot do it, see `st_module`. The text side alone (`text_only`) needs no
+such code.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = ["Difference", "ExportError", "check_export", "export_model", "probes"
 _MODULE = Path(__file__).with_name("st_module.py")
 _OUR_IMPORT = re.compile(r"\bfrom (\.+)([a-z_][\w.]*) import\b")
 _DTYPES = ("float32", "bfloat16", "float16")
-_TOLERANCE = {"float32": 1e-4, "bfloat16": 2e-2, "float16": 4e-3}  # largest difference of a value
+_TOLERANCE = {"float32": 1e-4, "bfloat16": 2e-2, "float16": 4e-3}  # per coordinate of a vector
 _CARD = """---
 library_name: sentence-transformers
 pipeline_tag: sentence-similarity
@@ -52,7 +52,7 @@ vectors = model.encode([
 `trust_remote_code=True` runs the Python files beside this one: they give tokens {positions}
 positions and resize media as in training, which sentence-transformers' own module cannot.
 An instruction goes before the text: `model.encode(..., prompt="Find a picture: ")`.
-Needs transformers 5, sentence-transformers 6, Pillow, and PyAV for video files.
+Needs transformers 5, sentence-transformers 6, pydantic 2, Pillow, and PyAV for video files.
 """
 
 _TEXT_CARD = """---
@@ -72,19 +72,19 @@ vectors = SentenceTransformer("PATH OF THIS FOLDER").encode(["a red circle"])
 
 
 class ExportError(ValueError):
-    """An export that does not give the vectors of its model; the message names the items."""
+    """An export whose vectors differ from its model's; the message names the items."""
 
 
 class Difference(NamedTuple):
-    """How far an item's two vectors are apart."""
+    """How far the two vectors of an item are apart."""
 
     item: str
-    largest: float  # |difference| of a coordinate
+    largest: float  # absolute difference of a coordinate
     cosine: float
 
 
 def probes() -> dict[str, Any]:
-    """Items by name that meet each modality, mixture, resize and truncation once."""
+    """Items by name that cover each modality, mixture, kind of resize and truncation."""
     from PIL import Image
 
     draw = np.random.default_rng(0)
@@ -117,17 +117,17 @@ def probes() -> dict[str, Any]:
 def export_model(model: str | Path, folder: str | Path, dtype: str = "float32",
                  items: Mapping[str, Any] | None = None,
                  text_only: bool = False) -> list[Difference]:  # fmt: skip
-    """Write a model for sentence-transformers, and make sure that it gives the model's vectors.
+    """Export a model to sentence-transformers and check that it gives the same vectors.
 
     Args
         model      what `UniteEmbedder.load` takes: a folder, an adapter (merged here), a hub id
-        folder     new; it appears only when the check has passed
+        folder     a new folder; it appears only after the check has passed
         dtype      of the written weights: float32, bfloat16 or float16
-        items      what the check embeds both ways, by name; default: `probes()`
-        text_only  the text side alone, which needs no `trust_remote_code`
+        items      items to check, by name; default: `probes()`
+        text_only  export the text side alone, which needs no `trust_remote_code`
     Returns
-        the check's differences, of `dtype` against `dtype` on this machine.
-    Raises ExportError where a vector differs, FileExistsError where `folder` exists.
+        differences of the check, computed in `dtype` on this machine.
+    Raises ExportError if a vector differs, FileExistsError if `folder` exists.
     """
     folder = Path(folder)
     if folder.exists():
@@ -146,7 +146,7 @@ def export_model(model: str | Path, folder: str | Path, dtype: str = "float32",
 
 
 def write_export(model: str | Path, folder: Path, dtype: str, text_only: bool) -> None:
-    """The files of an export, unchecked."""
+    """Write the files of an export, without the check."""
     import sentence_transformers
     import torch
     import transformers
@@ -173,7 +173,7 @@ def write_export(model: str | Path, folder: Path, dtype: str, text_only: bool) -
 
 
 def _write_whole(embedder: UniteEmbedder, folder: Path) -> dict[str, str]:
-    """Our checkpoint and the code that reads items for it; module classes by their path."""
+    """Write checkpoint and code; returns {path in the folder: class} of the modules."""
     embedder.save(folder)
     for name, text in flat_code(_MODULE).items():
         (folder / name).write_text(text, encoding="utf-8")
@@ -185,10 +185,10 @@ def _write_whole(embedder: UniteEmbedder, folder: Path) -> dict[str, str]:
 
 
 def flat_code(module: Path) -> dict[str, str]:
-    """A module of this package and those that it imports, as files of one folder.
+    """Collect a module of this package and all that it imports as files of one folder.
 
-    Returns {file name: source}, whose imports of our packages (`from ..data.items import`) name
-    the files beside them (`from .items import`). ValueError where two modules share a name.
+    Returns {file name: source}, with imports such as `from ..data.items import` changed to
+    `from .items import`. ValueError if two modules have the same file name.
     """
     files: dict[str, Path] = {}
     waiting = [module.resolve()]
@@ -210,15 +210,15 @@ def flat_code(module: Path) -> dict[str, str]:
 
 def check_export(model: str | Path, folder: str | Path, dtype: str = "float32",
                  items: Mapping[str, Any] | None = None) -> list[Difference]:  # fmt: skip
-    """Embed items with the model and with sentence-transformers from `folder`; compare.
+    """Compare a model's vectors with those of its export.
 
     Args
         model, items  see `export_model`
-        folder        an export of it; its code, if any, is run
-        dtype         that both compute in
+        folder        the export; code in it is run
+        dtype         in which both compute
     Returns
-        a Difference for each item. Raises ExportError if any exceeds the tolerance of `dtype`:
-        1e-4 of a coordinate in float32, on any one machine; less precise types round more.
+        a Difference per item. Raises ExportError if one exceeds the tolerance: 1e-4 per coordinate
+        in float32, 4e-3 in float16, 2e-2 in bfloat16.
     """
     whole = (Path(folder) / _MODULE.name).is_file()
     items = probes() if items is None else dict(items)
@@ -231,8 +231,8 @@ def check_export(model: str | Path, folder: str | Path, dtype: str = "float32",
         raise ExportError(f"{folder}: gives vectors {found.shape}, its model {expected.shape}")
     gaps = np.abs(found - expected).max(axis=1)
     cosines = (found * expected).sum(axis=1)
-    differences = [Difference(*each) for each in zip(items, gaps, cosines, strict=True)]
-    bad = [each for each in differences if not each.largest <= _TOLERANCE[dtype]]  # NaN is bad
+    differences = [Difference(*row) for row in zip(items, gaps, cosines, strict=True)]
+    bad = [d for d in differences if not d.largest <= _TOLERANCE[dtype]]  # NaN is bad
     if bad:
         named = ", ".join(f"{d.item} ({d.largest:.1e}, cosine {d.cosine:.5f})" for d in bad)
         raise ExportError(
@@ -244,7 +244,7 @@ def check_export(model: str | Path, folder: str | Path, dtype: str = "float32",
 
 
 def _merged(model: str | Path, dtype: str) -> UniteEmbedder:
-    """The model without a LoRA around it; merged in float32, then rounded to `dtype`."""
+    """Load a model, merge its LoRA in float32, and round to `dtype`."""
     import torch
 
     embedder = UniteEmbedder.load(model, device="cpu", dtype=torch.float32)

@@ -1,9 +1,9 @@
-"""The input module of an exported folder: what sentence-transformers runs in place of its own.
+"""The module that an exported folder gives sentence-transformers for input and forward.
 
-`unite_core.export` copies this file and those that it imports into the folder, so nothing here
-needs unite_core to be installed. Its own Transformer will not do: transformers' Qwen-VL forward
-makes M-RoPE positions of every grid that it is given and has no switch for sequential ones, its
-processor loads nothing without torchvision, and its resizing is not the one UNITE was trained with.
+`export.sentence_transformers` copies this file and all that it imports into the folder, so that
+unite_core need not be installed there. sentence-transformers' Transformer will not do: transformers
+computes M-RoPE positions for every grid with no switch for sequential ones, its processor needs
+torchvision, and it resizes differently from UNITE's training.
 """
 
 # Shapes: B items of a batch, T tokens, D embedding size.
@@ -35,17 +35,17 @@ __all__ = ["UniteTransformer"]
 
 
 _PLACEHOLDERS = IMAGE_PLACEHOLDER, VIDEO_PLACEHOLDER
-_VIDEO_STEPS = "video_steps"  # [B, most videos] seconds between temporal patches, else NaN
+_VIDEO_STEPS = "video_steps"  # [B, videos] seconds between temporal patches, padded with NaN
 
 
 class UniteTransformer(InputModule):
-    """Text, image, video and their mixtures to `token_embeddings` and the last token's state.
+    """Gives `token_embeddings` and the last token's state of texts, images, videos and mixtures.
 
     Args
-        model      transformers' Qwen2VLModel, Qwen2_5_VLModel or Qwen3VLModel
+        model      a transformers model of `backbones`
         processor  the Processor of the same checkpoint
-    Inputs are those of `SentenceTransformer.encode`: strings, paths, pictures, uint8 arrays, dicts
-    of text, image and video in the order in which the prompt shall name them. No chat messages.
+    Takes inputs of `SentenceTransformer.encode`: strings, paths, PIL images, uint8 arrays, or dicts
+    of text, image and video in the order in which the prompt should name them; no chat messages.
     """
 
     config_file_name = "unite.json"
@@ -61,9 +61,9 @@ class UniteTransformer(InputModule):
              cache_folder: str | None = None, revision: str | None = None,
              local_files_only: bool = False, model_kwargs: Mapping | None = None,
              **_: Any) -> UniteTransformer:  # fmt: skip
-        """From an exported folder or a hub repository that holds one.
+        """Load an exported folder, or a hub repository that holds one.
 
-        `model_kwargs` go to transformers; `dtype` is float32 by default where there is no GPU.
+        `model_kwargs` go to transformers; the default `dtype` is float32 without a GPU.
         """
         from transformers import AutoModel
 
@@ -78,7 +78,7 @@ class UniteTransformer(InputModule):
 
     @property
     def modalities(self) -> list:
-        """All mixtures; "message" stands for batches of several, not for chats."""
+        """All mixtures; "message" stands for batches of several modalities, not for chats."""
         several = chain.from_iterable(combinations(sorted(KEYS), n) for n in (2, 3))
         return [*KEYS, *several, "message"]
 
@@ -88,7 +88,7 @@ class UniteTransformer(InputModule):
 
     @property
     def max_seq_length(self) -> int:
-        """Tokens of an item; its text is shortened to fit, its media never."""
+        """Most tokens of an item; its text is shortened to fit, its media never."""
         return self.processor.config.max_length
 
     @max_seq_length.setter
@@ -99,20 +99,22 @@ class UniteTransformer(InputModule):
         return self.model.config.text_config.hidden_size
 
     def preprocess(self, inputs: Sequence[Any], prompt: str | None = None, **_: Any) -> dict:
-        """The batch that `forward` takes.
+        """Make a batch for `forward`.
 
-        `prompt` is an instruction: it begins an item's text, or is its text where it has none.
+        `prompt` is an instruction: it is put before an item's text, or is its text if it has none.
         """
         anchor = Path.cwd().anchor  # media may lie anywhere, as in sentence-transformers
-        items = [_as_item(each, prompt) for each in inputs]
+        items = [_as_item(entry, prompt) for entry in inputs]
         encoded = [
             self.processor.encode(item, anchor, f"input {i}") for i, item in enumerate(items)
         ]
         return self.collate(encoded)
 
     def collate(self, encoded: Sequence[Encoded]) -> dict[str, torch.Tensor]:
-        """The batch of encoded items as cached losses cut it: counts of media, and a row for each
-        item of everything else."""
+        """Make a batch of encoded items that cached losses can split between items.
+
+        Holds counts of media per item, and one row per item of everything else.
+        """
         counts = {
             f"num_{kind}_per_sample": torch.tensor([len(getattr(item, kind)) for item in encoded])
             for kind in ("images", "videos")
@@ -124,7 +126,7 @@ class UniteTransformer(InputModule):
         return batch
 
     def forward(self, features: dict[str, torch.Tensor], **_: Any) -> dict[str, torch.Tensor]:
-        """Adds `token_embeddings` [B, T, D] and `sentence_embedding` [B, D] float32."""
+        """Add `token_embeddings` [B, T, D] and `sentence_embedding` [B, D] float32."""
         ids, mask = features["input_ids"], features["attention_mask"]
         grids = {name: features.get(name) for name in ("image_grid_thw", "video_grid_thw")}
         kind = self.processor.config.positions
@@ -151,7 +153,7 @@ _MODEL_INPUTS = {
 
 
 def _as_item(given: Any, prompt: str | None) -> dict:
-    """An item with absolute paths and a placeholder for each medium where it has text."""
+    """An item with absolute paths, and with placeholders for its media if it has text."""
     if not isinstance(given, Mapping):
         given = {_modality(given): given}
     if set(given) == {"array", "video_metadata"}:
@@ -178,9 +180,9 @@ def _modality(given: Any) -> str:
 
 
 def _media(value: Any) -> Any:
-    """Paths made absolute, tensors turned into arrays, video dicts into their frames."""
+    """Make paths absolute; turn tensors into arrays and video dicts into their frames."""
     if isinstance(value, list | tuple):
-        return [_media(each) for each in value]
+        return [_media(entry) for entry in value]
     if isinstance(value, Mapping):
         return _media(value["array"])
     if isinstance(value, torch.Tensor):

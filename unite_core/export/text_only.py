@@ -1,8 +1,8 @@
-"""A model's text side alone, for sentence-transformers without any code of ours.
+"""Export the text side alone, for sentence-transformers without any code of ours.
 
-Text has the same positions under sequential and M-RoPE, so the language model of Qwen2-VL or
-Qwen2.5-VL is a plain Qwen2 for it, and the prompt is a chat template: standard classes do all of
-it, and so do other servers of text embeddings. Its queries search an index of the whole model.
+Text has the same positions under sequential and M-RoPE, so for text the language model of Qwen2-VL
+or Qwen2.5-VL is a plain Qwen2, and the prompt is a chat template: standard classes suffice, and
+servers of text embeddings can run it. Its queries can search an index made by the whole model.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..model.prompts import build_prompt
 __all__ = ["write_text_files"]
 
 
-_TEXT = "\0"  # stands for the text in the prompt; no prompt has it
+_TEXT = "\0"  # stands for the text; occurs in no prompt
 _KINDS = {
     "": "sentence_transformers.base.modules.transformer.Transformer",
     "1_Pooling": "sentence_transformers.sentence_transformer.modules.pooling.Pooling",
@@ -26,12 +26,12 @@ _KINDS = {
 
 
 def write_text_files(embedder: UniteEmbedder, folder: Path) -> dict[str, str]:
-    """Weights, tokenizer with the prompt as its template, and module settings.
+    """Write weights, tokenizer with the prompt as chat template, and module settings.
 
     Args
-        embedder  without LoRA; its language model's weights are written as a Qwen2Model
-        folder    is made
-    Returns {path in the folder: class} of sentence-transformers' modules, in their order.
+        embedder  without LoRA; its language model is written as a Qwen2Model
+        folder    is created
+    Returns {path in the folder: class} of sentence-transformers' modules, in order.
     Raises ValueError for a language model that is no Qwen2 (Qwen3-VL).
     """
     family = backbone_of(embedder.base)
@@ -56,7 +56,7 @@ def write_text_files(embedder: UniteEmbedder, folder: Path) -> dict[str, str]:
 
 
 def _qwen2(embedder: UniteEmbedder):
-    """The language model as transformers' Qwen2Model, sharing nothing with the embedder's."""
+    """Copy the language model into transformers' Qwen2Model."""
     from transformers import Qwen2Config, Qwen2Model
 
     config = embedder.base.config.text_config
@@ -80,7 +80,7 @@ def _qwen2(embedder: UniteEmbedder):
 
 
 def _save_tokenizer(embedder: UniteEmbedder, folder: Path) -> None:
-    """With the prompt as its template, and so that it is loaded without an image processor."""
+    """Write the tokenizer with the prompt as template, loadable without an image processor."""
     tokenizer = embedder.processor.tokenizer
     kept = tokenizer.chat_template, tokenizer.truncation_side, tokenizer.model_max_length
     try:
@@ -97,7 +97,7 @@ def _save_tokenizer(embedder: UniteEmbedder, folder: Path) -> None:
 
 
 def _template(prompt: str) -> str:
-    """The prompt in Jinja; an instruction (a system message) begins the text."""
+    """The prompt in Jinja; an instruction (a system message) comes before the text."""
     head, tail = build_prompt({"text": _TEXT}, prompt).split(_TEXT)
     text = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
     return (

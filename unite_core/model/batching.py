@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from ..data.items import ItemError
 from ..data.media import MediaError
 from .preprocessing import MediaSource
-from .processor import ItemPlan, Processor, naming
+from .processor import ItemPlan, Processor
 
 __all__ = ["Batch", "BatchPlan", "plan_batches"]
 
@@ -65,7 +65,9 @@ def plan_batches(processor: Processor, items: Sequence[Any], where: Sequence[str
     lengths = {}
     for row, item in enumerate(planned):
         try:
-            lengths[row] = _length(processor, item, media_root, shapes, where[row])
+            if isinstance(item, ItemError):
+                raise item
+            lengths[row] = processor.count_tokens(item, media_root, where[row], shapes)
         except (ItemError, MediaError) as error:
             planned[row], bad[row] = None, error
     sizes = {key: token_bytes * processor.visual_tokens(shape[1])
@@ -74,17 +76,6 @@ def plan_batches(processor: Processor, items: Sequence[Any], where: Sequence[str
     groups = list(_groups(lengths, tokens, batch_size))
     patches = {key: math.prod(grid) for key, (_, grid) in shapes.items()}
     return BatchPlan(planned, list(_batches(groups, media, sizes, kept_bytes)), bad, patches)
-
-
-def _length(processor, item: ItemPlan | ItemError, root, shapes: dict, where: str) -> int:
-    """Number of tokens of an item; adds media headers that are missing in `shapes`."""
-    if isinstance(item, ItemError):
-        raise item
-    with naming(where):
-        for source in item.media:
-            if source.key not in shapes:
-                shapes[source.key] = processor.reader.shape(source, root)
-        return processor.count(item, [shapes[source.key] for source in item.media])
 
 
 def _groups(lengths: Mapping[int, int], tokens: int,

@@ -21,7 +21,7 @@ from ..data.media import MediaError
 from .batching import BatchPlan
 from .decoder import takes_visual_tokens
 from .preprocessing import Pixels, Read, patches_of
-from .processor import ItemPlan, MediaTensor, naming
+from .processor import ItemPlan, MediaTensor, naming_item
 from .vision import visual_tokens
 
 __all__ = ["Run", "embed_batches", "encode_media", "side_by_side"]
@@ -134,7 +134,7 @@ def _embed_batch(embedder, items: Mapping[int, ItemPlan], media: Mapping[tuple, 
     for row, item in items.items():
         found = [media[source.key].result() for source in item.media]
         try:
-            with naming(where[row]):
+            with naming_item(where[row]):
                 for error in (result for result in found if not isinstance(result, _Encoded)):
                     raise error
             tensors, seconds = [part.media for part in found], [part.seconds for part in found]

@@ -41,7 +41,6 @@ __all__ = [
     "reads_here",
     "resized",
     "smart_resize",
-    "to_patches",
 ]
 
 
@@ -121,12 +120,6 @@ def frame_sizes(height: int, width: int, config: EmbedConfig, layout: Layout,
 def grid_of(frames: int, size: Size, layout: Layout) -> Grid:
     """Number of patches along time, height and width; a last group of frames may be short."""
     return -(-frames // layout.temporal), size[0] // layout.patch, size[1] // layout.patch
-
-
-def to_patches(frames: Sequence[Image.Image], sizes: Sequence[Size],
-               layout: Layout) -> tuple[torch.Tensor, Grid]:  # fmt: skip
-    """Resize RGB frames of one size and cut them into patches, see `resized` and `patches_of`."""
-    return patches_of(torch.from_numpy(resized(frames, sizes)), layout)
 
 
 def resized(frames: Sequence[Image.Image], sizes: Sequence[Size]) -> np.ndarray:

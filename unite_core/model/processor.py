@@ -20,7 +20,7 @@ from .config import EmbedConfig
 from .preprocessing import Grid, Layout, MediaReader, MediaSource, media_of, patches_of
 from .prompts import VIDEO_BLOCK, build_prompt
 
-__all__ = ["Encoded", "MediaTensor", "ItemPlan", "Processor", "naming"]
+__all__ = ["Encoded", "MediaTensor", "ItemPlan", "Processor", "naming_item"]
 
 
 _PLACEHOLDERS = re.compile(f"({re.escape(IMAGE_PLACEHOLDER)}|{re.escape(VIDEO_PLACEHOLDER)})")
@@ -85,7 +85,7 @@ class Processor:
         for a bad item or one whose media alone are too long, MediaError for a bad media file.
         """
         plan = self.plan_item(item, where)
-        with naming(where):
+        with naming_item(where):
             read = [self.reader.read(source, media_root) for source in plan.media]
         media = [patches_of(torch.from_numpy(pixels.frames), self.layout) for pixels in read]
         return self.complete(plan, media, [pixels.seconds for pixels in read], where)
@@ -102,7 +102,7 @@ class Processor:
         found: list[tuple[dict, str] | ItemError] = []
         for thing, name in zip(items, where, strict=True):
             try:
-                with naming(name):
+                with naming_item(name):
                     item = as_item(thing)
                     found.append((item, build_prompt(item, self.config.prompt)))
             except ItemError as error:
@@ -129,28 +129,30 @@ class Processor:
         count = sum(source.kind == "image" for source in plan.media)
         images, videos, times = list(media[:count]), list(media[count:]), seconds[count:]
         grids = [grid for _, grid in images], [grid for _, grid in videos]
-        with naming(where):
+        with naming_item(where):
             ids = self._fitting_ids(plan, grids, times, where)
         steps = [_step(t, self.layout.temporal) for t in times]
         return Encoded(ids, images, videos, steps, has_features)
 
-    def estimate_tokens(self, item: Any, media_root: str | Path = ".",
-                        where: str = "item") -> int:  # fmt: skip
-        """Number of tokens from file headers alone; an upper limit for video files."""
-        plan = self.plan_item(item, where)
-        with naming(where):
-            shapes = [self.reader.shape(source, media_root) for source in plan.media]
-            return self.count(plan, shapes)
+    def count_tokens(self, plan: ItemPlan, media_root: str | Path = ".", where: str = "item",
+                     shapes: dict[tuple, tuple[int, Grid]] | None = None) -> int:  # fmt: skip
+        """Number of tokens of an item from media headers alone; an upper limit for video files.
 
-    def count(self, plan: ItemPlan, shapes: Sequence[tuple[int, Grid]]) -> int:
-        """Number of tokens of an item whose media have these `MediaReader.shape`s."""
-        images, videos = (
-            [shape for source, shape in zip(plan.media, shapes, strict=True)
-             if source.kind == kind] for kind in ("image", "video")
-        )  # fmt: skip
-        grids = [grid for _, grid in images], [grid for _, grid in videos]
-        times = [[i / self.config.fps for i in range(frames)] for frames, _ in videos]
-        return min(len(self._token_ids(plan, grids, times)), self.config.max_length)
+        Args
+            shapes  `MediaReader.shape` by `MediaSource.key`: those missing are read and added
+        """
+        shapes = {} if shapes is None else shapes
+        with naming_item(where):
+            for source in plan.media:
+                if source.key not in shapes:
+                    shapes[source.key] = self.reader.shape(source, media_root)
+            images, videos = (
+                [shapes[source.key] for source in plan.media if source.kind == kind]
+                for kind in ("image", "video")
+            )
+            grids = [grid for _, grid in images], [grid for _, grid in videos]
+            times = [[i / self.config.fps for i in range(frames)] for frames, _ in videos]
+            return min(len(self._token_ids(plan, grids, times)), self.config.max_length)
 
     def collate(self, items: Sequence[Encoded]) -> dict[str, torch.Tensor]:
         """Make a left-padded batch for `UniteEmbedder.forward`.
@@ -246,7 +248,7 @@ class Processor:
 
 
 @contextmanager
-def naming(where: str) -> Iterator[None]:
+def naming_item(where: str) -> Iterator[None]:
     """Put `where` before the message of an ItemError, MediaError or ValueError."""
     try:
         yield
@@ -274,7 +276,7 @@ def _stamp_videos(prompt: str, times: Sequence[Sequence[float]], temporal: int) 
 
 
 def _step(seconds: Sequence[float], temporal: int) -> float:
-    """Seconds between the temporal patches of a video; `temporal` for an image."""
+    """Seconds between the temporal patches of a video; `temporal` for a single frame."""
     if len(seconds) < 2:
         return float(temporal)
     return temporal * (seconds[-1] - seconds[0]) / (len(seconds) - 1)
