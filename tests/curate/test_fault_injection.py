@@ -11,12 +11,12 @@ import pytest
 
 from unite_core.corpora.scenes import Scene, draw, draw_clip
 from unite_core.corpora.shapes import ShapesConfig, build
+from unite_core.curate.config import InjectionConfig
 from unite_core.curate.fault_injection import (
     REASON_OF,
-    InjectionConfig,
     _content_words,
     inject_faults,
-    measure,
+    measure_recovery,
 )
 from unite_core.curate.filter import filter_records
 from unite_core.curate.reasons import Reasons
@@ -111,7 +111,7 @@ def test_measures_count_what_is_named():
     injected.faults = [Fault("static", 0, -1), Fault("static", 1, -1), Fault("leak", 2, 0)]
     reasons = Reasons(5)
     reasons.mark("static", np.array([0, 3]))
-    static, leak = measure(injected, reasons)
+    static, leak = measure_recovery(injected, reasons)
     assert (static["recall"], static["precision"]) == (0.5, 0.5)
     assert (leak["recall"], leak["precision"], leak["named"]) == (0.0, 1.0, 0)
 
@@ -131,7 +131,7 @@ def test_injected_faults_are_found_on_an_untuned_seed(tmp_path):
         *make(tmp_path / "shapes", 2000, 11), tmp_path / "injected", InjectionConfig(seed=11)
     )
     result = filter_records(injected.rows, injected.root, injected.tests)
-    rows = measure(injected, result.reasons)
+    rows = measure_recovery(injected, result.reasons)
     assert {row["kind"] for row in rows} == set(REASON_OF)
     for row in rows:
         assert row["recall"] >= (0.99 if row["kind"] in EXACT else 0.9), row

@@ -24,7 +24,7 @@ from .media_stats import media_of
 from .reasons import Reasons
 from .text_rules import words_of
 
-__all__ = ["Fault", "InjectedData", "REASON_OF", "inject_faults", "measure"]
+__all__ = ["Fault", "InjectedData", "REASON_OF", "inject_faults", "measure_recovery"]
 
 
 REASON_OF = {
@@ -105,7 +105,7 @@ def inject_faults(
     return _arranged(clean, changed, added, tests, root, rng)
 
 
-def measure(injected: InjectedData, reasons: Reasons) -> list[dict]:
+def measure_recovery(injected: InjectedData, reasons: Reasons) -> list[dict]:
     """Precision and recall of the rules for each kind of injected fault.
 
     Returns rows of `kind`, `reason`, number of faults `injected` and `found` (the record has the

@@ -206,15 +206,11 @@ class MediaRoot:
         self.root = os.path.realpath(root)
         self._folders: dict[str, str | None] = {}
 
-    def locate(self, path: str) -> str | None:
-        """Real path of `root/path`; None if it is outside the root or not a regular file.
+    def locate(self, path: str) -> tuple[str, int] | None:
+        """Real path and size in bytes of `root/path`; None if outside or not a regular file.
 
         Each folder is resolved once and cached: do not move links meanwhile.
         """
-        return (self.measure(path) or (None,))[0]
-
-    def measure(self, path: str) -> tuple[str, int] | None:
-        """Real path as from `locate`, and size in bytes."""
         folder, name = os.path.split(path)
         if folder not in self._folders:
             self._folders[folder] = self._inside(os.path.join(self.root, folder))
@@ -248,7 +244,7 @@ def content_classes(paths: Sequence[str], root: str | Path) -> np.ndarray:
     or outside the root is in a class of its own.
     """
     folder = MediaRoot(root)
-    found = [folder.measure(path) for path in paths]
+    found = [folder.locate(path) for path in paths]
     sizes = np.array([file[1] if file else -1 for file in found], np.int64)
     classes = renumber(sizes)
     for limit in (_HEAD, None):

@@ -137,7 +137,7 @@ class MediaCheck:
         return faults[file]
 
     def _check(self, kind: str, path: str) -> str:
-        found = self._files.measure(path)
+        found = self._files.locate(path)
         if not found:
             return f"{path}: no file under the media root {self.root}; correct the path"
         if not found[1]:
