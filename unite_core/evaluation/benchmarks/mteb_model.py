@@ -1,11 +1,10 @@
-"""A UniteEmbedder as a model that `mteb.evaluate` runs: text, image, video and fused tasks.
+"""Adapter of a UniteEmbedder to mteb's encoder protocol: text, image, video and fused tasks.
 
     model = MtebEncoder(UniteEmbedder.load("friedrichor/Unite-Base-Qwen2-VL-2B"))
     mteb.evaluate(model, mteb.get_tasks(["CaReBenchT2VRetrieval"]), cache=None)
 
-Media go the embedder's own way: videos are decoded here from the data set's files, so frames and
-pixels are those of the `EmbedConfig`, batches hold what a token budget allows, and neither
-torchcodec nor mteb's collators take part. What was embedded how is kept in `log`.
+Media files are decoded by the embedder and not by torchcodec or mteb's collators, so frames and
+pixels are those of the `EmbedConfig`, and batches are sized by its token budget.
 """
 
 # Shapes: N rows of a data set, D embedding size.
@@ -30,34 +29,35 @@ from ...search.blocks import model_key
 __all__ = ["EncodedSide", "MtebEncoder"]
 
 
-_CHUNK = 256  # rows decoded and embedded together
-_MARKS = {"image": IMAGE_PLACEHOLDER, "video": VIDEO_PLACEHOLDER}
+_CHUNK = 256  # rows that are embedded at a time
+_PLACEHOLDERS = {"image": IMAGE_PLACEHOLDER, "video": VIDEO_PLACEHOLDER}
 
 
 @dataclass
 class EncodedSide:
-    """What one side of one task was embedded as; `empty` rows have neither text nor media."""
+    """How one side of one task was embedded; `empty` rows have neither text nor media."""
 
     task: str
     split: str
     side: str  # "query", "document" or "" where the task has no sides
     instruction: str
-    prompt: str = ""  # the whole prompt of the first row
+    prompt: str = ""  # the full prompt of the first row
     modalities: list[str] = field(default_factory=list)
     items: int = 0
     empty: int = 0
 
 
 class MtebEncoder:
-    """mteb's EncoderProtocol around an embedder.
+    """A UniteEmbedder that implements mteb's EncoderProtocol.
 
     Args
         embedder  a UniteEmbedder; its `.config` decides prompt, frames and pixels
-        name      "organisation/model"; default: the last two parts of where it was loaded from
+        name      "organisation/model"; default: the last two parts of the path it was loaded from
         instruct  put mteb's instruction for the task's side before each text, for models trained
-                  on instructions; Base models are evaluated without
-    mteb's `batch_size` is not used. `mteb_model_meta` carries a hash of weights and configuration
-    as its revision, so that mteb's cache never mixes two settings.
+                  with instructions; Base models are evaluated without
+    `log` records what was embedded how. mteb's `batch_size` is ignored. The revision in
+    `mteb_model_meta` is a hash of weights and configuration, so that mteb's cache never mixes two
+    settings.
     """
 
     def __init__(self, embedder, name: str | None = None, instruct: bool = False):
@@ -68,7 +68,7 @@ class MtebEncoder:
 
     @cached_property
     def mteb_model_meta(self):
-        """mteb's ModelMeta, made once; its `experiment_kwargs` say prompt, frames and pixels."""
+        """mteb's ModelMeta; its `experiment_kwargs` hold prompt, frames and pixels."""
         from mteb.models.model_meta import ModelMeta, ScoringFunction
 
         embedder, config = self.embedder, self.embedder.config
@@ -82,15 +82,15 @@ class MtebEncoder:
             "similarity_fn_name": ScoringFunction.COSINE,
             "framework": ["PyTorch", "safetensors", "Transformers"],
             "use_instructions": self.instruct,
-            "experiment_kwargs": _seen(config) | {"instruct": self.instruct},
+            "experiment_kwargs": _settings_text(config) | {"instruct": self.instruct},
         }
         return ModelMeta.create_empty().model_copy(update=meta)
 
     def encode(self, inputs, *, task_metadata, hf_split: str, hf_subset: str, prompt_type=None,
                show_progress_bar: bool = True, **_) -> np.ndarray:  # fmt: skip
-        """[N, D] float32 unit vectors of a data loader's rows, in order.
+        """Embed the rows of a data loader, in order: [N, D] float32 unit vectors.
 
-        A row without text and media is the zero vector, whose cosines are 0, and is counted.
+        A row without text and media becomes the zero vector, whose cosines are 0, and is counted.
         """
         from tqdm import tqdm
 
@@ -110,26 +110,26 @@ class MtebEncoder:
         return _tensor(embeddings1) @ _tensor(embeddings2).T
 
     def similarity_pairwise(self, embeddings1, embeddings2):
-        """[N] cosines of rows that belong together."""
+        """[N] cosines of corresponding rows."""
         return (_tensor(embeddings1) * _tensor(embeddings2)).sum(-1)
 
     def _embed(self, rows: Sequence[Mapping], instruction: str, entry: EncodedSide) -> np.ndarray:
         vectors = np.zeros((len(rows), self.embedder.dim), np.float32)
         with tempfile.TemporaryDirectory() as folder:
             items = [_item(row, instruction, Path(folder, str(n))) for n, row in enumerate(rows)]
-            there = [number for number, item in enumerate(items) if item]
-            if there:
-                # files of the data set lie anywhere, so paths are absolute: below the root
-                found = [items[number] for number in there]
-                vectors[there] = self.embedder.embed(found, media_root="/", progress=False)
+            present = [number for number, item in enumerate(items) if item]
+            if present:
+                # the data set's files may be anywhere, so their paths are absolute
+                found = [items[number] for number in present]
+                vectors[present] = self.embedder.embed(found, media_root="/", progress=False)
                 _note(entry, found, self.embedder.config.prompt)
         entry.items += len(rows)
-        entry.empty += len(rows) - len(there)
+        entry.empty += len(rows) - len(present)
         return vectors
 
 
 def _chunks(inputs) -> Iterator[list[dict]]:
-    """Rows of the loader's data set, some at a time; of its batches where it has no data set."""
+    """Rows of the loader's data set in chunks, or the loader's batches if it has no data set."""
     dataset = getattr(inputs, "dataset", None)
     if not hasattr(dataset, "select_columns"):
         yield from (_rows(batch) for batch in inputs)
@@ -146,7 +146,7 @@ def _chunks(inputs) -> Iterator[list[dict]]:
 
 
 def _undecoded(dataset):
-    """Videos as files and not as torchcodec's decoders."""
+    """Give videos as files and not as torchcodec decoders."""
     from datasets import Video
 
     if isinstance(dataset.features.get("video"), Video):
@@ -160,12 +160,12 @@ def _rows(batch: Mapping[str, Sequence]) -> list[dict]:
 
 
 def _item(row: Mapping, instruction: str, path: Path) -> dict:
-    """The row as an item, {} if it is empty: media first, then the instruction, then the text."""
-    media = {name: row[name] for name in _MARKS if row.get(name) is not None}
+    """Item of a row, {} if empty: media first, then the instruction, then the text."""
+    media = {name: row[name] for name in _PLACEHOLDERS if row.get(name) is not None}
     words = [part.strip() for part in (instruction, row.get("text") or "")]
     if not media and not words[1]:
         return {}
-    lines = [_MARKS[name] for name, value in media.items() for _ in range(_count(value))]
+    lines = [_PLACEHOLDERS[name] for name, value in media.items() for _ in range(_count(value))]
     if "video" in media:
         media["video"] = _file(media["video"], path)
     text = "\n".join([*lines, *filter(None, words)])
@@ -177,16 +177,16 @@ def _count(medium: Any) -> int:
 
 
 def _file(video: Any, path: Path) -> str:
-    """Absolute path of a video: the data set's own file, or its bytes written to `path`."""
+    """Absolute path of a video: the data set's file, or its bytes written to `path`."""
     if not isinstance(video, Mapping) or not (video.get("path") or video.get("bytes")):
         raise TypeError(
             f"a video came as {type(video).__name__}, not as a file: give mteb a data set whose "
             "video column has the feature datasets.Video"
         )
-    own = video.get("path")
+    source = video.get("path")
     if video.get("bytes") is None:
-        return str(Path(own).resolve())
-    path = path.with_suffix(Path(own or "").suffix).resolve()
+        return str(Path(source).resolve())
+    path = path.with_suffix(Path(source or "").suffix).resolve()
     path.write_bytes(video["bytes"])
     return str(path)
 
@@ -199,14 +199,14 @@ def _note(entry: EncodedSide, items: Sequence[Mapping], template: str) -> None:
 
 
 def _instruction(task_metadata, side: str) -> str:
-    """What mteb's task says to put before texts of a side; a single text is for queries."""
+    """mteb's instruction for a side of a task; a single string is for queries."""
     prompt = task_metadata.prompt or {}
     prompt = prompt if isinstance(prompt, Mapping) else {"query": prompt}
     return prompt.get(side, "")
 
 
-def _seen(config: EmbedConfig) -> dict[str, str]:
-    """What an item's vector depends on besides the weights, short enough for a folder's name."""
+def _settings_text(config: EmbedConfig) -> dict[str, str]:
+    """Settings that a vector depends on besides the weights, short enough for a folder's name."""
     return {
         "prompt": config.prompt,
         "positions": config.positions,

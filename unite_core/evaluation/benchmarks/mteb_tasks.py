@@ -1,8 +1,10 @@
-"""Retrieval tasks of mteb: on local copies of their data, run, and scored query by query.
+"""Run mteb's retrieval tasks, also on local copies of their data, and score them per query.
 
-mteb gives a task's means. Paired tests between models need every query's score, so these are
-computed here from what mteb retrieved, and mteb's own are returned beside them.
+mteb reports means. Paired tests between models need the score of every query, so these are computed
+here from what mteb retrieved, and mteb's own means are returned beside them.
 """
+
+# Shapes: Q queries.
 
 from __future__ import annotations
 
@@ -23,10 +25,10 @@ __all__ = ["local_task", "run_mteb_task", "score_predictions"]
 
 
 def local_task(name: str, data_root: str | Path | None = None):
-    """mteb's task of a name, on the copy below `data_root` of its hub data set, if there is one.
+    """Get a retrieval task of mteb, on a local copy of its hub data set if there is one.
 
-    The copy is a folder like the data set's own name, `data_root/mteb/MSVD`, with its files as on
-    the hub. Without it mteb fetches from the hub. Only retrieval tasks; others are a ValueError.
+    The copy is a folder named like the data set, such as `data_root/mteb/MSVD`, with the files of
+    the hub. Without it mteb downloads from the hub. ValueError for other kinds of task.
     """
     try:
         import mteb
@@ -53,15 +55,15 @@ def local_task(name: str, data_root: str | Path | None = None):
 def score_predictions(
     task, predictions: Mapping, metrics: Sequence[str], seed: int = 0
 ) -> EvaluationResult:
-    """Per-query scores of an mteb retrieval task, from what it retrieved, for paired tests.
+    """Score an mteb retrieval task per query, from what it retrieved.
 
     Args
         task         the task with its data loaded
-        predictions  {subset: {split: {query id: {document id: score}}}}, as mteb's
-                     `prediction_folder` holds them
-        metrics      names as `ranking.ranking_metrics` takes them
-    Each query is a family of its own: mteb does not say which belong together. Tasks of several
-    subsets have one "split" for each, `test/eng`.
+        predictions  {subset: {split: {query id: {document id: score}}}}, as in mteb's
+                     `prediction_folder`
+        metrics      names as `ranking_metrics` takes them
+    Each query is a family of its own, as mteb does not group dependent queries. A task of several
+    subsets has one split for each, such as "test/eng".
     """
     scores, families, identity = [], {}, {}
     for subset, splits in task.dataset.items():
@@ -69,18 +71,18 @@ def score_predictions(
             name = split if subset == "default" else f"{split}/{subset}"
             found = predictions[subset][split]
             judged = {q: _relevant(docs) for q, docs in parts["relevant_docs"].items()}
-            judged = {q: right for q, right in judged.items() if right}
+            judged = {q: positives for q, positives in judged.items() if positives}
             queries = [q for q in parts["queries"]["id"] if q in judged]
             documents = {d: row for row, d in enumerate(parts["corpus"]["id"])}
-            tops = parts.get("top_ranked")
-            sizes = [len(tops[q]) if tops else len(documents) for q in queries]
-            right = [[documents[d] for d in judged[q]] for q in queries]
+            top_ranked = parts.get("top_ranked")  # of a reranking task
+            sizes = [len(top_ranked[q]) if top_ranked else len(documents) for q in queries]
+            positives = [[documents[d] for d in judged[q]] for q in queries]
             ranked = [_ranked(task, q, found.get(q, {}), documents) for q in queries]
-            values = ranking_metrics(ranked, right, metrics)
-            own = [str(row) for row in range(len(queries))]  # mteb names no families
-            pools = [(n, min(len(one), n)) for n, one in zip(sizes, right, strict=True)]
+            values = ranking_metrics(ranked, positives, metrics)
+            groups = [str(row) for row in range(len(queries))]
+            pools = [(n, min(len(rows), n)) for n, rows in zip(sizes, positives, strict=True)]
             scores += [
-                single_score(task.metadata.name, name, metric, values[metric], own, pools, seed)
+                single_score(task.metadata.name, name, metric, values[metric], groups, pools, seed)
                 for metric in metrics
             ]
             families.setdefault(name, {})[task.metadata.name] = queries
@@ -92,11 +94,11 @@ def score_predictions(
 def run_mteb_task(
     model: MtebEncoder, task, metrics: Sequence[str], progress: bool = True, seed: int = 0
 ) -> tuple[EvaluationResult, dict]:
-    """Let mteb run a retrieval task; returns scores per query, and mteb's own scores.
+    """Run a retrieval task by mteb; returns scores per query, and mteb's own scores.
 
-    The second is {split: [{metric: value, "hf_subset": ...}]}, without what mteb could not
-    compute (NaN; calibration measures of few queries). A rank beyond what the task
-    retrieves is a ValueError.
+    The second is {split: [{metric: value, "hf_subset": ...}]} without NaN, which mteb gives for
+    calibration measures of few queries. ValueError for a metric deeper than what the task
+    retrieves.
     """
     import mteb
 
@@ -129,12 +131,12 @@ def _finite(row: Mapping) -> dict:
 
 
 def _relevant(documents: Mapping[str, int]) -> list[str]:
-    """Graded relevance counts as relevant from 1 on."""
+    """Documents with a grade of 1 or more."""
     return [document for document, grade in documents.items() if grade > 0]
 
 
 def _ranked(task, query: str, found: Mapping[str, float], documents: Mapping[str, int]) -> list:
-    """Rows of the documents by score, ties by id, as the task's own evaluation sees them."""
+    """Rows of the documents by score, ties by id, as in the task's own evaluation."""
     order = sorted(found, key=lambda document: (-found[document], document))
     if task.ignore_identical_ids:
         order = [document for document in order if document != query]

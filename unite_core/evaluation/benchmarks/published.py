@@ -1,11 +1,11 @@
-"""Published results of UNITE and its peers as data, each line with its source (PAPER §5).
+"""Published results of UNITE and its peers as data, each number with its source.
 
-`published/*.json` hold one table each: benchmark, metric, setting, tasks, and rows of values in
-percent. A line's `kind` says where a number is from:
+Each `published/*.json` holds one table: benchmark, metric, setting, tasks, and rows of values in
+percent. A line's `kind` says where its number is from:
 
     authors     printed by UNITE's authors             digitised  read off their chart, +/- 0.5
-    quoted      printed in somebody's later paper      measured   a third party's own run
-    run here    of this machine, see `run_here`
+    quoted      printed in a later paper of others     measured   a third party's own run
+    run here    a run of your own, see `run_here`
 
 No number was copied from an abstract or guessed; what could not be read is absent.
 """
@@ -28,13 +28,13 @@ KINDS = ("authors", "digitised", "quoted", "measured", RUN_HERE)
 
 @dataclass(frozen=True)
 class Line:
-    """One number: a model on a task.
+    """One published number: a model on a task.
 
-    task        as the benchmark registry names it; "mmeb all" and the like are means
+    task        named as in the benchmark registry; "mmeb all" and the like are means
     value       percent; for UVRB its own score times 100
-    n           queries, in words; None where the source says nothing
+    n           number of queries, in words; None if the source does not say
     setting     frames, checkpoint, post-processing: what makes two lines differ
-    plus_minus  percent points to which a digitised value was read; 0 for printed ones
+    plus_minus  reading error of a digitised value in percent points; 0 for printed values
     """
 
     model: str
@@ -62,7 +62,7 @@ class Line:
 
     @property
     def is_quoted(self) -> bool:
-        """Whether the number was made elsewhere, whoever printed it."""
+        """Whether the number is from elsewhere, that is, not of a run of your own."""
         return self.kind != RUN_HERE
 
 
@@ -89,7 +89,7 @@ class _Row:
 
 
 def read_published(folder: str | Path = FOLDER) -> list[Line]:
-    """All lines of a folder's tables; ValueError names file, row and field of what is wrong."""
+    """Read all tables of a folder; ValueError names the file, row and field that is wrong."""
     paths = sorted(Path(folder).glob("*.json"))
     if not paths:
         raise FileNotFoundError(f"{folder} holds no table of published results (*.json)")
@@ -99,14 +99,14 @@ def read_published(folder: str | Path = FOLDER) -> list[Line]:
 def run_here(
     model: str, values: Mapping[str, float], source: str, setting: str, n: str | None = None
 ) -> list[Line]:
-    """Lines of your own run, to be drawn beside the published ones.
+    """Lines of your own results, to be drawn beside the published ones.
 
     Args
-        model    the name in figures; it should not be that of a published model
+        model    name in figures; it should not be that of a published model
         values   {task: percent}, tasks named as in the tables, such as "urban1k-t2i"
-        source   the run's folder or command
+        source   folder or command of the run
         setting  frames, pixels and prompt, as the comparison depends on them
-    Raises ValueError for a task that no published line has.
+    ValueError for a task without any published line.
     """
     known = {line.task: line for line in read_published()}
     if unknown := sorted(set(values) - set(known)):
@@ -121,13 +121,13 @@ def run_here(
 
 
 def read_run(folder: str | Path, model: str) -> list[Line]:
-    """Lines of a finished `python -m unite_core.evaluate_benchmark`, from its `results.json`.
+    """Lines of a finished `unite evaluate`, from its `results.json`.
 
     Args
-        folder  its --output
-        model   the name in figures
-    Tasks and metrics that nobody published are left out; so is a mean of MMEB over fewer tasks than
-    it has, which compares with nothing. Raises ValueError where nothing is left.
+        folder  its output folder
+        model   name in figures
+    Tasks and metrics without published numbers are left out, and so are means of MMEB over fewer
+    tasks than published ones. ValueError if nothing is left.
     """
     path = Path(folder) / "results.json"
     run = read_json(path)
@@ -150,13 +150,13 @@ def read_run(folder: str | Path, model: str) -> list[Line]:
 
 
 def table_of(lines: Iterable[Line], tasks: Sequence[str], models: Sequence[str] = ()) -> list[dict]:
-    """Rows of model, kind and values {task: Line}; a task without a number is left out of them.
+    """Arrange lines as rows of model, kind, source and values {task: Line}.
 
     Args
-        tasks   of which at least one must have a line
+        tasks   at least one must have a line; tasks without a number are absent from `values`
         models  only these, in this order; default: all that have one of the tasks
-    A model stands in one row per kind and source, and in several where that has more than one
-    setting for a benchmark: numbers of two runs are never mixed.
+    A model has one row per kind and source, and more if these have several settings for a
+    benchmark, so that numbers of two runs are never mixed.
     """
     rows: list[dict] = []
     for line in lines:
@@ -174,14 +174,14 @@ def table_of(lines: Iterable[Line], tasks: Sequence[str], models: Sequence[str] 
 
 def _belongs(line: Line, row: Mapping) -> bool:
     same = all(getattr(line, name) == row[name] for name in ("model", "kind", "source"))
-    others = [each for each in row["values"].values() if each.benchmark == line.benchmark]
+    others = [other for other in row["values"].values() if other.benchmark == line.benchmark]
     return same and all(
         other.setting == line.setting and other.task != line.task for other in others
     )
 
 
 def _setting_of(row: Mapping) -> str:
-    """What a comparison depends on, from the EmbedConfig that a run recorded."""
+    """The settings that a comparison depends on, from the EmbedConfig that a run recorded."""
     names = ("positions", "max_frames", "video_pixels", "video_max_pixels", "image_max_pixels")
     config = row.get("config", {})
     return ", ".join(f"{name} {config[name]}" for name in names if name in config) or "not recorded"
