@@ -164,7 +164,7 @@ def plot_alignment(report: Mapping, ax: Axes | None = None, title: str = "") -> 
 
 
 def plot_recovery(rows: Sequence[Mapping], ax: Axes | None = None, title: str = "") -> Axes:
-    """Plot recall and precision of each injected fault's rule, from `fault_injection.measure`."""
+    """Plot recall and precision of each injected fault's rule, from `measure_recovery`."""
     ax = ax or plt.gca()
     for place, row in enumerate(rows):
         values = 100 * row["recall"], 100 * row["precision"]
