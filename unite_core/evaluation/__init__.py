@@ -1,18 +1,33 @@
-"""Retrieval tasks, metrics with intervals, and tests of differences between models."""
+"""Retrieval tasks, metrics with intervals, and tests of differences between models.
+
+Public benchmarks are in `evaluation.benchmarks`.
+"""
 
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
+    submodules=["benchmarks"],
     submod_attrs={
+        "baselines": ["Thumbnails", "without_sentence"],
+        "confusion": ["modality_confusion"],
         "metrics": [
             "METRICS",
             "bootstrap_interval",
             "chance_level",
             "paired_interval",
             "query_metrics",
+            "ranking_metrics",
         ],
-        "results": ["EvaluationResult", "Score", "format_table", "load_results", "save_results"],
+        "results": [
+            "EvaluationResult",
+            "Score",
+            "comparison",
+            "format_table",
+            "load_results",
+            "paired_gain",
+            "save_results",
+        ],
         "significance": ["compare_models", "holm", "paired_permutation"],
         "tasks": ["RetrievalTask", "embed_tasks", "evaluate", "read_tasks", "write_tasks"],
     },
