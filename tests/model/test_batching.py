@@ -1,4 +1,4 @@
-"""Each medium is read and seen once, what is kept stays under its limit, vectors stay the same."""
+"""Each media file is read and encoded once, within a limit of memory, and vectors stay the same."""
 
 import threading
 from pathlib import Path
@@ -60,7 +60,7 @@ def one_by_one(embedder, root) -> np.ndarray:
     return np.concatenate([embedder.embed([item], root, progress=False) for item in items()])
 
 
-def test_each_medium_is_read_once_and_each_prompt_tokenised_once(embedder, root, monkeypatch):
+def test_each_media_file_is_read_once_and_each_prompt_tokenized_once(embedder, root, monkeypatch):
     expected = one_by_one(embedder, root)
     asked, prompts, tokenize = reads(monkeypatch), [], embedder.processor._tokenize
     monkeypatch.setattr(
@@ -69,7 +69,7 @@ def test_each_medium_is_read_once_and_each_prompt_tokenised_once(embedder, root,
     vectors = embedder.embed(items(), root, batch_size=2, progress=False)
     np.testing.assert_allclose(vectors, expected, atol=1e-6)
     assert sorted(map(str, asked)) == sorted({str(key) for key in asked})
-    assert len(asked) == len(PICTURES) + 1, "the clip's frames are a medium of their own"
+    assert len(asked) == len(PICTURES) + 1, "the clip's frames are a video of their own"
     assert len(prompts) == len(items())
 
 
@@ -94,7 +94,7 @@ def test_towers_that_give_more_than_tokens_get_pixels(embedder, root, monkeypatc
     assert len(asked) == len(PICTURES) + 1
 
 
-def test_one_object_in_memory_is_one_medium_and_equal_ones_are_two(embedder, root, monkeypatch):
+def test_one_object_in_memory_is_read_once_and_equal_ones_twice(embedder, root, monkeypatch):
     with Image.open(root / "c.png") as picture:
         picture.load()
     asked = reads(monkeypatch)
@@ -147,7 +147,7 @@ def test_batches_side_by_side_give_the_same_vectors(embedder, root, monkeypatch,
     expected, before = one_by_one(embedder, root), torch.get_num_threads()
     monkeypatch.setattr(
         "unite_core.model.inference._PATCHES_AT_ONCE", {"cpu": 1}
-    )  # a medium a portion
+    )  # one image or video per portion
     used = threads_used(monkeypatch)
     torch.set_num_threads(count)
     try:

@@ -105,18 +105,18 @@ def test_checkpointing_takes_the_long_way_to_the_same_vectors(adapted):
             adapted.base.activation_checkpointing_disable()
 
 
-def test_seen_items_give_the_same_vectors_without_pixels(adapted):
+def test_items_with_features_give_the_same_vectors_without_pixels(adapted):
     items = [adapted.processor.encode(item, FOLDER) for item in ITEMS]
-    seen = adapted.encode_vision(items)
-    pixels, tokens = adapted.processor.collate(items), adapted.processor.collate(seen)
+    encoded = adapted.encode_vision(items)
+    pixels, tokens = adapted.processor.collate(items), adapted.processor.collate(encoded)
     assert "pixel_values" in pixels and "pixel_values" not in tokens
     with torch.no_grad():
         assert torch.allclose(adapted(**tokens), adapted(**pixels), atol=1e-6)
     with pytest.raises(ValueError, match="do not mix"):
-        adapted.processor.collate([items[2], seen[3]])
+        adapted.processor.collate([items[2], encoded[3]])
 
 
-def test_only_towers_that_feed_nothing_but_tokens_can_be_seen(adapted):
+def test_only_towers_that_feed_nothing_but_tokens_can_be_cached(adapted):
     from transformers import Qwen3VLModel
 
     assert takes_visual_tokens(adapted.base)

@@ -67,10 +67,10 @@ def test_runs_are_lengths_of_stretches():
 
 
 def test_describe_tokens_counts_the_tokens_of_media(embedder):
-    seen = inside.describe_tokens(embedder.processor, ITEMS[3])
-    ((_, height, width),) = seen["grids"]
-    assert seen["modality"] == "text+image" and seen["pixels"] == [(height * 14, width * 14)]
-    assert seen["visual"] == height * width // 4 == len(of_kind(embedder, ITEMS[3], "image"))
+    found = inside.describe_tokens(embedder.processor, ITEMS[3])
+    ((_, height, width),) = found["grids"]
+    assert found["modality"] == "text+image" and found["pixels"] == [(height * 14, width * 14)]
+    assert found["visual"] == height * width // 4 == len(of_kind(embedder, ITEMS[3], "image"))
     assert 3136 <= height * width * 14**2 <= 12544
     assert inside.describe_tokens(embedder.processor, ITEMS[2])["grids"][0][0] == 2
 
@@ -149,8 +149,8 @@ def test_work_is_what_torch_counts(embedder, row):
     positions = torch.arange(batch["input_ids"].shape[1]).expand(3, 1, -1)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(**batch, position_ids=positions)
-    seen = inside.describe_tokens(embedder.processor, ITEMS[row])
-    work = flops_of(config, seen["grids"], seen["tokens"])
+    found = inside.describe_tokens(embedder.processor, ITEMS[row])
+    work = flops_of(config, found["grids"], found["tokens"])
     assert (work.vision > 0) == (row > 0)
     rotary = 1.02  # of tables of angles, and nothing else
     assert work.total <= counter.get_total_flops() <= rotary * work.total

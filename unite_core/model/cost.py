@@ -35,7 +35,7 @@ def flops_of(model_config, grids: Sequence[tuple[int, int, int]], tokens: int) -
 
     Args
         model_config  Qwen2VLConfig
-        grids         (time, height, width) in patches of each medium
+        grids         (time, height, width) in patches of each image or video
         tokens        T, visual ones included
     Leaves out embeddings, norms, activations and the language modelling head. Attention counts all
     T^2 pairs, twice what a causal kernel needs. `UniteEmbedder` needs less: see `model.decoder`.

@@ -91,10 +91,10 @@ def shared_tokens(input_ids: Tensor, attention_mask: Tensor, visual: tuple[int, 
         return 0
     padding = (attention_mask == 0).sum(1, keepdim=True)  # [B, 1]
     width = int(attention_mask.sum(1).min()) - 1
-    begun = input_ids.gather(1, padding + torch.arange(width, device=input_ids.device))  # [B, .]
-    same = (begun == begun[:1]).all(0)
+    prefix = input_ids.gather(1, padding + torch.arange(width, device=input_ids.device))  # [B, .]
+    same = (prefix == prefix[:1]).all(0)
     for token in visual:
-        same &= begun[0] != token
+        same &= prefix[0] != token
     return int(same.int().cumprod(0).sum())
 
 
@@ -123,17 +123,17 @@ def pooled_states(
     positions = language_model.rotary_emb(embeddings, position_ids)  # cos, sin [B, T, .]
     later = tuple(part[:, start + shared :] for part in positions)
     mask = _visible(padding - start, shared, rest.shape[1])
-    begun = embeddings[whole : whole + 1, start : start + shared]  # [1, S, D]
+    prefix = embeddings[whole : whole + 1, start : start + shared]  # [1, S, D]
     first = tuple(part[whole : whole + 1, start : start + shared] for part in positions)
     *layers, last = language_model.layers
     for layer in layers:
         keys = _Keys()
         if shared:
-            begun = layer(begun, position_embeddings=first, past_key_values=keys)
+            prefix = layer(prefix, position_embeddings=first, past_key_values=keys)
         rest = layer(rest, attention_mask=mask, position_embeddings=later, past_key_values=keys)
     keys = _Keys()
     if shared:
-        keys.keep(*_keys_and_values(last, begun, first))
+        keys.keep(*_keys_and_values(last, prefix, first))
     keys.keep(*_keys_and_values(last, rest[:, :-1], tuple(part[:, :-1] for part in later)))
     pooled = last(
         rest[:, -1:],
@@ -187,5 +187,5 @@ def _visible(padding: Tensor, shared: int, width: int) -> Tensor:
     visible = (steps[:, None] >= steps) & local[:, None]  # [B, R, R]
     if not shared:
         visible = visible | (steps[:, None] == steps)  # padding sees itself: no row may be empty
-    begun = visible.new_ones(len(padding), width, shared)
-    return torch.cat([begun, visible], dim=2)[:, None]
+    prefix = visible.new_ones(len(padding), width, shared)
+    return torch.cat([prefix, visible], dim=2)[:, None]

@@ -51,7 +51,7 @@ class UniteEmbedder(torch.nn.Module):
     """Embeds text, images, videos and mixtures; `load` makes one from a checkpoint.
 
     Args
-        backbone   transformers' Qwen2VLModel, Qwen2_5_VLModel or Qwen3VLModel
+        backbone   a transformers model of one of `backbones.BACKBONES`
         processor  the Processor of the same checkpoint; its EmbedConfig is `config`
     """
 
@@ -91,14 +91,17 @@ class UniteEmbedder(torch.nn.Module):
 
     @property
     def config(self) -> EmbedConfig:
+        """How items become tokens."""
         return self.processor.config
 
     @property
     def dim(self) -> int:
+        """D, the number of dimensions of a vector."""
         return self.base.config.text_config.hidden_size
 
     @property
     def device(self) -> torch.device:
+        """Where the weights are."""
         return next(self.parameters()).device
 
     @property
@@ -108,6 +111,7 @@ class UniteEmbedder(torch.nn.Module):
 
     @property
     def has_lora(self) -> bool:
+        """Whether a LoRA is attached and not merged."""
         return hasattr(self.backbone, "peft_config")
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor,
@@ -121,18 +125,18 @@ class UniteEmbedder(torch.nn.Module):
         positions = token_positions(
             self.base, self.config.positions, input_ids, attention_mask, second_per_grid_ts, **grids
         )
-        shared = {"attention_mask": attention_mask, "position_ids": positions}
+        inputs = {"attention_mask": attention_mask, "position_ids": positions}
         if not takes_visual_tokens(self.base):
-            hidden = self.backbone(input_ids=input_ids, use_cache=False, **shared, **media)
+            hidden = self.backbone(input_ids=input_ids, use_cache=False, **inputs, **media)
             return normalize(_last(hidden.last_hidden_state, attention_mask).float(), dim=-1)
         embeddings = input_embeddings(self.base, input_ids, **media)
         decoder = self.base.language_model
         if is_plain_decoder(decoder) and attention_mask[:, -1].all():
             visual = self.processor.image_id, self.processor.video_id
-            begun = shared_tokens(input_ids, attention_mask, visual)
-            states = pooled_states(decoder, embeddings, attention_mask, positions, begun)
+            shared = shared_tokens(input_ids, attention_mask, visual)
+            states = pooled_states(decoder, embeddings, attention_mask, positions, shared)
         else:
-            hidden = decoder(inputs_embeds=embeddings, use_cache=False, **shared)
+            hidden = decoder(inputs_embeds=embeddings, use_cache=False, **inputs)
             states = _last(hidden.last_hidden_state, attention_mask)
         return normalize(states.float(), dim=-1)
 
