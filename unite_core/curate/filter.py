@@ -62,13 +62,19 @@ def filter_records(
         workers  number of processes for decoding, 0 for none
     Later rules only see records without a reason so far: the first *good* record of a group of
     duplicates is kept, and alignment is not learned from broken or repeated pairs.
+
+    >>> texts = ["a red circle", "Untitled", "a red circle"]
+    >>> rows = [{"query": {"text": text}, "candidate": {"text": "a shape"}} for text in texts]
+    >>> result = filter_records(rows, root=".")
+    >>> [result.reasons.of(row) for row in range(3)]
+    [[], ['boilerplate'], ['exact duplicate']]
     """
     config = config or RuleConfig()
     if config.alignment == "embedder" and embed is None:
         raise ValueError('alignment = "embedder" needs an embedder: give one, or use "words"')
     reasons = Reasons(len(rows))
-    facts = measure_media(distinct_media(rows), root, folder, workers)
-    clean(reasons, rows, facts, config.clean)
+    media = measure_media(distinct_media(rows), root, folder, workers)
+    clean(reasons, rows, media, config.clean)
     groups = _groups(rows, tests, root, config, workers)
     _mark_leaks(reasons, rows, root, tests, config, groups, workers)
     exact, near = (
@@ -79,7 +85,7 @@ def filter_records(
         reasons.mark("near duplicate", _repeats(near.rows, reasons.kept & ~repeats))
         reasons.mark("exact duplicate", repeats)
     aligned, alignment = _mark_misaligned(reasons, rows, root, config, embed)
-    return FilterResult(reasons, facts, near, aligned, alignment)
+    return FilterResult(reasons, media, near, aligned, alignment)
 
 
 def directed_pair_type(row: Mapping) -> str:
