@@ -24,6 +24,7 @@ from ..settings import (
     one_or_more,
     settings,
 )
+from .losses import LOSSES
 
 __all__ = ["STAGE_1", "STAGE_2", "SamplingConfig", "StageConfig", "TrainConfig"]
 
@@ -81,8 +82,8 @@ class StageConfig:
     """Decides order, dropout and LoRA's start."""
 
     def __post_init__(self):
-        if self.loss not in ("info_nce", "mamcl", "random_mask"):
-            raise ValueError(f"loss must be one of info_nce, mamcl, random_mask; not {self.loss!r}")
+        if self.loss not in LOSSES:
+            raise ValueError(f"loss is {self.loss!r}: must be one of {', '.join(LOSSES)}")
         if self.max_steps == 0:
             raise ValueError("max_steps is 0: must be at least 1, or -1 for whole epochs")
         if self.cross_modal_weight and self.loss != "mamcl":
@@ -92,10 +93,9 @@ class StageConfig:
             )
         if isinstance(self.temperature, dict):
             _check_modalities("temperature", self.temperature)
-            if self.loss != "mamcl":
+            if self.loss == "info_nce":
                 raise ValueError(
-                    f"temperature is an object: the loss {self.loss} takes one number for all "
-                    "modalities"
+                    "temperature is an object: the loss info_nce takes one number for all modalities"
                 )
 
 

@@ -1,0 +1,152 @@
+"""The command: help that loads nothing, options that are the settings, errors in one line."""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+
+import click
+import pytest
+
+from unite_core import cli
+from unite_core.cli import VERBS, options
+
+
+def command(name):
+    """A verb's command and the context that its options are read in."""
+    group = cli._commands()
+    return group.get_command(click.Context(group), name)
+
+
+def test_help_lists_every_verb_with_its_help(unite, capsys):
+    assert unite("--help") == 0
+    text = capsys.readouterr().out
+    for name, (_, words) in VERBS.items():
+        assert re.search(rf"^  {name} +{words[:20]}", text, re.MULTILINE), name
+    assert "_UNITE_COMPLETE=bash_source" in text
+    assert unite("--version") == 0 and "unite-workbook" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_every_verb_explains_itself(name, unite, capsys):
+    assert unite(name, "--help") == 0
+    text = capsys.readouterr().out
+    assert text.startswith(f"Usage: unite {name}")
+    verb = command(name)
+    for option in verb.params:
+        assert isinstance(option, click.Argument) or option.help, f"{name} {option.name}"
+
+
+@pytest.mark.parametrize("name", [name for name in VERBS if name != "notebooks"])
+def test_the_example_in_a_verb_s_help_is_understood(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for file in (
+        "run.json",
+        "recipe.json",
+        "notebooks/00_tour.ipynb",
+        "notebooks/04_stage_1.ipynb",
+    ):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_text("{}")
+    for folder in ("vectors", "index"):
+        (tmp_path / folder).mkdir()
+    words = shlex.split(re.fullmatch("Example: (.*)", command(name).epilog)[1])
+    assert words[:2] == ["unite", name]
+    command(name).make_context(name, words[2:])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nothing"], "No such command 'nothing'"),
+        (["train", "--stage.max-step", "3"], "No such option '--stage.max-step'"),
+        (["train", "no.json"], "'no.json' does not exist"),
+        (["train", "--model", "m"], "options: data is missing: add it; output is missing"),
+        (["train", "--model", "m", "--data", "d", "--output", "o", "--workers", "-1"],
+         "workers is -1: must be a whole number of at least 0"),
+        (["train", "--model", "m", "--data", "d", "--output", "o", "--stage.learning-rate", "x"],
+         "stage.learning_rate is 'x': must be a number greater than 0"),
+        (["encode", "--model", "m", "--output", "o", "--embed", "fps"], "write NAME=VALUE"),
+        (["encode", "--model", "m", "--output", "o", "--embed", "fpss=2"], "did you mean fps?"),
+        (["index", "nowhere", "out"], "'nowhere' does not exist"),
+        (["search", ".", "--model", "m", "--k", "0", "--text", "a"], "0 is not in the range x>=1"),
+        (["search", ".", "--model", "m"], "give one query by --text, --image or --video"),
+        (["curate", "no.json"], "'no.json' does not exist"),
+        (["evaluate", "m"], "give a model, tasks and --output"),
+        (["export", "m", "f", "--dtype", "int8"], "'int8' is not one of"),
+        (["corpus", "flowers"], "'flowers' is no corpus"),
+        (["run", "no.ipynb", "out"], "'no.ipynb' does not exist"),
+        (["--plugin", "no_such_module", "train"], "no_such_module"),
+        (["mine", "--model", "m", "--data", "d.jsonl", "--output", "o"], "m: no such folder"),
+    ],
+)  # fmt: skip
+def test_a_user_s_mistake_is_one_line_and_exit_code_2(unite, capsys, tmp_path, monkeypatch,
+                                                      arguments, message):  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    assert unite(*arguments) == 2
+    out, err = capsys.readouterr()
+    assert message in err and err.startswith("error: ") and err.count("\n") == 1
+    assert "Traceback" not in err and not out
+
+
+def test_a_mistake_in_a_file_names_the_file(unite, capsys, tmp_path):
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps({"model": "m", "data": "d", "output": "o", "bf16": "false"}))
+    assert unite("train", path) == 2
+    assert capsys.readouterr().err == f"error: {path}: bf16 is 'false': must be true or false\n"
+
+
+def test_debug_shows_where(tmp_path):
+    words = [sys.executable, "-m", "unite_core", "--debug", "train", "--model", "m"]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path)
+    assert "Traceback" in done.stderr and "data is missing" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (KeyError("x"), 2, "error: KeyError: 'x' (unite --debug shows where)\n"),
+        (KeyboardInterrupt(), 130, "error: interrupted; the same command goes on where it can\n"),
+        (OSError(28, "No space left on device"), 2, "error: [Errno 28] No space left on device\n"),
+        (ValueError("two\nlines"), 2, "error: two lines\n"),
+    ],
+)
+def test_any_other_error_is_one_line_too(unite, capsys, monkeypatch, error, code, words):
+    def broken(*_):
+        raise error
+
+    monkeypatch.setattr(cli._Verbs, "get_command", broken)
+    assert unite("train") == code
+    assert capsys.readouterr().err == words
+
+
+@pytest.mark.parametrize(
+    ("text", "kinds", "value"),
+    [
+        ("3", ["integer"], 3),
+        ("1e-4", ["number"], 1e-4),
+        ("x", ["number"], "x"),
+        ("2024", ["string"], "2024"),
+        ("null", ["integer", "null"], None),
+        ("null", ["string", "null"], None),
+        ("7", ["string", "null"], "7"),
+        ('{"text": 0.03}', ["number", "object"], {"text": 0.03}),
+        (None, ["number"], None),
+    ],
+)
+def test_an_option_s_text_is_what_a_file_would_hold(text, kinds, value):
+    assert options.parse(text, {"anyOf": [{"type": kind} for kind in kinds]}) == value
+
+
+def test_pairs_are_read_with_their_types():
+    pairs = options.as_pairs(["max_frames=8", "prompt=raw", '{"fps": 2}', "note=a=b"])
+    assert pairs == {"max_frames": 8, "prompt": "raw", "fps": 2, "note": "a=b"}
+
+
+@pytest.mark.slow
+def test_completion_is_written_for_a_shell(tmp_path):
+    words = [sys.executable, "-c", "from unite_core.cli import main; main()"]
+    environment = {"_UNITE_COMPLETE": "zsh_source", "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(words, capture_output=True, text=True, env=environment, cwd=tmp_path)
+    assert "_unite_completion" in done.stdout, done.stderr
