@@ -1,5 +1,7 @@
 """A stage's loss is the loss that its fields name, and fields that contradict are refused."""
 
+import subprocess
+import sys
 from dataclasses import asdict, replace
 
 import pytest
@@ -9,7 +11,7 @@ from torch.nn.functional import normalize
 from unite_core import info_nce, mamcl
 from unite_core.files import from_row, read_json, write_json
 from unite_core.train.config import STAGE_2, StageConfig
-from unite_core.train.losses import stage_loss
+from unite_core.train.losses import LOSSES, stage_loss
 
 GENERATOR = torch.Generator().manual_seed(0)
 VECTORS = normalize(torch.randn(26, 8, generator=GENERATOR, dtype=torch.float64), dim=1)
@@ -67,3 +69,27 @@ def test_a_stage_is_the_same_after_json(tmp_path):
 def test_what_makes_no_sense_is_refused(fields, message):
     with pytest.raises(ValueError, match=message):
         replace(STAGE_2, **fields)
+
+
+def test_losses_are_registered_by_name_and_a_new_one_gets_the_batch(monkeypatch):
+    assert list(LOSSES) == ["info_nce", "mamcl", "random_mask"]
+    monkeypatch.setattr(LOSSES, "_things", dict(LOSSES._things))
+    given = []
+    LOSSES.register("mine")(lambda batch, stage: given.append((batch, stage)) or VECTORS.sum())
+    stage = replace(STAGE_2, temperature=0.1)
+    object.__setattr__(stage, "loss", "mine")
+    assert stage_loss(stage, VECTORS, LABELS, slice(2, 5)) == VECTORS.sum()
+    ((batch, seen),) = given
+    assert seen is stage and batch.temperature == 0.1 and batch.rows == slice(2, 5)
+    assert torch.equal(torch.cat([batch.query, batch.candidate, batch.negatives]), VECTORS)
+    for name, values in LABELS.items():
+        assert getattr(batch, name) is values
+    object.__setattr__(stage, "loss", "mamlc")
+    with pytest.raises(ValueError, match="'mamlc' is no loss .did you mean 'mamcl'"):
+        stage_loss(stage, VECTORS, LABELS)
+
+
+def test_a_loss_can_be_named_without_torch():
+    code = "import sys, unite_core.train.losses; print('torch' in sys.modules)"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout == "False\n"

@@ -22,7 +22,7 @@ from unite_core.train.run import train
 from unite_core.train.trainer import UniteTrainer
 
 FOLDER = project_root() / "unite_core" / "train" / "recipes"
-# PAPER 3.3, as released. Learning rate, LoRA alpha, pairs per GPU, GPUs, dual loss, modal mask.
+# As released (docs/method.md). Learning rate, LoRA alpha, pairs per GPU, GPUs, dual loss, modal mask.
 RELEASED = {
     "multi_node_2b_stage1": (1e-4, 16, 64, 64, True, False),
     "multi_node_7b_stage1": (1e-4, 16, 16, 64, True, False),
@@ -46,7 +46,7 @@ CORRECTED = {
 }
 EVALUATED = [f"evaluate_{kind}_{size}" for kind in ("base", "instruct") for size in ("2b", "7b")]
 PAIRS = {1: 6_379_600, 2: 1_268_200}
-STEPS = {  # of one epoch, PAPER 3.3; of the corrected recipe, its batch being a quarter
+STEPS = {  # of one epoch (docs/method.md); of the corrected recipe, its batch being a quarter
     "multi_node_2b_stage1": 1_558, "multi_node_7b_stage1": 6_230, "multi_node_2b_stage2": 310,
     "multi_node_7b_stage2": 1_238, "multi_gpu_2b_stage1": 12_460, "multi_gpu_7b_stage1": 49_841,
     "multi_gpu_2b_stage2": 2_477, "multi_gpu_7b_stage2": 4 * 2_477,
@@ -99,7 +99,8 @@ def test_an_evaluation_is_one_command_beside_published_lines(name):
     kind, size = name.split("_")[1:]
     assert recipe["checkpoint"] == f"friedrichor/Unite-{kind.title()}-Qwen2-VL-{size.upper()}"
     assert shlex.split(recipe["command"]) == [
-        "unite", "evaluate", recipe["checkpoint"], *recipe["tasks"], "--data-root", recipe["data_root"], "--output", recipe["output"],
+        "unite", "evaluate", recipe["checkpoint"], *recipe["tasks"],
+        "--data-root", recipe["data_root"], "--output", recipe["output"],
     ]  # fmt: skip
     own = {line.task for line in read_published() if line.checkpoint == recipe["checkpoint"]}
     assert set(recipe["compare"]) <= own

@@ -6,7 +6,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "config": ["STAGE_1", "STAGE_2", "SamplingConfig", "StageConfig", "TrainConfig"],
-        "losses": ["stage_loss"],
+        "losses": ["LOSSES", "LossBatch", "stage_loss"],
         "run": ["train"],
         "trainer": ["UniteTrainer"],
     },
