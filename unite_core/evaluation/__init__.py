@@ -11,24 +11,11 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "baselines": ["Thumbnails", "without_sentence"],
         "confusion": ["modality_confusion"],
-        "metrics": [
-            "METRICS",
-            "bootstrap_interval",
-            "chance_level",
-            "paired_interval",
-            "query_metrics",
-            "ranking_metrics",
-        ],
-        "results": [
-            "EvaluationResult",
-            "Score",
-            "comparison",
-            "format_table",
-            "load_results",
-            "paired_gain",
-            "save_results",
-        ],
+        "metrics": ["METRICS", "bootstrap_interval", "chance_level", "paired_interval",
+                    "query_metrics", "ranking_metrics"],
+        "results": ["EvaluationResult", "Score", "comparison", "format_table", "load_results",
+                    "paired_gain", "save_results"],
         "significance": ["compare_models", "holm", "paired_permutation"],
         "tasks": ["RetrievalTask", "embed_tasks", "evaluate", "read_tasks", "write_tasks"],
     },
-)
+)  # fmt: skip

@@ -72,7 +72,7 @@ def modality_confusion(
     codes, column = np.unique(pool.modality, return_inverse=True)  # [C], [N]
     kinds, found, findable = [], [], []
     for task in tasks:
-        itself = [[pool.position[i]] if i in pool.position else [] for i in task.query_ids]
+        itself = pool.rows_of(task.query_ids)
         if k < 1 or k > len(column) - max(map(len, itself)):
             raise ValueError(f"k {k} results of {len(column)} candidates: lower k, or add tasks")
         queries = stack_vectors(task.query_ids, vectors)

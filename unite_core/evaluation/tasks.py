@@ -223,6 +223,10 @@ class Pool:
             modality=np.array([int(modality[identity]) for identity in ids]),
         )
 
+    def rows_of(self, ids: Iterable[str]) -> list[list[int]]:
+        """Row of each content id as a list, empty if the pool does not have it."""
+        return [[self.position[i]] if i in self.position else [] for i in ids]
+
 
 def _score_task(task, pool_name, pool: Pool, vectors, seed) -> list[Score]:
     """Compute every metric of one task in one pool."""
@@ -230,7 +234,7 @@ def _score_task(task, pool_name, pool: Pool, vectors, seed) -> list[Score]:
         sorted({pool.position[task.candidate_ids[index]] for index in found})
         for found in task.positives
     ]
-    itself = [[pool.position[i]] if i in pool.position else [] for i in task.query_ids]
+    itself = pool.rows_of(task.query_ids)
     _, indices = search(stack_vectors(task.query_ids, vectors), pool.vectors, 10, itself)
     findable = len(pool.vectors) - np.array([len(hidden) for hidden in itself])
     values = query_metrics(indices, positives)
