@@ -34,8 +34,8 @@ def test_native_rows_lose_what_tables_fill_in():
     assert records("native", hard) == [expected | {"negative": [{"text": "c"}]}]
     none = {**row, "negative": {"text": None, "image": None}}
     assert records("native", none) == [expected]
-    own = {"query": {"text": "a"}, "candidate": {"image": "a.png"}, "task": "own"}
-    assert records("native", own, task="t", source="s") == [own | {"source": "s"}]
+    labelled = {"query": {"text": "a"}, "candidate": {"image": "a.png"}, "task": "own"}
+    assert records("native", labelled, task="t", source="s") == [labelled | {"source": "s"}]
 
 
 MMEB = {
@@ -137,15 +137,15 @@ def test_text_pair_rows(row, expected):
     made = records("text-pairs", row)
     found = [
         (
-            one["query"]["text"],
-            one["candidate"]["text"],
-            [n["text"] for n in one.get("negative", [])],
+            record["query"]["text"],
+            record["candidate"]["text"],
+            [n["text"] for n in record.get("negative", [])],
         )
-        for one in made
+        for record in made
     ]
     assert found == expected
     few = records("text-pairs", row, negatives=1, positives=1, instruction="Find:")
-    assert [len(one.get("negative", [])) <= 1 for one in few] == [True]
+    assert [len(record.get("negative", [])) <= 1 for record in few] == [True]
     assert few[0]["query"]["text"] == "Find:\nq"
 
 

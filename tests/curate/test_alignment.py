@@ -47,7 +47,7 @@ def test_pair_types_are_scored_apart_whatever_their_gap():
     both = align(query, candidate, types)
     alone = align(*near[:2], types[:600])
     assert (both.kept[:600] == alone.kept).all()
-    cut = {each.pair_type: each.threshold for each in both.types}
+    cut = {report.pair_type: report.threshold for report in both.types}
     assert cut["text > image"] > cut["text > text"] + 0.1, "one threshold for all would be wrong"
 
 

@@ -133,9 +133,9 @@ def test_a_mix_that_cannot_be_filled_names_the_source(base):
 
 def test_a_longer_source_extends_a_mix_instead_of_redrawing_it():
     keys = np.random.default_rng(0).permutation(100).astype(np.uint64)
-    one = recipe(sources=[Source("a", "x", quota=10)])
-    short = choose(one, np.zeros(50, int), np.ones(50, bool), keys[:50])
-    long = choose(one, np.zeros(100, int), np.ones(100, bool), keys)
+    plan = recipe(sources=[Source("a", "x", quota=10)])
+    short = choose(plan, np.zeros(50, int), np.ones(50, bool), keys[:50])
+    long = choose(plan, np.zeros(100, int), np.ones(100, bool), keys)
     assert {row for row in long.tolist() if row < 50} <= set(short.tolist())
     assert (np.diff(keys[long].astype(int)) > 0).all()
 
@@ -157,7 +157,7 @@ def test_evaluation_pairs_never_get_in(base):
     tests = [{"name": "t", "path": "test.jsonl", "media": "one"}]
     rules = {"alignment": "keep", "duplicates": "keep"}
     _, rows = mixed(base, tests=tests, rules=rules)
-    assert below(row, "one")["query"] not in [each["query"] for each in rows]
+    assert below(row, "one")["query"] not in [kept["query"] for kept in rows]
 
 
 @pytest.mark.parametrize(

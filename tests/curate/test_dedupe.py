@@ -200,7 +200,7 @@ def test_copies_of_pictures_are_near_and_other_pictures_are_not(tmp_path):
     assert found[wanted].mean() >= 0.97
     assert wanted[found].mean() >= 0.97
     again = image_hashes(names, tmp_path)
-    assert all(np.array_equal(one, other) for one, other in zip(hashes, again, strict=True))
+    assert all(np.array_equal(*pair) for pair in zip(hashes, again, strict=True))
 
 
 def different_scenes(count):
@@ -245,7 +245,7 @@ def test_workers_hash_alike(tmp_path):
         noise(seed, (20, 20)).save(tmp_path / f"{seed}.png")
     names = [f"{seed}.png" for seed in range(5)]
     here, there = (image_hashes(names, tmp_path, workers) for workers in (0, 1))
-    assert all(np.array_equal(one, other) for one, other in zip(here, there, strict=True))
+    assert all(np.array_equal(*pair) for pair in zip(here, there, strict=True))
     assert len(image_hashes([], tmp_path).codes) == len(near_groups(image_hashes([]))) == 0
 
 
@@ -280,9 +280,9 @@ def test_text_groups_are_those_of_a_search_pair_by_pair(texts):
 
     near = [
         (np.array([i]), np.array([j]))
-        for i, one in enumerate(texts)
-        for j, other in enumerate(texts[:i])
-        if len(grams(one) & grams(other)) >= 0.8 * len(grams(one) | grams(other))
+        for i, left in enumerate(texts)
+        for j, right in enumerate(texts[:i])
+        if len(grams(left) & grams(right)) >= 0.8 * len(grams(left) | grams(right))
     ]
     expected = connect(len(texts), near) if texts else np.zeros(0)
     assert np.array_equal(text_groups(texts), expected)

@@ -173,7 +173,7 @@ def test_collisions_are_those_of_random_batches():
     for _ in range(4000):
         batch = rng.choice(labels, size, replace=False)
         mine = batch[batch >= 0]
-        seen += [(batch == one).sum() - 1 for one in mine.tolist()]
+        seen += [(batch == label).sum() - 1 for label in mine.tolist()]
     assert told["false_negatives"] == pytest.approx(np.mean(seen), rel=0.05)
     assert told["distinct"] == 5 and told["repeated_share"] == pytest.approx(100 / 103)
     assert 2 < told["effective"] < 2.2, "almost a set of two labels"

@@ -215,8 +215,8 @@ def record_messages():
     from tests.data import test_records
 
     mark = next(
-        each for each in test_records.test_refusals_name_place_field_and_remedy.pytestmark
-        if each.name == "parametrize"
+        mark for mark in test_records.test_refusals_name_place_field_and_remedy.pytestmark
+        if mark.name == "parametrize"
     )  # fmt: skip
     messages = []
     for path, value, _ in mark.args[1]:
