@@ -118,7 +118,7 @@ def test_any_other_error_is_one_line_too(unite, capsys, monkeypatch, error, code
 
     monkeypatch.setattr(cli._Verbs, "get_command", broken)
     assert unite("train") == code
-    assert capsys.readouterr().err == words
+    assert capsys.readouterr().err.lstrip("\n") == words
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from unite_core.tiny.pretrain import (
     answer_loss,
     batches_of_a_kind,
     generative_examples,
-    pretrain,
+    pretrain_backbone,
     summary_examples,
 )
 from unite_core.tiny.pretrain_vision import LookCollator, augment, concepts_of, seeded
@@ -154,8 +154,8 @@ def test_a_run_saves_a_loadable_model_and_resumes_to_the_same(phase, root, tmp_p
     records = RECORDS + [{"query": {"text": "blue"}, "candidate": {"image": "blue.png"}}]
     start = None
     if phase == "describe":
-        start = pretrain(records, root, tmp_path / "look", "look", steps=1, batch_size=2)
-    whole = pretrain(records, root, tmp_path / "whole", phase, start=start, **settings)
+        start = pretrain_backbone(records, root, tmp_path / "look", "look", steps=1, batch_size=2)
+    whole = pretrain_backbone(records, root, tmp_path / "whole", phase, start=start, **settings)
     manifest = json.loads((whole / "pretraining.json").read_text())
     assert manifest["media"] == ["blue.png", "red.png"]
     assert [each["examples"] for each in manifest["phases"]][-1] == {"look": 2, "describe": 6}[
@@ -181,9 +181,9 @@ def test_a_run_saves_a_loadable_model_and_resumes_to_the_same(phase, root, tmp_p
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(collator, "__call__", killed_at_the_fourth_batch)
-        pretrain(records, root, tmp_path / "resumed", phase, start=start, **settings)
+        pretrain_backbone(records, root, tmp_path / "resumed", phase, start=start, **settings)
     assert list((tmp_path / "resumed" / "checkpoints").glob("checkpoint-2"))
-    resumed = pretrain(records, root, tmp_path / "resumed", phase, start=start, **settings)
+    resumed = pretrain_backbone(records, root, tmp_path / "resumed", phase, start=start, **settings)
     again = UniteEmbedder.load(resumed).embed(items, root, progress=False)
     assert np.array_equal(again, vectors)
 
@@ -191,7 +191,7 @@ def test_a_run_saves_a_loadable_model_and_resumes_to_the_same(phase, root, tmp_p
 def test_only_the_first_phase_begins_anew(root, tmp_path):
     for phase, start in (("look", "folder"), ("describe", None), ("sing", "folder")):
         with pytest.raises(ValueError, match="only look begins anew"):
-            pretrain(RECORDS, root, tmp_path, phase, steps=1, start=start)
+            pretrain_backbone(RECORDS, root, tmp_path, phase, steps=1, start=start)
 
 
 def test_the_second_phase_sums_up_every_answer_and_asks_no_questions():
@@ -217,7 +217,7 @@ def test_an_answer_sees_the_item_through_the_pooled_token_only(root, tokenizer):
 def test_each_phase_goes_on_from_the_one_before(root, tmp_path):
     folder, folders = None, []
     for phase in PHASES:
-        folder = pretrain(RECORDS, root, tmp_path / phase, phase, 2, 5, 3e-3, start=folder)
+        folder = pretrain_backbone(RECORDS, root, tmp_path / phase, phase, 2, 5, 3e-3, start=folder)
         folders.append(folder)
     phases = json.loads((folder / "pretraining.json").read_text())["phases"]
     assert [phase["phase"] for phase in phases] == list(PHASES)

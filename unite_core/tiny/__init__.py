@@ -7,7 +7,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "captions": ["write_texts"],
         "model": ["TINY", "new_model", "train_tokenizer"],
-        "pretrain": ["PHASES", "pretrain"],
+        "pretrain": ["PHASES", "pretrain_backbone"],
         "stages": ["TINY_STAGE_1", "TINY_STAGE_2"],
     },
 )

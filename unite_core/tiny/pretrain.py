@@ -44,7 +44,7 @@ __all__ = [
     "answer_loss",
     "batches_of_a_kind",
     "generative_examples",
-    "pretrain",
+    "pretrain_backbone",
     "summary_examples",
     "summary_mask",
 ]
@@ -178,7 +178,7 @@ def summary_mask(starts: torch.Tensor, width: int) -> torch.Tensor:
     return (causal & ~hidden)[:, None]
 
 
-def pretrain(records: Sequence[Mapping], root: str | Path, output: str | Path, phase: str,
+def pretrain_backbone(records: Sequence[Mapping], root: str | Path, output: str | Path, phase: str,
              steps: int, batch_size: int = 64, learning_rate: float = 1e-3, seed: int = 0,
              save_steps: int = 200, start: str | Path | None = None) -> Path:  # fmt: skip
     """One phase of training unite-tiny on `records`; resumes; returns the model's folder.
