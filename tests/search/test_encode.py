@@ -16,19 +16,15 @@ from PIL import Image
 from unite_core import UniteEmbedder
 from unite_core.data.bad_media import BadMediaError
 from unite_core.data.modality import Modality
-from unite_core.data.records import RecordError
 from unite_core.search import blocks as encode_module
 from unite_core.search.config import EncodeConfig
-from unite_core.search.corpus import Corpus, iter_items
+from unite_core.search.corpus import iter_items
 from unite_core.search.encode import encode_corpus
 from unite_core.search.shards import (
-    FORMATS,
-    Shard,
     read_header,
     read_shard,
     shard_files,
     truncate,
-    write_shard,
 )
 from unite_core.settings import write_config
 
@@ -205,35 +201,6 @@ def test_bad_items_are_counted_by_cause_and_listed_by_id(tmp_path, embedder, med
     assert not Path(strict.output, "report.json").exists()
 
 
-@pytest.mark.parametrize("name", FORMATS)
-def test_number_formats_keep_the_vectors(tmp_path, name):
-    rng = np.random.default_rng(0)
-    vectors = rng.standard_normal((50, 256), dtype=np.float32)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    vectors[7] = 0
-    ids = [str(n) for n in range(50)]
-    shard = Shard(ids, vectors, np.full(50, 2, dtype=np.uint8), {"x": "why"}, {"note": 1})
-    for file in ("a", "b"):
-        write_shard(tmp_path / f"{file}.safetensors", shard, name)
-    assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
-    again = read_shard(tmp_path / "a.safetensors")
-    assert (again.ids, again.bad, again.noted) == (ids, {"x": "why"}, {"note": 1})
-    size = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}[name]
-    assert (tmp_path / "a.safetensors").stat().st_size < 50 * 256 * size + 2000
-    worst = {"float32": 0, "float16": 1e-4, "bfloat16": 2e-3, "int8": 3e-3}[name]
-    assert np.abs(again.vectors - vectors).max() <= worst
-    assert again.vectors.dtype == np.float32 and not again.vectors[7].any()
-
-
-def test_shards_that_do_not_add_up_are_refused(tmp_path):
-    path = tmp_path / "a.safetensors"
-    with pytest.raises(ValueError, match="2 ids, 1 vectors"):
-        write_shard(path, Shard(["a", "b"], np.zeros((1, 4)), np.zeros(1)))
-    with pytest.raises(ValueError, match="'float8' is none of"):
-        write_shard(path, Shard(["a"], np.zeros((1, 4)), np.zeros(1)), "float8")
-    assert not path.exists()
-
-
 def test_a_cut_has_unit_norm_and_the_first_numbers(tmp_path, embedder, media):
     full = stored(encode_corpus(settings(tmp_path / "a", media), embedder, progress=False))[1]
     short = stored(
@@ -244,15 +211,6 @@ def test_a_cut_has_unit_norm_and_the_first_numbers(tmp_path, embedder, media):
     assert ((short * full[:, :16]).sum(1) > 0).all()
     with pytest.raises(ValueError, match="dim 65 is not in 1 to 64"):
         truncate(full, 65)
-
-
-def test_records_give_the_sides_asked_for(tmp_path):
-    records = [{"query": {"text": "a"}, "candidate": {"text": "b"}}] * 2
-    path = corpus_file(tmp_path, records)
-    assert [name for name, *_ in iter_items(path)] == ["1:candidate", "2:candidate"]
-    found = list(iter_items(path, ("query", "candidate"), prefix="x:"))
-    assert [name for name, *_ in found][:2] == ["x:1:query", "x:1:candidate"]
-    assert found[1][1:] == ({"text": "b"}, f"{path}, line 1, candidate")
 
 
 def test_any_file_of_rows_will_do(tmp_path, embedder, media):
@@ -277,35 +235,6 @@ def test_any_file_of_rows_will_do(tmp_path, embedder, media):
         ("a", {"text": "word"}),
         ("b", {"text": "word word"}),
     ]
-
-
-def test_items_without_ids_are_numbered_and_bad_rows_named(tmp_path):
-    assert [name for name, *_ in iter_items(corpus_file(tmp_path, [{"text": "a"}] * 2))] == [
-        "1",
-        "2",
-    ]
-    for row, message in (
-        ({"id": [], "text": "a"}, "line 1, field id"),
-        ({"text": ""}, "line 1.text: blank"),
-        ({"image": "../a.png"}, "leaves the media root"),
-        ([1], "row 1: an item is an object"),
-    ):
-        with pytest.raises(RecordError, match=message):
-            list(iter_items(corpus_file(tmp_path, [row])))
-
-
-def test_a_corpus_counts_and_refuses_what_it_cannot_use(tmp_path):
-    given = [("a", {"text": "x"}), ("b", {"text": "y"})]
-    first, second = Corpus((), given).survey(), Corpus((), given[::-1]).survey()
-    assert first[0] == 2 and first[1] != second[1] and first == Corpus((), given).survey()
-    with pytest.raises(ValueError, match="item 'a': the id 'a' is given twice"):
-        Corpus((), [*given, ("a", {"text": "z"})]).survey()
-    with pytest.raises(ValueError, match="no items"):
-        Corpus((), []).survey()
-    with pytest.raises(TypeError, match="not a generator"):
-        Corpus((), iter(given))
-    with pytest.raises(ValueError, match="one of the two"):
-        Corpus(())
 
 
 def test_items_in_memory_are_encoded(tmp_path, embedder, media):

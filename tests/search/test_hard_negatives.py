@@ -3,83 +3,30 @@
 import json
 from collections import Counter
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
+from tests.search.planted import Planted, at, axis, name_of, pair, text
 from unite_core.data.bad_media import BadMediaError
 from unite_core.data.items import ItemError
 from unite_core.data.pairs import PairDataset
 from unite_core.data.records import content_id, read_records, write_records
-from unite_core.model.batching import Batch, BatchPlan
 from unite_core.search import hard_negatives as mine
 from unite_core.search import vector_store
-from unite_core.search.blocks import model_key
 from unite_core.search.config import MineConfig
 from unite_core.search.exact import search
-from unite_core.search.negative_filters import choose_negatives, identical_items
+from unite_core.search.negative_filters import choose_negatives
 from unite_core.search.pair_items import PairItems
-from unite_core.search.vector_store import encode_items
 from unite_core.settings import read_config, write_config
 from unite_core.train.collator import PairCollator
 from unite_core.train.config import TrainConfig
 
 CHECKPOINT = Path(__file__).parents[1] / "data" / "unite_qwen2vl_tiny"
-D = 64
 NO_FILTER = {"margin": None, "ratio": None}
-
-
-def name_of(item) -> str:
-    """The text of an item, or the name of its first file."""
-    return item.get("text") or str(item.get("image") or item.get("video"))
-
-
-class Planted(torch.nn.Module):
-    """Vectors by name: a query is an axis, `score(query, s)` a vector of cosine s to it."""
-
-    config, processor = None, SimpleNamespace(reader=None)
-
-    def __init__(self, **vectors):
-        super().__init__()
-        self.vectors = vectors
-        self.register_buffer("all", torch.tensor(np.stack(list(vectors.values()))))
-        self.calls: list[list[str]] = []
-        self.dies_at = None
-
-    @property
-    def dim(self):
-        return self.all.shape[1]
-
-    def plan(self, items, where, media_root):
-        return BatchPlan(list(items), [Batch(list(range(len(items))), [], [])], {}, {})
-
-    def embed_plan(self, plan, reads, where):
-        if len(self.calls) == self.dies_at:
-            raise KeyboardInterrupt
-        self.calls.append([name_of(item) for item in plan.items])
-        yield plan.batches[0].rows, np.stack([self.vectors[name] for name in self.calls[-1]])
-
-
-def axis(number) -> np.ndarray:
-    return np.eye(D, dtype=np.float32)[number]
-
-
-def at(score, own) -> np.ndarray:
-    """Cosine `score` to axis 0, the rest along an axis of its own."""
-    return (score * axis(0) + np.sqrt(1 - score**2) * axis(own)).astype(np.float32)
-
-
-def text(name) -> dict:
-    return {"text": name}
-
-
-def pair(query, candidate, **more) -> dict:
-    return {"query": query, "candidate": candidate, **more}
 
 
 def run(folder, records, embedder, **options) -> tuple[list[dict], dict]:
@@ -139,14 +86,6 @@ def test_scores_decide_what_is_a_negative(tmp_path, options, chosen, removed):
     assert mask.sum() == len(chosen)
     assert {name: n for name, n in counts.items() if n and name != "positive"} == removed
     assert report["removed"].keys() == {"query", "given", "identical", *counts}
-
-
-def test_a_ratio_stays_below_a_negative_positive_score():
-    scores = np.array([[-0.1, -0.199, -0.201, -0.22, -0.3]])
-    config = MineConfig("m", "d", "o", negatives=5, ratio=0.9)
-    chosen, removed = choose_negatives(scores, np.array([-0.2]), {}, config)
-    assert chosen.tolist() == [[False, False, False, True, True]]
-    assert removed == {"skip": 0, "margin": 0, "ratio": 3}
 
 
 def test_all_positives_of_a_query_and_the_query_are_no_negatives(tmp_path):
@@ -345,60 +284,6 @@ def test_a_killed_run_goes_on_and_ends_like_a_whole_one(tmp_path, monkeypatch):
     ).read_bytes()
     shards = [sorted((tmp_path / name / "vectors").rglob("*")) for name in ("killed", "whole")]
     assert [p.name for p in shards[0]] == [p.name for p in shards[1]] and len(shards[0]) > total
-
-
-def test_stored_vectors_are_those_of_the_embedder(tmp_path, monkeypatch):
-    monkeypatch.setattr(vector_store, "SHARD_ITEMS", 4)
-    embedder = Planted(**{str(n): np.random.default_rng(n).random(D, np.float32) for n in range(9)})
-    items = [text(str(n)) for n in (3, 1, 4, 1, 5, 8, 2, 6)]
-    stored = encode_items(embedder, items, tmp_path, progress=False)
-    assert [len(call) for call in embedder.calls] == [4, 3], "an item that comes twice counts once"
-    rows = np.array([7, 0, 3, 3, 1, 6])
-    expected = np.stack([embedder.vectors[items[row]["text"]] for row in rows])
-    np.testing.assert_array_equal(stored.rows(rows), expected)
-    assert not stored.bad
-
-
-def test_changed_files_orders_and_weights_are_embedded_anew(tmp_path):
-    picture = tmp_path / "p.png"
-    picture.write_bytes(b"one")
-    item = {"image": "p.png", "text": "p.png"}
-
-    def calls(item, embedder) -> int:
-        encode_items(embedder, [item], tmp_path / "store", tmp_path, progress=False)
-        return len(embedder.calls)
-
-    first = {"p.png": axis(0)}
-    assert [calls(item, Planted(**first)) for _ in range(2)] == [1, 0]
-    assert calls(dict(reversed(item.items())), Planted(**first)) == 1
-    picture.write_bytes(b"three")
-    assert [calls(item, Planted(**first)) for _ in range(2)] == [1, 0]
-    assert calls(item, Planted(**{"p.png": axis(1)})) == 1
-    assert len({model_key(Planted(p=axis(n))) for n in (0, 0, 1)}) == 2
-
-
-def test_a_cut_shard_is_named(tmp_path):
-    embedder = Planted(a=axis(0))
-    encode_items(embedder, [text("a")], tmp_path, progress=False)
-    (shard,) = tmp_path.rglob("*.safetensors")
-    shard.write_bytes(shard.read_bytes()[:-8])
-    with pytest.raises(ValueError, match=f"{shard.name}: no whole shard of vectors .* remove it"):
-        encode_items(embedder, [text("a")], tmp_path, progress=False)
-
-
-def test_identical_items_by_text_bytes_and_frames(tmp_path):
-    for name, data in (("a", b"xx"), ("b", b"xx"), ("c", b"yy"), ("d", b"zzz")):
-        (tmp_path / name).write_bytes(data)
-    items = [
-        {"image": "a"}, {"image": "b"}, {"image": "c"}, {"video": "a"},
-        {"image": ["a", "c"]}, {"image": ["b", "c"]}, {"image": ["c", "a"]},
-        {"text": "Two  Words"}, {"text": "two words\n"}, {"text": "twowords"},
-        {"video": [["a.png", "c"]]}, {"image": "d", "text": "x"}, {"text": "X", "image": "./d"},
-    ]  # fmt: skip
-    codes = identical_items(items, tmp_path).tolist()
-    same = [[0, 1], [4, 5], [7, 8], [11, 12]]
-    assert [[n for n, c in enumerate(codes) if c == codes[group[0]]] for group in same] == same
-    assert len(set(codes)) == len(items) - len(same)
 
 
 @pytest.mark.parametrize(
