@@ -6,6 +6,7 @@ import io
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 
@@ -36,7 +37,7 @@ flag: bool = False
 sizes: list[int] = [1, 2]
 start: str = ""  # folder of an earlier run
 output: str = ""  # folder of this run"""
-OPEN = 'from unite_core import runs\nrun = runs.open_run("demo", globals())'
+OPEN = 'from unite_core import notebook\nrun = notebook.open_run("demo", globals())'
 BODY = """\
 from pathlib import Path
 count = run.folder / "count"
@@ -283,3 +284,24 @@ def test_seeds_reach_all_generators():
 def test_project_root_holds_the_workbook():
     assert (project_root() / "unite_core" / "notebook" / "runs.py").is_file()
     assert os.fspath(runs.from_root("data")) == os.fspath(project_root() / "data")
+
+
+def test_an_installed_package_works_in_the_current_folder(tmp_path):
+    ignored = shutil.ignore_patterns("*.safetensors", "__pycache__")
+    site, here = tmp_path / "site-packages", tmp_path / "here"
+    shutil.copytree(project_root() / "unite_core", site / "unite_core", ignore=ignored)
+    here.mkdir()
+    code = (
+        "from unite_core import notebook;"
+        "print(notebook.__file__); print(notebook.project_root(), notebook.from_root('data'));"
+        "print(notebook.open_run('demo', {}).folder)"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "UNITE_RUNS"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=here, capture_output=True, text=True, check=True,
+        env=environment | {"PYTHONPATH": str(site)},
+    )  # fmt: skip
+    file, roots, *_, folder = done.stdout.splitlines()
+    assert file.startswith(str(site)), "the copy is what was imported"
+    assert roots == f"{here} {here / 'data'}"
+    assert folder == str(here / "runs" / "interactive" / "demo")

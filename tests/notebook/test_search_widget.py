@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unite_core.notebook import widgets as explore_search
-from unite_core.notebook.widgets import as_query, results_of, search_box
+from unite_core.notebook import widgets
+from unite_core.notebook.widgets import draw_results, make_query, search_box
 from unite_core.search.index import build_index
 from unite_core.search.shards import Shard
 
@@ -36,19 +36,21 @@ def world(tmp_path):
 
 
 def test_words_come_after_the_medium_and_something_must_be_asked():
-    assert as_query(" a cat ") == {"text": "a cat"}
-    assert as_query("", {"image": "a.png"}) == {"image": "a.png"}
-    both = as_query("bluer", {"image": "a.png"})
+    assert make_query(" a cat ") == {"text": "a cat"}
+    assert make_query("", {"image": "a.png"}) == {"image": "a.png"}
+    both = make_query("bluer", {"image": "a.png"})
     assert list(both) == ["image", "text"] and both["text"] == "<|IMAGE|>\nbluer"
     with pytest.raises(ValueError, match="an empty query"):
-        as_query("  ")
+        make_query("  ")
 
 
 @pytest.mark.parametrize("modality, expected", [("text", ["something red", "something blue"]),
                                                 ("any modality", ["something red"])])  # fmt: skip
 def test_results_are_drawn_best_first(world, ax, modality, expected):
     index, root = world
-    assert results_of(index, Words(), ITEMS, [{"text": "red"}], 2, modality, root=root, ax=ax) is ax
+    assert (
+        draw_results(index, Words(), ITEMS, [{"text": "red"}], 2, modality, root=root, ax=ax) is ax
+    )
     drawn = [text.get_text().replace("\n", " ") for text in ax.texts]
     assert [text for text in drawn if text.startswith("something")] == expected
     assert not any("✓" in text for text in drawn)
@@ -57,7 +59,7 @@ def test_results_are_drawn_best_first(world, ax, modality, expected):
 def test_the_box_follows_its_controls(world, monkeypatch, capsys):
     index, root = world
     asked = []
-    monkeypatch.setattr(explore_search, "results_of",
+    monkeypatch.setattr(widgets, "draw_results",
                         lambda *arguments, **_: asked.append(arguments[3:7]))  # fmt: skip
     box = search_box(index, Words(), ITEMS, {"the red one": ITEMS["red"]}, root, k=2)
     (text, medium), (modality, standardise) = (row.children for row in box.children[:2])

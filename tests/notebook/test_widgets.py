@@ -7,7 +7,7 @@ import pytest
 from unite_core.corpora.scenes import Scene, draw, draw_clip
 from unite_core.curate.reasons import Reasons
 from unite_core.loss import reference
-from unite_core.notebook import widgets as explore
+from unite_core.notebook import widgets
 from unite_core.notebook.batches import FIGURE_2B
 
 
@@ -47,21 +47,21 @@ def words(ax):
 
 def test_rows_are_chosen_by_verdict_and_kind_and_sorted(rows, reasons):
     order = np.array([5, 4, 9, np.nan, 3, 2, 1, 0])
-    assert explore.rows_of(rows, reasons).tolist() == [0, 1, 3, 4, 5]
-    assert explore.rows_of(rows, reasons, order=order).tolist() == [5, 4, 1, 0, 3]
-    assert explore.rows_of(rows, reasons, "misaligned", order=order).tolist() == [7, 6, 2]
-    assert explore.rows_of(rows, reasons, "misaligned", "video > text").tolist() == [6]
-    assert explore.rows_of(rows, reasons, "leak", "video > text", order).tolist() == []
+    assert widgets.select_rows(rows, reasons).tolist() == [0, 1, 3, 4, 5]
+    assert widgets.select_rows(rows, reasons, order=order).tolist() == [5, 4, 1, 0, 3]
+    assert widgets.select_rows(rows, reasons, "misaligned", order=order).tolist() == [7, 6, 2]
+    assert widgets.select_rows(rows, reasons, "misaligned", "video > text").tolist() == [6]
+    assert widgets.select_rows(rows, reasons, "leak", "video > text", order).tolist() == []
 
 
 def test_a_page_names_records_and_reasons_and_starts_over(rows, reasons, ax):
-    numbers = explore.rows_of(rows, reasons)
-    assert explore.page_of(rows, reasons, numbers, 1, "nowhere", ax) is ax
+    numbers = widgets.select_rows(rows, reasons)
+    assert widgets.draw_page(rows, reasons, numbers, 1, "nowhere", ax) is ax
     assert "record 5\nkept" in words(ax) and title(ax) == "page 2 of 2"
 
 
 def test_pages_past_the_end_start_over(rows, reasons, root, ax):
-    explore.page_of(rows, reasons, np.arange(5), 2, root, ax, "all")
+    widgets.draw_page(rows, reasons, np.arange(5), 2, root, ax, "all")
     assert [text for text in words(ax) if text.startswith("record")] == [
         "record 0\nkept", "record 1\nkept", "record 2\nmisaligned", "record 3\nkept",
     ]  # fmt: skip
@@ -69,21 +69,21 @@ def test_pages_past_the_end_start_over(rows, reasons, root, ax):
 
 
 def test_media_that_cannot_be_read_are_said_to_be(rows, reasons, root, ax):
-    explore.page_of(rows, reasons, np.array([6, 7]), 0, root, ax)
+    widgets.draw_page(rows, reasons, np.array([6, 7]), 0, root, ax)
     shown = " ".join(words(ax))
     assert "[unreadable" in shown and "record 7\nunreadable\nmisaligned" in words(ax)
     assert len(ax.images) == 2, "the clip and the readable candidate"
 
 
 def test_no_pair_is_no_error(rows, reasons, ax):
-    explore.page_of(rows, reasons, np.array([], int), 0, ".", ax, "leak")
+    widgets.draw_page(rows, reasons, np.array([], int), 0, ".", ax, "leak")
     assert title(ax) == "leak: no such pair"
 
 
 def test_controls_draw_what_they_say_and_leave_no_figure_open(rows, reasons, root, monkeypatch):
     drawn, before = [], plt.get_fignums()
     monkeypatch.setattr("IPython.display.display", drawn.append)
-    controls, _ = explore.browse(rows, reasons, root).children
+    controls, _ = widgets.browse(rows, reasons, root).children
     reason, kind, page = controls.children
     assert reason.options == ("kept", "unreadable", "misaligned")
     assert set(kind.options) >= {"all pair types", "video > text", "text+image > image"}
@@ -104,13 +104,13 @@ def batch():
 
 def test_the_loss_is_shown_beside_the_one_without_a_mask(batch):
     figure, axes = plt.subplots(1, 2)
-    loss = explore.show_loss(*batch, "random", 0.1, axes, seed=3)
+    loss = widgets.draw_loss(*batch, "random", 0.1, axes, seed=3)
     weights = reference.weights_of("random", batch[1], seed=3)
     assert loss == reference.loss_of(reference.log_probabilities(batch[0], 0.1, weights))
     assert title(axes[0]).endswith(f"{loss:.2f} nats") and len(words(axes[0])) == 18
     plain, masked, now = axes[1].lines
     assert (plain.get_ydata() >= masked.get_ydata()).all() and now.get_xdata()[0] == 0.1
-    explore.show_loss(*batch, "none", 0.1, axes)
+    widgets.draw_loss(*batch, "none", 0.1, axes)
     assert len(axes[1].lines) == 5, "the loss without a mask is drawn once"
     plt.close(figure)
 
@@ -118,7 +118,7 @@ def test_the_loss_is_shown_beside_the_one_without_a_mask(batch):
 def test_turning_mask_and_temperature_draws_again(batch, monkeypatch):
     drawn, before = [], plt.get_fignums()
     monkeypatch.setattr("IPython.display.display", drawn.append)
-    controls, _ = explore.turn_loss(*batch).children
+    controls, _ = widgets.loss_controls(*batch).children
     mask, temperature, weight = controls.children
     mask.value = "soft"
     weight.value = 0.5

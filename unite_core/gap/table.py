@@ -16,6 +16,7 @@ from collections.abc import Collection, Mapping
 import numpy as np
 from scipy.special import stdtrit
 
+from ..tables import text_table
 from . import distribution, moments, uncertainty
 from .measures import MEASURES, Measure
 from .values import Sample, linear_values, pairwise_values
@@ -133,19 +134,14 @@ def format_table(table: Mapping[str, Measure], names: Collection[str] | None = N
     ------------------------------------------
     gap      0.8502  [0.846, 0.854]     0  500
     """
-    rows = [("measure", "value", "interval", "null", "n")]
+    rows = []
     for name in names or table:
         row = table[name]
         low, high = row.interval
-        numbers = (f"{row.value:.4g}", f"[{low:.4g}, {high:.4g}]", f"{row.null:.4g}", str(row.n))
-        rows.append((name, *numbers))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join([row[0].ljust(widths[0])]
-                  + [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)])
-        for row in rows
-    ]  # fmt: skip
-    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+        rows.append(
+            (name, f"{row.value:.4g}", f"[{low:.4g}, {high:.4g}]", f"{row.null:.4g}", row.n)
+        )
+    return text_table(rows, ("measure", "value", "interval", "null", "n"), left=1)
 
 
 def _check_options(sample: Sample, resamples: int, level: float) -> None:

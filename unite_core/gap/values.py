@@ -1,7 +1,7 @@
 """Values of the measures by name: sums over all items, and pairs of items in a random sample.
 
-The cost of pairs grows with the square of the number of items, hence the sample. Intervals and nulls
-of all measures come from parts of the same sample.
+The cost of pairs grows with the square of the number of items, hence the sample. Intervals and
+nulls of all measures come from parts of the same sample.
 """
 
 # Shapes: P items of each modality in the sample, N, M items of the two modalities, K neighbours.

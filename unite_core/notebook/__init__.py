@@ -1,10 +1,14 @@
-"""What notebooks share: parameterized runs, corpora, stages, tables and widgets."""
+"""What notebooks share: parameterised runs, corpora, models of the stages, tables.
+
+Interactive views are in `notebook.widgets`, a curation run's material in `notebook.curation`.
+"""
 
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "batches": ["FIGURE_2B", "mixed_batch"],
         "corpus": ["is_instruction", "open_corpus", "tasks_of"],
         "counterparts": ["embed_counterparts", "find_counterparts", "given_vectors", "text_as"],
         "files": ["NotebookError", "ParameterError"],

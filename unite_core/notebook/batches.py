@@ -1,6 +1,6 @@
-"""TODO."""
+"""Small batches with chosen target modalities, to show what the mask does."""
 
-# Shapes: N pairs in a batch, T modalities that occur.
+# Shapes: N pairs in a batch.
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ FIGURE_2B = (1, 2, 4, 3, 1, 1, 2, 4)
 def mixed_batch(
     pairs: Iterable[tuple[Mapping, Mapping]], target_modality: Sequence[int] = FIGURE_2B
 ) -> list[tuple[Mapping, Mapping]]:
-    """The first pairs of the target modalities asked for, in that order, of different contents.
+    """Pick the first pairs with the given target modalities [N], in that order.
 
-    A target modality that is nobody's is taken from pairs that have it as the query, turned round.
-    Raises ValueError if there are not enough of these either.
+    No two share an item. Where no pair has a target modality, pairs with it on the query side are
+    reversed. Raises ValueError if there are not enough.
     """
     pairs = list(pairs)
     lacking = set(target_modality) - {int(modality_of(candidate)) for _, candidate in pairs}
@@ -36,7 +36,7 @@ def mixed_batch(
                 query, candidate = candidate, query
             found.setdefault(int(modality_of(candidate)), []).append((query, candidate))
     wanted = Counter(target_modality)
-    short = {code: many for code, many in wanted.items() if len(found.get(code, ())) < many}
+    short = {code: count for code, count in wanted.items() if len(found.get(code, ())) < count}
     if short:
         raise ValueError(f"too few pairs with targets of these modalities (code: wanted): {short}")
     left = {code: iter(found[code]) for code in wanted}

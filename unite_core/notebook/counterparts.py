@@ -1,4 +1,4 @@
-"""What notebook 07 measures: counterparts of a corpus, embedded by each model, or given vectors."""
+"""Vectors whose modality gap is measured: counterparts in a corpus, or vectors from files."""
 
 # Shapes: N items of a modality, D embedding size.
 
@@ -14,7 +14,7 @@ from ..evaluation.tasks import RetrievalTask
 from ..gap.vectors import MINIMUM, load_vectors, unit_vectors
 from .runs import from_root
 
-__all__ = ["find_counterparts", "embed_counterparts", "given_vectors", "text_as"]
+__all__ = ["embed_counterparts", "find_counterparts", "given_vectors", "text_as"]
 
 
 _PROMPT_WORDS = {"image": "image", "video": "video", "text": "sentence"}
@@ -23,16 +23,16 @@ _PROMPT_WORDS = {"image": "image", "video": "video", "text": "sentence"}
 def find_counterparts(
     tasks: Sequence[RetrievalTask], limit: int, seed: int = 0
 ) -> dict[str, dict[str, list[dict]]]:
-    """Things that a corpus has in several modalities, from its plain tasks' right answers.
+    """Find things that a corpus has in several modalities, from the positives of its tasks.
 
     Args
-        tasks  of splits that training left out; their "a → b" tasks of two bare modalities count
-        limit  things at most in each group, drawn at random
+        tasks  of held-out splits; only those from one modality to one, "a → b", are used
+        limit  most things per group, drawn at random
     Returns {group: {role: items}}, item i of every role the same thing:
         pairs     text, image
-        three     text, image, video; left out below 50 things
-        replaced  query (image), first (text of its answer), second (another image of it); left
-                  out below 50
+        three     text, image, video; absent below 50 things
+        replaced  query (image), first (text of its positive), second (another image of it);
+                  absent below 50
     """
     rng = np.random.default_rng(seed)
     answers = {way: _answers(tasks, *way) for way in (("text", "image"), ("text", "video"))}
@@ -65,9 +65,9 @@ def find_counterparts(
 
 
 def text_as(item: Mapping, modality: str) -> dict:
-    """A text with the summary line of another modality, for an embedder with the "raw" prompt.
+    """A text item under the prompt of another modality, for an embedder with the "raw" prompt.
 
-    With "text" it is the prompt that "unite" gives the text, token for token.
+    With "text" the tokens are those of the "unite" prompt.
     """
     word = _PROMPT_WORDS[modality]
     return {"text": f"{item['text'].strip()}\nSummary above {word} in one word:"}
@@ -76,9 +76,9 @@ def text_as(item: Mapping, modality: str) -> dict:
 def embed_counterparts(
     model: str | Path, groups: Mapping[str, Mapping[str, list]], root: str | Path
 ) -> dict[str, dict[str, np.ndarray]]:
-    """Vectors of all groups by one model, as float64: {group: {role: [N, D]}}.
+    """Embed all groups with one model: {group: {role: float64 [N, D]}}.
 
-    The group "prompt" is added: the texts of "pairs" under the image's prompt.
+    Adds the group "prompt": the texts of "pairs" under the prompt of images.
     """
     from ..model.embedder import UniteEmbedder
 
@@ -99,10 +99,10 @@ def embed_counterparts(
 
 
 def given_vectors(files: str) -> dict[str, np.ndarray]:
-    """Vectors named in a parameter: "text: texts.npy, image: store.safetensors::image".
+    """Read vectors named in a parameter: "text: texts.npy, image: store.safetensors::image".
 
-    After two colons stands a tensor's or a column's name. Row i is the same thing in all files.
-    ValueError says what is wrong with the list or with a file.
+    Two colons introduce a tensor's or column's name. Row i is the same thing in all files.
+    Raises ValueError for a bad list or file.
     """
     vectors = {}
     for part in filter(None, (part.strip() for part in files.split(","))):
@@ -118,7 +118,7 @@ def given_vectors(files: str) -> dict[str, np.ndarray]:
 
 
 def _answers(tasks, first: str, second: str) -> dict[str, tuple[dict, dict]]:
-    """{content of the first: (first, second)} over the tasks either way; the first answer only."""
+    """{content id of the first: (first, second)} of tasks either way, with the first positive."""
     found: dict[str, tuple[dict, dict]] = {}
     for task in tasks:
         way = tuple(task.name.split(" → "))
@@ -126,12 +126,12 @@ def _answers(tasks, first: str, second: str) -> dict[str, tuple[dict, dict]]:
             continue
         for query, right in zip(task.queries, task.positives, strict=True):
             pair = (query, task.candidates[right[0]])
-            one, other = pair if way == (first, second) else pair[::-1]
-            found.setdefault(content_id(one), (one, other))
+            pair = pair if way == (first, second) else pair[::-1]
+            found.setdefault(content_id(pair[0]), pair)
     return found
 
 
 def _unit(rows) -> np.ndarray:
-    """Float64 rows of norm 1; float32 rounds norms."""
+    """Float64 rows of norm 1, which float32 rounds."""
     rows = np.asarray(rows, np.float64)
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)

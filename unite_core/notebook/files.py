@@ -1,4 +1,4 @@
-"""Notebook files: the parameters they take, their code, and the form in which they are stored."""
+"""Notebook files: their parameters, their code, and the form in which they are stored."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ __all__ = [
     "check_parameters",
     "clean_notebook",
     "code_of",
+    "literal",
     "parameter_names",
+    "parse_parameters",
     "read_parameters",
     "write_text",
 ]
@@ -31,7 +33,7 @@ _WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 class ParameterError(ValueError):
-    """A notebook was given a parameter that it does not have, or of another type."""
+    """A notebook got a parameter that it does not have, or one of the wrong type."""
 
 
 class NotebookError(RuntimeError):
@@ -39,7 +41,7 @@ class NotebookError(RuntimeError):
 
 
 def read_parameters(path: str | Path) -> dict[str, dict]:
-    """Name -> `{inferred_type_name, default, help}` of the cell tagged `parameters`."""
+    """{name: {inferred_type_name, default, help}} of the cell tagged `parameters`."""
     import papermill
 
     if not Path(path).is_file():
@@ -51,7 +53,7 @@ def read_parameters(path: str | Path) -> dict[str, dict]:
 
 
 def parameter_names(path: str | Path) -> list[str]:
-    """The names that the cell tagged `parameters` assigns, in order."""
+    """Names that the cell tagged `parameters` assigns, in order."""
     cells = json.loads(Path(path).read_text(encoding="utf-8"))["cells"]
     tagged = [c for c in cells if "parameters" in c["metadata"].get("tags", [])]
     lines = [line for cell in tagged for line in ast.parse("".join(cell["source"])).body]
@@ -63,10 +65,10 @@ def parameter_names(path: str | Path) -> list[str]:
 
 
 def check_parameters(path: str | Path, given: Mapping) -> dict:
-    """`given` completed by the notebook's defaults; a ParameterError lists what it would take.
+    """Check `given` parameters and complete them with the notebook's defaults.
 
-    A float may be given as an int, a bool never stands for a number. `output` is not given: it is
-    the run's folder.
+    An int is accepted for a float, a bool never for a number; `output` cannot be given, it is the
+    run's folder. Raises ParameterError, which lists the notebook's parameters.
     """
     known = read_parameters(path)
     for name, value in given.items():
@@ -83,7 +85,7 @@ def check_parameters(path: str | Path, given: Mapping) -> dict:
 
 
 def parse_parameters(path: str | Path, words: Mapping[str, str]) -> dict:
-    """Values from a command line: text stays text, everything else is read as a python literal."""
+    """Values from a command line: str parameters stay text, others are read as python literals."""
     known = read_parameters(path)
     return {
         name: word if name not in known or _type_name(known[name]) == "str" else _value_of(word)
@@ -92,10 +94,10 @@ def parse_parameters(path: str | Path, words: Mapping[str, str]) -> dict:
 
 
 def clean_notebook(path: str | Path) -> None:
-    """Make an executed notebook fit to be stored: no times, addresses, stderr or widget state.
+    """Clean an executed notebook for storing: no times, addresses, stderr or widget state.
 
-    Drops the injected parameters and all metadata but tags and the kernel's name, and numbers
-    the code cells from 1. Cleaning twice changes nothing.
+    Drops injected parameters and all metadata but tags and the kernel's name, and numbers the code
+    cells from 1. Cleaning twice changes nothing.
     """
     import nbformat
 
@@ -118,13 +120,13 @@ def clean_notebook(path: str | Path) -> None:
 
 
 def code_of(path: str | Path) -> list[str]:
-    """The sources of the code cells."""
+    """Sources of the code cells."""
     cells = json.loads(Path(path).read_text(encoding="utf-8"))["cells"]
     return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
 
 
 def literal(path: str | Path) -> str:
-    """A path for papermill, which would otherwise fill in {names} in it."""
+    """A path for papermill, which would otherwise substitute {names} in it."""
     return str(path).replace("{", "{{").replace("}", "}}")
 
 
@@ -184,12 +186,12 @@ def _cleaned(output, count: int):
 
 
 def _smaller(png: str) -> str:
-    """A picture in base64 with 128 colours, if that is smaller."""
+    """The PNG (base64) with 128 colours, if that is smaller."""
     from PIL import Image
 
     packed = io.BytesIO()
     with Image.open(io.BytesIO(base64.b64decode(png))) as image:
-        if image.mode == "P":  # done before
+        if image.mode == "P":  # already reduced
             return png
         image.convert("RGB").quantize(128).save(packed, "PNG", optimize=True)
     return min(png, base64.b64encode(packed.getvalue()).decode(), key=len)

@@ -1,9 +1,9 @@
-"""Notebooks in batches: parameters checked, results by name, finished runs not repeated.
+"""Runs of notebooks: checked parameters, results by name, finished runs not repeated.
 
-From outside: `run_notebook`, `sweep`, and `python -m unite_core.runs`. Inside a notebook:
-`open_run`. A run's folder holds the executed notebook, `results.json`, `figures/` and `run.json`
-(parameters, hash, versions, times). Relative paths are relative to the project's root, in
-parameters too. The environment variable `UNITE_RUNS` moves all runs away from `runs/`.
+From outside a notebook use `run_notebook`, `sweep` or the commands `unite run` and `unite sweep`,
+inside it `open_run`. A run's folder holds the executed notebook, `results.json`, `figures/` and
+`run.json` (parameters, hash, versions, times). Relative paths, in parameters too, are relative to
+`project_root`. The environment variable `UNITE_RUNS` moves all runs away from `runs/`.
 """
 
 from __future__ import annotations
@@ -57,17 +57,22 @@ VERSIONS = ("unite-workbook", "torch", "transformers", "peft", "numpy")
 
 
 def project_root() -> Path:
-    """The folder of the workbook: the one that holds `unite_core`, `notebooks` and `figures`."""
-    return Path(__file__).resolve().parents[2]
+    """The folder that relative paths, `runs/`, `data/` and `figures/` belong to.
+
+    In a checkout that is its root. An installed package has no notebooks beside it: then it is the
+    current working directory, which for code in a notebook is the notebook's folder.
+    """
+    checkout = Path(__file__).resolve().parents[2]
+    return checkout if (checkout / "notebooks").is_dir() else Path.cwd()
 
 
 def from_root(path: str | Path) -> Path:
-    """A path as parameters mean it: relative to the project's root unless absolute."""
+    """Resolve a path of a parameter: relative to `project_root` unless absolute."""
     return project_root() / path
 
 
 def runs_root() -> Path:
-    """Where runs go: `UNITE_RUNS` if set, else `runs` in the project."""
+    """The folder of all runs: `UNITE_RUNS` if set, else `runs`."""
     return from_root(os.environ.get("UNITE_RUNS") or "runs")
 
 
@@ -83,7 +88,7 @@ def seed_everything(seed: int) -> None:
 
 @dataclass(frozen=True)
 class Run:
-    """One run of a notebook: where its results, figures and texts go."""
+    """A run of a notebook, which saves results, figures and texts into its folder."""
 
     name: str
     folder: Path
@@ -103,7 +108,7 @@ class Run:
         write_text(self.folder / name, text)
 
     def figure(self, slug: str, figure) -> None:
-        """Save a figure, or an axes' figure, as SVG and PNG; equal figures give equal files."""
+        """Save a figure, or that of axes, as SVG and PNG; equal figures give equal files."""
         import matplotlib
 
         if not re.fullmatch(r"[a-z0-9_]+", slug):
@@ -117,17 +122,17 @@ class Run:
 
 
 def open_run(name: str, namespace: Mapping) -> Run:
-    """The run that a notebook is part of; `namespace` is its `globals()`.
+    """Open the run that a notebook is part of; `namespace` is its `globals()`.
 
-    With a parameter `output` (set by `run_notebook`) the folder is that one. Otherwise it is
-    `runs/interactive/<name>`, and what a run with other parameters left there is set aside.
+    The folder is the parameter `output` (set by `run_notebook`), else `runs/interactive/<name>`;
+    what a run with other parameters left there is moved aside.
     """
     output = namespace.get("output")
     folder = from_root(output) if output else runs_root() / "interactive" / name
     if not output:
         notebook = project_root() / "notebooks" / f"{name}.ipynb"
         names = parameter_names(notebook) if notebook.is_file() else []
-        _claim(folder, _describe(name, [], {key: namespace.get(key) for key in names}))
+        _prepare_folder(folder, _describe(name, [], {key: namespace.get(key) for key in names}))
     folder.mkdir(parents=True, exist_ok=True)
     versions = ", ".join(f"{name} {version}" for name, version in _versions().items())
     print(f"{name} in {os.path.relpath(folder, project_root())} ({versions})")
@@ -138,8 +143,8 @@ def run_notebook(path, parameters: Mapping, out, force=False, progress=True) -> 
     """Execute a notebook with checked parameters and return its `results.json`.
 
     The kernel works in the notebook's folder. A finished run with the same parameters, code,
-    package and inputs is not repeated unless `force`. The same run unfinished is continued in its
-    folder (checkpoints); anything else that is there is set aside as `OUT.1`, `OUT.2`…
+    package and inputs is not repeated unless `force`. The same run, if unfinished, is resumed in
+    its folder (with its checkpoints); anything else there is moved aside to `OUT.1`, `OUT.2`, ...
     A notebook that fails is kept as `<name>.failed.ipynb` and raises a NotebookError.
     """
     path, out = Path(path).resolve(), from_root(out).resolve()
@@ -148,7 +153,7 @@ def run_notebook(path, parameters: Mapping, out, force=False, progress=True) -> 
     if not force and _is_finished(out, about):
         print(f"{out} is finished with these parameters: not repeated")
     else:
-        _claim(out, about)
+        _prepare_folder(out, about)
         (out / "results.json").unlink(missing_ok=True)
         _execute(path, parameters | {"output": str(out)}, out, progress)
         if not (out / "results.json").is_file():
@@ -158,9 +163,10 @@ def run_notebook(path, parameters: Mapping, out, force=False, progress=True) -> 
 
 
 def sweep(path, grid: Mapping[str, list], out, force=False, progress=True) -> list[dict]:
-    """Run a notebook at every point of a grid; rows of parameters and results, also `sweep.csv`.
+    """Run a notebook at every point of a grid of parameters {name: values}.
 
-    Each point has a folder of its own below `out`; points that are finished are not repeated.
+    Returns rows of parameters and results, also written to `sweep.csv`. Each point has its own
+    folder below `out`; finished points are not repeated.
     """
     out, rows = from_root(out).resolve(), []
     for values in itertools.product(*grid.values()):
@@ -192,7 +198,7 @@ def _execute(path: Path, parameters: dict, out: Path, progress: bool) -> None:
 
 
 def _describe(name: str, code: list[str], parameters: Mapping) -> dict:
-    """What makes a run the same run: parameters, code, package, and the inputs it names."""
+    """What identifies a run: parameters, code, package, and the inputs that it names."""
     sources = sorted(Path(__file__).parents[1].rglob("*.py"))
     package = _hash([(file.name, file.read_text(encoding="utf-8")) for file in sources])
     inputs = {key: _input_hash(value) for key, value in parameters.items()}
@@ -208,7 +214,7 @@ def _describe(name: str, code: list[str], parameters: Mapping) -> dict:
 
 
 def _input_hash(value) -> str | None:
-    """The identity of the corpus or earlier run whose folder a parameter names."""
+    """Hash of the corpus or earlier run whose folder a parameter names; None if it names none."""
     if isinstance(value, str) and value:
         for name in ("run.json", "manifest.json"):
             if (from_root(value) / name).is_file():
@@ -222,11 +228,11 @@ def _is_finished(folder: Path, about: Mapping) -> bool:
     return same and (folder / "results.json").is_file()
 
 
-def _claim(folder: Path, about: Mapping) -> None:
-    """Make a folder the run's own: the same run unfinished goes on, anything else is set aside."""
+def _prepare_folder(folder: Path, about: Mapping) -> None:
+    """Keep the folder of the same, unfinished run; move anything else there aside."""
     state = _state(folder)
-    goes_on = state.get("hash") == about["hash"] and not state.get("finished")
-    if not goes_on and folder.is_dir() and any(folder.iterdir()):
+    resumes = state.get("hash") == about["hash"] and not state.get("finished")
+    if not resumes and folder.is_dir() and any(folder.iterdir()):
         names = (folder.with_name(f"{folder.name}.{number}") for number in itertools.count(1))
         aside = next(path for path in names if not path.exists())
         folder.rename(aside)
@@ -266,7 +272,7 @@ def _write_csv(path: Path, rows: list[dict]) -> None:
 
 
 def store_notebooks(paths: list[Path]) -> None:
-    """Execute notebooks with their defaults, clean them, and put them in place of the stored."""
+    """Execute notebooks (default: all) with their defaults, clean them and store them in place."""
     for path in paths or sorted((project_root() / "notebooks").glob("*.ipynb")):
         out = runs_root() / "stored" / path.stem
         print(f"{path.name}: executing with its defaults")

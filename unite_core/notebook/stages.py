@@ -1,7 +1,4 @@
-"""TODO."""
-
-# Shapes: Q queries, N candidates, D embedding size, K results.
-# Shapes: N items of a modality, D embedding size.
+"""Models of a notebook: trained here in short stages, or taken from finished runs."""
 
 from __future__ import annotations
 
@@ -28,14 +25,15 @@ __all__ = [
 def stage_models(
     root: str | Path, stage_1: str, stage_2: str, controls: str, steps: int, seed: int, folder: Path
 ) -> dict[str, str | Path]:
-    """The models along training by name, in order: base, stage 1, stage 2, controls of stage 2.
+    """Models in the order of training: base, stage 1, stage 2, controls of stage 2.
 
     Args
-        root              the corpus that short stages are trained on
-        stage_1, stage_2  run folders of notebooks 04 and 05; empty: `steps` steps are trained here,
-                          and with an empty stage_2 those of `CONTROLS` too, from the same stage 1
-        controls          further ones, as `named_runs` takes them
-        folder            where short stages go
+        root              corpus for short stages
+        stage_1, stage_2  run folders of notebooks 04 and 05; empty: trained here for `steps`
+                          steps, with an empty stage_2 also the `CONTROLS`, from the same stage 1
+        controls          further models, in the form of `named_runs`
+        folder            where short stages are trained
+    Returns {name: folder or hub id}.
     """
 
     def short(stage, start, name):
@@ -55,7 +53,7 @@ def stage_models(
 
 
 def named_runs(runs: str) -> dict[str, Path]:
-    """Trained models named in a parameter: "InfoNCE: runs/info, random mask: runs/random"."""
+    """Models of runs named in a parameter: "InfoNCE: runs/info, random mask: runs/random"."""
     models = {}
     for part in filter(None, (part.strip() for part in runs.split(","))):
         name, colon, folder = part.partition(":")
@@ -69,18 +67,18 @@ CONTROLS = {
     "InfoNCE": replace(TINY_STAGE_2, loss="info_nce"),
     "random mask": replace(TINY_STAGE_2, loss="random_mask"),
 }
-"""Stage 2 with every negative, and with as many as MAMCL leaves but drawn without regard to
-modality: what differs from both is the modality's doing and not the number of negatives."""
+"""Stage 2 with all negatives, and with as many as MAMCL keeps but drawn whatever their modality: a
+difference from both is due to the modality and not to the number of negatives."""
 
 
 def model_source(name: str) -> str | Path:
-    """What a model parameter means: "" is unite-tiny, else a folder below the root or a hub id."""
+    """Resolve a model parameter: "" is unite-tiny, else a folder below the root or a hub id."""
     folder = from_root(name)
     return TINY if not name else folder if folder.is_dir() else name
 
 
 def stage_weights(stage: StageConfig, root: str | Path) -> dict[str, float]:
-    """How often a corpus wants records of a task to come up in a stage; what is not named, once."""
+    """How often a corpus repeats records of a task in a stage; tasks not named: once."""
     manifest = Path(root) / "manifest.json"
     wanted = read_json(manifest).get("weights", {}) if manifest.is_file() else {}
     return wanted.get(stage.name, {})
@@ -93,10 +91,10 @@ def train_stage(
     output: str | Path,
     data: str | Path | None = None,
 ) -> Path:
-    """Train a stage on the corpus's records for it, or on the file `data` of others, unweighted.
+    """Train a stage on the corpus's records for it, or unweighted on the records file `data`.
 
-    Returns the merged model's folder. A run in `output` that was cut short goes on from its last
-    checkpoint (see `train.train`).
+    Returns the merged model's folder. An interrupted run in `output` resumes from its last
+    checkpoint.
     """
     from ..train.run import train
 
@@ -115,7 +113,7 @@ def train_stage(
 
 
 def trained_model(run: str) -> Path:
-    """The merged model in the folder of a run of notebook 04 or 05."""
+    """The merged model of a run of notebook 04 or 05."""
     model = from_root(run) / "train" / "model"
     if not model.is_dir():
         raise FileNotFoundError(

@@ -1,6 +1,6 @@
-"""TODO."""
+"""Tables of a notebook: gains between models, hits and misses, differences of stages."""
 
-# Shapes: Q queries, N candidates, D embedding size, K results.
+# Shapes: D embedding size.
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import fields
 
 import numpy as np
 
+from .. import tables
 from ..evaluation.results import EvaluationResult, paired_gain
 from ..evaluation.tasks import RetrievalTask
 from ..search.exact import search
@@ -24,10 +25,10 @@ def gains(
     tasks: Sequence[RetrievalTask],
     metric: str = "recall@10",
 ) -> list[dict]:
-    """How far one model is above another, task by task, in their single pools.
+    """Gain of one model over another by task, in single-modality pools.
 
     Returns rows of task, split, n, both values, the paired gain with its 95 % interval, and
-    `apart`: whether the two models' own intervals do not overlap and the second is above.
+    `apart`: whether the second model's interval lies above the first's.
     """
     rows = []
     for task in tasks:
@@ -43,15 +44,15 @@ def gains(
 def hit_and_miss(
     task: RetrievalTask, vectors: Mapping[str, np.ndarray], k: int = 5
 ) -> tuple[list[dict], list[list[dict]], list[list[bool]]]:
-    """The task's first query answered at rank 1 and its first with no answer among the best k.
+    """The first query with a positive at rank 1 and the first with none among the best k.
 
-    `vectors` {content id: [D]} as `embed_tasks` gives. Returns queries, their k results each, and
-    which of these are right, as `plots.plot_retrieved` takes them; what does not occur is left out.
+    `vectors` {content id: [D]} from `embed_tasks`. Returns queries, their k results and which of
+    these are positives, for `plots.plot_retrieved`; a case that does not occur is absent.
     """
     place = {identity: row for row, identity in enumerate(task.candidate_ids)}
-    itself = [[place[one]] if one in place else [] for one in task.query_ids]
+    itself = [[place[name]] if name in place else [] for name in task.query_ids]
     sides = (task.query_ids, task.candidate_ids)
-    query, candidate = (np.stack([vectors[one] for one in side]) for side in sides)
+    query, candidate = (np.stack([vectors[name] for name in side]) for side in sides)
     found = search(query, candidate, k, itself)[1]  # [Q, K]
     hits = [np.isin(row, right) for row, right in zip(found, task.positives, strict=True)]
     rows = [next((q for q, hit in enumerate(hits) if hit[0]), None)]
@@ -62,21 +63,21 @@ def hit_and_miss(
 
 
 def differences(first: StageConfig, second: StageConfig) -> list[dict]:
-    """The fields in which two stages differ, as rows of a table."""
-    pairs = [(each.name, getattr(first, each.name), getattr(second, each.name))
-             for each in fields(StageConfig)]  # fmt: skip
-    return [dict(zip(("field", "first", "second"), row, strict=True))
-            for row in pairs if row[1] != row[2]]  # fmt: skip
+    """Fields in which two stages differ, as rows of field, first and second value."""
+    names = [field.name for field in fields(StageConfig)]
+    return [
+        {"field": name, "first": getattr(first, name), "second": getattr(second, name)}
+        for name in names
+        if getattr(first, name) != getattr(second, name)
+    ]
 
 
 def markdown_table(rows: Sequence[Mapping], names: Sequence[str] | None = None) -> str:
-    """Rows as a Markdown table, floats to 3 digits; `names` replaces the columns' names."""
-    lines = [list(names or rows[0]), ["---"] * len(rows[0])]
-    lines += [[_cell(value) for value in row.values()] for row in rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    """Rows as a Markdown table, floats to 3 digits; `names` replaces the columns' names.
 
-
-def _cell(value) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    >>> print(markdown_table([{"model": "base", "recall": 0.1234}]))
+    | model | recall |
+    | --- | --- |
+    | base | 0.123 |
+    """
+    return tables.markdown_table([list(row.values()) for row in rows], list(names or rows[0]))
