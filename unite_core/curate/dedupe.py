@@ -125,9 +125,9 @@ def leaks(
         rows, root, thresholds or DuplicateThresholds(), workers
     )
     near = _row_groups(group_items(items, classes)).rows
-    is_medium = np.array([leaf.kind != "text" for leaf in leaves], bool)
+    is_media = np.array([leaf.kind != "text" for leaf in leaves], bool)
     row_of = np.repeat(np.arange(len(items.structures)) // 2, np.diff(items.starts))
-    shown = is_medium[items.refs]
+    shown = is_media[items.refs]
     media = _first_test(classes[items.refs[shown]], row_of[shown], count)
     numbers = np.arange(len(rows))
     exact = _first_test(exact_duplicates(rows, root).rows, numbers, count)

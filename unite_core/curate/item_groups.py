@@ -132,12 +132,12 @@ class FileLeaves:
         ]
         return [item.get("text"), *media]
 
-    def _leaf(self, medium, refs: array):
-        if isinstance(medium, list | tuple):
-            return [self._leaf(frame, refs) for frame in medium]
-        if not isinstance(medium, str | os.PathLike):
-            return content_id({"image": medium})
-        refs.append(self.numbers.setdefault(os.fspath(medium), len(self.numbers)))
+    def _leaf(self, file, refs: array):
+        if isinstance(file, list | tuple):
+            return [self._leaf(frame, refs) for frame in file]
+        if not isinstance(file, str | os.PathLike):
+            return content_id({"image": file})
+        refs.append(self.numbers.setdefault(os.fspath(file), len(self.numbers)))
         return 0
 
 
