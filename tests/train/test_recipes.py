@@ -22,7 +22,7 @@ from unite_core.train.run import train
 from unite_core.train.trainer import UniteTrainer
 
 FOLDER = project_root() / "unite_core" / "train" / "recipes"
-# As released (docs/method.md). Learning rate, LoRA alpha, pairs per GPU, GPUs, dual loss, modal mask.
+# As released (docs/method.md): learning rate, LoRA alpha, pairs per GPU, GPUs, dual loss, mask.
 RELEASED = {
     "multi_node_2b_stage1": (1e-4, 16, 64, 64, True, False),
     "multi_node_7b_stage1": (1e-4, 16, 16, 64, True, False),

@@ -41,19 +41,11 @@ from .negatives import NegativeMask, groups, matches, sort
 __all__ = ["in_batch_accuracy", "info_nce", "mamcl", "surviving_share"]
 
 
-def info_nce(
-    query: Tensor,
-    candidate: Tensor,
-    temperature: float | Tensor = 0.03,
-    negatives: Tensor | None = None,
-    symmetric: bool = False,
-    candidate_ids: Labels | None = None,
-    negative_ids: Labels | None = None,
-    *,
-    dims: Sequence[int] | None = None,
-    false_negative_margin: float | None = None,
-    rows: slice | Labels | None = None,
-) -> Tensor:
+def info_nce(query: Tensor, candidate: Tensor, temperature: float | Tensor = 0.03,
+             negatives: Tensor | None = None, symmetric: bool = False,
+             candidate_ids: Labels | None = None, negative_ids: Labels | None = None, *,
+             dims: Sequence[int] | None = None, false_negative_margin: float | None = None,
+             rows: slice | Labels | None = None) -> Tensor:  # fmt: skip
     """InfoNCE: mean negative log-likelihood of the positive among the negatives of the batch.
 
         L = mean_i mean_{p in P(i)} -log  exp(s_ip) / (exp(s_ip) + sum_{j not in P(i)} exp(s_ij))
@@ -108,23 +100,13 @@ def info_nce(
     return _loss_of_prefixes(query, candidate, negatives, scale, mask, dims)
 
 
-def mamcl(
-    query: Tensor,
-    candidate: Tensor,
-    target_modality: Labels,
-    temperature: Temperature = 0.03,
-    negatives: Tensor | None = None,
-    negative_modality: Labels | None = None,
-    symmetric: bool = False,
-    candidate_ids: Labels | None = None,
-    negative_ids: Labels | None = None,
-    *,
-    cross_modal_weight: float = 0.0,
-    random_mask: int | None = None,
-    dims: Sequence[int] | None = None,
-    false_negative_margin: float | None = None,
-    rows: slice | Labels | None = None,
-) -> Tensor:
+def mamcl(query: Tensor, candidate: Tensor, target_modality: Labels,
+          temperature: Temperature = 0.03, negatives: Tensor | None = None,
+          negative_modality: Labels | None = None, symmetric: bool = False,
+          candidate_ids: Labels | None = None, negative_ids: Labels | None = None, *,
+          cross_modal_weight: float = 0.0, random_mask: int | None = None,
+          dims: Sequence[int] | None = None, false_negative_margin: float | None = None,
+          rows: slice | Labels | None = None) -> Tensor:  # fmt: skip
     """Modality-aware masked InfoNCE: each query competes only inside its target's modality.
 
         L as in `info_nce`, its sum over j restricted to targets with m_j = m_i

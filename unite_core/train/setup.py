@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
-from transformers import TrainingArguments
 
 from ..data.pairs import PairDataset
 from ..model.embedder import UniteEmbedder
 from .config import TrainConfig
 from .sampler import PairSampler
+
+if TYPE_CHECKING:
+    from transformers import TrainingArguments
 
 __all__ = ["adapted_model", "make_sampler", "training_arguments"]
 
@@ -44,6 +48,8 @@ def make_sampler(config: TrainConfig, dataset: PairDataset, rank: int = 0,
 
 def training_arguments(config: TrainConfig, steps: int) -> TrainingArguments:
     """transformers' arguments of a run of that many steps."""
+    from transformers import TrainingArguments
+
     stage = config.stage
     arguments = TrainingArguments(
         output_dir=config.output,
