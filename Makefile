@@ -4,7 +4,7 @@
 #   make study    which pair types help which search: five mixes of equal size, two seeds each
 #   make test     all tests and all notebooks
 #   make lab      JupyterLab on this machine, opened with its token
-#   make bench    every benchmarks/*.py beside its peers, into benchmarks/RESULTS.md
+#   make bench    every speed/*.py beside its peers, into speed/RESULTS.md
 # CORPUS=shapes works without any download; PYTHON names the python (3.11 or newer) of a new .venv.
 
 PYTHON ?= python3
@@ -49,7 +49,7 @@ figures: $(READY)
 	$(BIN)/unite notebooks publish $(RUNS)
 
 bench: .venv-bench/ready
-	for script in benchmarks/[!_]*.py; do \
+	for script in speed/[!_]*.py; do \
 	  PYTHONPATH=. .venv-bench/bin/python $$script || exit 1; done
 
 lint: $(READY)
@@ -61,11 +61,11 @@ clean:
 	@echo "kept: .venv, .venv-bench and data (remove them by hand to fetch everything again)"
 
 # peers only: everything else is seen through a path file that names .venv's packages
-.venv-bench/ready: $(READY) benchmarks/requirements.txt
+.venv-bench/ready: $(READY) speed/requirements.txt
 	$(BIN)/python -m venv --clear .venv-bench
 	$(BIN)/python -c 'import site; print(site.getsitepackages()[0])' > \
 	  "$$(.venv-bench/bin/python -c 'import site; print(site.getsitepackages()[0])')/main.pth"
-	.venv-bench/bin/python -m pip install --no-compile --no-deps -r benchmarks/requirements.txt
+	.venv-bench/bin/python -m pip install --no-compile --no-deps -r speed/requirements.txt
 	@touch $@
 
 $(READY): pyproject.toml constraints.txt

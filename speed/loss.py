@@ -1,6 +1,6 @@
 """Time and memory of the losses beside the released route and the peers, in one run.
 
-    python benchmarks/loss.py [--compare 8192] [--sizes 2048,...,65536] [--repeats 5]
+    python speed/loss.py [--compare 8192] [--sizes 2048,...,65536] [--repeats 5]
 
 Every route gets the same unit vectors and must return the same loss (checked to 1e-4) and the same
 gradients (checked against ours in float64). Repeats are interleaved: one of each route, then again.
@@ -279,7 +279,7 @@ def section(options):
     dim, size, repeats = options.dim, options.compare, options.repeats
     kept = chunk_rows(torch.device("cpu"))
     lines = [
-        "## Loss, forward and backward (`benchmarks/loss.py`)",
+        "## Loss, forward and backward (`speed/loss.py`)",
         f"{machine()}; {versions(*PEERS)}. Float32 unit vectors at random, D = {dim}, tau = {TAU}, "
         f"shares of the target modalities {', '.join(map(str, SHARES))}. Seconds are medians "
         f"[lowest, highest] of n = {repeats} interleaved repeats. Memory is the peak resident "

@@ -1,6 +1,6 @@
 """Curation of a million generated records: validated, profiled, exactly deduplicated, in one run.
 
-    python benchmarks/curation.py [--records 1000000] [--images 100000] [--workers 2] [--at FOLDER]
+    python speed/curation.py [--records 1000000] [--images 100000] [--workers 2] [--at FOLDER]
 
 Every record has a text of its own and a PNG file of its own (16 x 16 noise, 0.8 kB); 1 % of the
 records are broken in one of four ways, 5 % are copies of another under other file names. Made
@@ -274,7 +274,7 @@ def section(rows: list, images: list, workers: int) -> str:
 
     head = ["", *(f"{step}, s" for step in STEPS[:-1]), "all, s", "peak memory, GiB"]
     image_head = ["", "hash, s", "group, s", "all, s", "peak memory, GiB", "found", "precision"]
-    return f"""## Curation (`benchmarks/curation.py`)
+    return f"""## Curation (`speed/curation.py`)
 
 {machine()}; {versions("numpy", "pillow", "orjson")}. {workers} worker processes for validation and
 for hashing, one process for the rest. One text and one PNG file of its own per record, 1 % broken

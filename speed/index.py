@@ -1,6 +1,6 @@
 """The index over encoded shards beside plain faiss: time to build, and to search.
 
-`python benchmarks/index.py [--items N] [--dim D] [--queries Q]`
+`python speed/index.py [--items N] [--dim D] [--queries Q]`
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def main(items: int, dim: int, queries: int, output: Path) -> None:
             ratio = np.median(np.divide(ours, theirs))
             rows.append([f"{what}, {name}", spread(ours), spread(theirs), f"{ratio:.2f}"])
     head = [f"{items:,} x {dim}, exact", "ours, s", "plain faiss, s", "ours / faiss"]
-    text = f"""## Index (`benchmarks/index.py`)
+    text = f"""## Index (`speed/index.py`)
 
 {machine()}; {versions("faiss-cpu", "numpy")}. {queries} queries, {K} best; median [lowest, highest]
 of {RUNS} runs in turns; both find the same scores.

@@ -1,6 +1,6 @@
 """Encoding a mixed corpus to vectors beside sentence-transformers and a plain loop, in one run.
 
-    python benchmarks/encode.py [--texts 2000 --images 2000 --clips 300] [--repeats 2]
+    python speed/encode.py [--texts 2000 --images 2000 --clips 300] [--repeats 2]
                                 [--processes 2] [--memory 1000 20000] [--model FOLDER]
 
 Texts of many lengths, pictures of many sizes and clips are written to files once; every route reads
@@ -166,7 +166,7 @@ def report(options, rates, peaks) -> str:
     rows = [[name, spread(values), *(f"{np.median(values) / base:.2f}" for base in bases)]
             for name, values in rates.items()]  # fmt: skip
     memory = ", ".join(f"{count} items: {peak / 2**20:.0f} MiB" for count, peak in peaks.items())
-    return f"""## Encoding a mixed corpus (`benchmarks/encode.py`)
+    return f"""## Encoding a mixed corpus (`speed/encode.py`)
 
 {machine()}; {versions("sentence-transformers", "transformers")}. {options.texts} texts,
 {options.images} pictures of {SIZES[0]} to {SIZES[-1]} pixels a side, {options.clips} clips, all

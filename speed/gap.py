@@ -1,6 +1,6 @@
 """Time and memory of the whole gap table, growing with n, beside what peers give of it.
 
-    python benchmarks/gap.py [--sizes 1000,5000,20000,100000] [--dim 1536] [--repeats 1]
+    python speed/gap.py [--sizes 1000,5000,20000,100000] [--dim 1536] [--repeats 1]
 
 Vectors come from the generator with a known gap, so that every run also says how far values are
 from the truth. Sums are over all items; what looks at all pairs of items is of a stated random
@@ -141,7 +141,7 @@ def section(options):
             for size, one in done.items()]  # fmt: skip
     values = [[name] + [_cell(one["found"][name]) for one in done.values()] for name in SHOWN]
     lines = [
-        "## The gap table (`benchmarks/gap.py`)",
+        "## The gap table (`speed/gap.py`)",
         f"{machine()}; numpy {np.__version__}, {versions(*PEERS)}. Generated float32 unit vectors, "
         f"D = {options.dim}, a gap of 0.5. The whole table of `gap.measure` with 30 half-sample "
         "intervals and all nulls. Gap, RMG, CKA, participation, Fréchet and separability are of "

@@ -9,7 +9,7 @@ import pytest
 
 from unite_core.notebook.runs import project_root
 
-SCRIPT = project_root() / "benchmarks" / "loss.py"
+SCRIPT = project_root() / "speed" / "loss.py"
 
 
 def run(output):

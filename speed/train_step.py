@@ -1,6 +1,6 @@
 """Time of a training step of unite-tiny on mixed batches beside the plain route, in one run.
 
-    python benchmarks/train_step.py [--root data/emoji] [--steps 3] [--repeats 3]
+    python speed/train_step.py [--root data/emoji] [--steps 3] [--repeats 3]
 
 A step is collating, forward, loss and backward of 64 pairs of text, images and clips with LoRA on
 the language model and a frozen tower, for both stages. All routes get the same pairs and adapters
@@ -239,7 +239,7 @@ def main() -> None:
     rows = []
     for stage in (TINY_STAGE_1, TINY_STAGE_2):
         rows += measure(stage, options.root, options.steps, options.repeats)
-    text = f"""## Training step (`benchmarks/train_step.py`)
+    text = f"""## Training step (`speed/train_step.py`)
 
 {machine()}; {versions("transformers", "peft", *PEER)}. Corpus {options.root.name}, batches of 64
 pairs less repeated candidates, {options.steps} different batches, {options.repeats} interleaved

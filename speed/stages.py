@@ -1,6 +1,6 @@
 """Step time of stages 1 and 2 as `make run` trains them, now and at an earlier commit, in one run.
 
-    python benchmarks/stages.py [--root data/emoji] [--steps 15] [--repeats 3] [--commit 612882c]
+    python speed/stages.py [--root data/emoji] [--steps 15] [--repeats 3] [--commit 612882c]
 
 The earlier sources are taken out of git into a temporary folder. Both trainers start from today's
 unite-tiny and get the same batches, drawn by today's sampler, and must log the same losses. The
@@ -171,7 +171,7 @@ def main() -> None:
         for number in (1, 2):
             rows += measure(number, trees, options.root.resolve(), options.steps, options.repeats)
     head = ["stage", f"{options.commit}, s a step", "now, s a step", "now, % of before"]
-    text = f"""## Time of both stages (`benchmarks/stages.py`)
+    text = f"""## Time of both stages (`speed/stages.py`)
 
 {machine()}; {versions("transformers", "peft")}. Corpus {options.root.name}, {options.steps} batches
 of 64 pairs twice over, {options.repeats} runs each in turns. Medians over steps, of these the

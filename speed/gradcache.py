@@ -1,6 +1,6 @@
 """Peak memory of one training step on images by batch size, with and without GradCache.
 
-    python benchmarks/gradcache.py [--pairs 64 256 1024] [--plain 64 256]
+    python speed/gradcache.py [--pairs 64 256 1024] [--plain 64 256]
 
 unite-tiny with LoRA on its language model, a frozen tower, images of 112 x 112 in groups of 8.
 Each number is of a fresh process: the most that the step takes beyond model and encoded batch.
@@ -118,7 +118,7 @@ def report(found: dict[int, tuple], output: Path) -> None:
     need = found[large][0]["bytes"] / MIB
     head = ["Pairs of images", "All at once, MiB", "s", "GradCache, MiB", "s", "Gradients apart"]
     verdict = "met" if need <= room else "missed"
-    text = f"""## Memory of a training step (`benchmarks/gradcache.py`)
+    text = f"""## Memory of a training step (`speed/gradcache.py`)
 
 {machine()}. Most memory of one step beyond model and batch, a fresh process per number; unite-tiny,
 groups of {GROUP} images of {SIZE} x {SIZE}; the allocator returns
