@@ -37,7 +37,7 @@ def evaluate() -> click.Command:
         from ..evaluation.benchmarks import runs
 
         if list_tasks:
-            click.echo(runs.task_table(benchmarks.TASKS))
+            click.echo(runs.task_table(benchmarks.BENCHMARKS))
             return 0
         if compare:
             first, second = (runs.read_runs(folder) for folder in compare)

@@ -18,7 +18,6 @@ from collections.abc import Sequence
 
 from ...files import from_row
 from ...model.config import EmbedConfig
-from ...tables import text_table
 from . import BENCHMARKS, find_tasks
 from .runs import (
     SETTINGS,
@@ -27,6 +26,7 @@ from .runs import (
     format_runs,
     read_runs,
     run_benchmarks,
+    task_table,
     write_summary,
 )
 
@@ -37,9 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns 1 if a task failed."""
     options = _options(arguments)
     if options.list:
-        specs = [BENCHMARKS[name] for name in BENCHMARKS]
-        rows = [(spec.name, spec.mteb or "read here", spec.source) for spec in specs]
-        print(text_table([("task", "by", "data"), *rows]))
+        print(task_table(BENCHMARKS))
         return 0
     if options.compare:
         runs = [read_runs(folder) for folder in options.compare]

@@ -18,6 +18,7 @@ import numpy as np
 
 from ...files import from_row, read_json, write_json
 from ...model.prompts import build_prompt
+from ...registry import Registry
 from ...search.blocks import model_key
 from ...search.vector_store import encode_items
 from ...tables import text_table
@@ -37,6 +38,7 @@ __all__ = [
     "format_runs",
     "read_runs",
     "run_benchmarks",
+    "task_table",
     "write_summary",
 ]
 
@@ -159,6 +161,13 @@ def format_comparison(rows: Sequence[Mapping], first: str, second: str) -> str:
         p = (f"{row[name]:.3g}" for name in ("p", "p_holm"))
         lines.append((row["task"], row["n"], row["families"], row["metric"], *values, gain, *p))
     return f"first: {first}\nsecond: {second}\n{text_table(lines)}"
+
+
+def task_table(registry: Registry[TaskSpec]) -> str:
+    """Print the tasks of a registry: name, mteb's name or "read here", and source."""
+    specs = [registry[name] for name in registry]
+    rows = [(spec.name, spec.mteb or "read here", spec.source) for spec in specs]
+    return text_table([("task", "by", "data"), *rows])
 
 
 def write_summary(output: str | Path, runs: Sequence[BenchmarkRun], table: str) -> None:
