@@ -26,8 +26,10 @@ def vectors_by(rule, tasks=ALL, seed=0):
     """`rule(item)` gives the axis that dominates an item's random vector."""
     rng = np.random.default_rng(seed)
     found = {}
-    for one in tasks:
-        items = zip(one.query_ids + one.candidate_ids, one.queries + one.candidates, strict=True)
+    for entry in tasks:
+        items = zip(
+            entry.query_ids + entry.candidate_ids, entry.queries + entry.candidates, strict=True
+        )
         for identity, item in items:
             vector = 0.01 * rng.standard_normal(8)
             vector[rule(item)] += 1
@@ -71,19 +73,19 @@ def test_target_share_is_the_target_share_of_the_evaluation():
     vectors = vectors_by(lambda item: 3 + int("".join(filter(str.isdigit, str(item)))) % 4)
     found = evaluate(None, ALL, vectors=vectors)
     confusion = modality_confusion(ALL, vectors)
-    for one, share in zip(ALL, confusion.target_share, strict=True):
-        expected = found.score(one.name, "style", "target_share@10", "mixed").value
+    for entry, share in zip(ALL, confusion.target_share, strict=True):
+        expected = found.score(entry.name, "style", "target_share@10", "mixed").value
         assert share == pytest.approx(expected)
         assert 0 < share < 1
 
 
 def test_fused_and_mixed_answers_have_names_of_their_own():
     fused = [{"text": "<|IMAGE|>\nmoving", "image": f"{i}.png"} for i in range(4)]
-    one = task("image + moving → video", fused, CLIPS)
-    two = RetrievalTask(
+    composed = task("image + moving → video", fused, CLIPS)
+    either = RetrievalTask(
         "either", "style", TEXTS[:2], [IMAGES[0], CLIPS[0], IMAGES[1]], [[0, 1], [2]], ["a", "b"]
     )
-    tasks = [TO_IMAGE, one, two]
+    tasks = [TO_IMAGE, composed, either]
     confusion = modality_confusion(tasks, vectors_by(lambda item: 0, tasks), k=2)
     assert ("text+image", "video") in confusion.kinds
     both = confusion.kinds.index(("text", "image or video"))

@@ -57,8 +57,8 @@ def test_mixes_have_equal_size_and_shares_and_are_nested(seed):
     mixes = {name: draw_mix(RECORDS, types, 10, seed) for name, types in parse_mixes(MIXES).items()}
     for name, records in mixes.items():
         assert len(records) == len({str(record) for record in records}) == 10
-        counts = [sum(undirected_pair_type(record) == each for record in records)
-                  for each in name.split(" + ")]  # fmt: skip
+        counts = [sum(undirected_pair_type(record) == kind for record in records)
+                  for kind in name.split(" + ")]  # fmt: skip
         assert sum(counts) == 10 and max(counts) - min(counts) <= 1
     for name, records in mixes.items():
         for record in records:
@@ -77,8 +77,8 @@ def test_too_few_pairs_are_named():
 
 
 def test_descriptions_count_what_is_there():
-    some = RECORDS[18:22]  # two of text-text, two of text-image
-    (row,) = describe({"both": some})
+    records = RECORDS[18:22]  # two of text-text, two of text-image
+    (row,) = describe({"both": records})
     assert (row["mix"], row["pairs"], row["items"]) == ("both", 4, 8)
     assert row["words"] == (2 * 4 + 3 * 2) / 6
     assert row["targets"] == "50% text, 50% image"
@@ -86,15 +86,15 @@ def test_descriptions_count_what_is_there():
 
 def test_seeds_are_averaged_by_query_before_they_are_compared():
     rng = np.random.default_rng(0)
-    base, *several = (rng.integers(0, 2, 40).astype(float) for _ in range(4))
-    results = [result(values) for values in several]
-    difference = np.mean(several, axis=0) - base
+    base, *seeds = (rng.integers(0, 2, 40).astype(float) for _ in range(4))
+    results = [result(values) for values in seeds]
+    difference = np.mean(seeds, axis=0) - base
     gain, low, high = compare([result(base)], results, TASK)
     assert gain == pytest.approx(difference.mean())
     expected = bootstrap_interval(difference, TASK.families, seed=0)
     assert (low, high) == pytest.approx(expected)
     (row,) = effects({"mix": results}, [result(base)], [TASK])
-    means = [values.mean() for values in several]
+    means = [values.mean() for values in seeds]
     assert (row["lowest"], row["highest"]) == pytest.approx((min(means), max(means)))
     assert row["value"] == pytest.approx(np.mean(means)) and row["n"] == 40
     assert (row["gain"], row["low"], row["high"]) == (gain, low, high)

@@ -39,7 +39,7 @@ def test_results_come_back_equal_from_one_file(tmp_path):
     path = tmp_path / "run" / "scores.json"
     save_results(path, result())
     assert load_results(path) == result()
-    assert [each.name for each in path.parent.iterdir()] == ["scores.json"]
+    assert [file.name for file in path.parent.iterdir()] == ["scores.json"]
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
@@ -105,7 +105,7 @@ def test_rows_are_flat_and_the_values_per_query_stay_with_the_score():
 def test_paired_gain_is_the_paired_interval_of_the_values_per_query():
     first, second = result(), result(0.2)
     gain = paired_gain(first, second, "text → image", "style")
-    before, after = (each.score("text → image", "style").per_query for each in (first, second))
+    before, after = (result.score("text → image", "style").per_query for result in (first, second))
     assert gain == paired_interval(before, after, FAMILIES)
     assert gain[0] == pytest.approx(0.2)
     assert gain[1] > 0

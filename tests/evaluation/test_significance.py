@@ -118,8 +118,8 @@ def test_two_models_are_compared_on_every_task():
 
 
 def test_other_tasks_or_metrics_are_refused():
-    one = result([0, 1, 1, 0])
+    first = result([0, 1, 1, 0])
     with pytest.raises(ValueError, match="other tasks"):
-        compare_models(one, replace(one, tasks_hash="b"))
+        compare_models(first, replace(first, tasks_hash="b"))
     with pytest.raises(ValueError, match="no task has recall@3"):
-        compare_models(one, one, metric="recall@3")
+        compare_models(first, first, metric="recall@3")

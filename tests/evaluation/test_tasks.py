@@ -73,11 +73,11 @@ def tasks():
 
 def test_a_perfect_embedder_reaches_one_in_single_pools(tasks):
     result = evaluate(FakeEmbedder(), tasks)
-    for each in tasks:
-        score = result.score(each.name, each.split, "recall@1")
+    for checked in tasks:
+        score = result.score(checked.name, checked.split, "recall@1")
         assert (score.value, score.low, score.high, score.n) == (1, 1, 1, 12)
-        assert score.chance == pytest.approx(1 / len(each.candidates))
-        assert result.score(each.name, each.split, "ndcg@10").value == pytest.approx(1)
+        assert score.chance == pytest.approx(1 / len(checked.candidates))
+        assert result.score(checked.name, checked.split, "ndcg@10").value == pytest.approx(1)
 
 
 def test_single_pool_values_equal_brute_force(tasks):
@@ -99,7 +99,7 @@ def test_single_pool_values_equal_brute_force(tasks):
 def test_every_item_is_embedded_once_with_the_given_root(tasks):
     embedder = FakeEmbedder()
     result = evaluate(embedder, tasks, media_root="corpus", progress=False)
-    distinct = {i for each in tasks for i in each.query_ids + each.candidate_ids}
+    distinct = {i for checked in tasks for i in checked.query_ids + checked.candidate_ids}
     assert sorted(embedder.seen) == sorted(distinct)
     assert embedder.called_with == ("corpus", False)
     assert result.embedder["max_frames"] == 8
@@ -155,7 +155,7 @@ def test_tasks_come_back_from_their_file(tasks, tmp_path):
     path = tmp_path / "corpus" / "tasks.json"
     write_tasks(path, tasks)
     assert read_tasks(path) == tasks
-    assert [each.name for each in path.parent.iterdir()] == ["tasks.json"]
+    assert [file.name for file in path.parent.iterdir()] == ["tasks.json"]
 
 
 def test_tasks_with_media_in_memory_are_not_written(tmp_path):

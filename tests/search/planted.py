@@ -45,9 +45,9 @@ def axis(number) -> np.ndarray:
     return np.eye(D, dtype=np.float32)[number]
 
 
-def at(score, own) -> np.ndarray:
-    """Cosine `score` to axis 0, the rest along an axis of its own."""
-    return (score * axis(0) + np.sqrt(1 - score**2) * axis(own)).astype(np.float32)
+def at(score, other) -> np.ndarray:
+    """Cosine `score` to axis 0, the rest along axis `other`."""
+    return (score * axis(0) + np.sqrt(1 - score**2) * axis(other)).astype(np.float32)
 
 
 def text(name) -> dict:

@@ -57,10 +57,10 @@ def rows() -> list[dict]:
     return [*found, {"id": "v", "video": "clip.webp"}, {"id": "again", "image": "0.png"}]
 
 
-def corpus_file(folder: Path, some: list[dict] | None = None) -> Path:
+def corpus_file(folder: Path, chosen: list[dict] | None = None) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "corpus.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in some or rows()))
+    path.write_text("".join(json.dumps(row) + "\n" for row in chosen or rows()))
     return path
 
 
@@ -167,8 +167,8 @@ def test_another_corpus_model_or_configuration_is_refused(tmp_path, embedder, me
 def test_a_file_that_changed_between_two_runs_is_noticed(tmp_path, embedder, media):
     for name in ("0.png", "1.png"):
         (tmp_path / name).write_bytes((media / name).read_bytes())
-    some = [{"image": "0.png"}, {"image": "1.png"}]
-    config = EncodeConfig("m", str(tmp_path / "out"), str(corpus_file(tmp_path, some)),
+    chosen = [{"image": "0.png"}, {"image": "1.png"}]
+    config = EncodeConfig("m", str(tmp_path / "out"), str(corpus_file(tmp_path, chosen)),
                           str(tmp_path), shard_items=1)  # fmt: skip
     folder = encode_corpus(config, embedder, progress=False)
     (folder / "report.json").unlink()
@@ -181,10 +181,10 @@ def test_bad_items_are_counted_by_cause_and_listed_by_id(tmp_path, embedder, med
     cut_file = (media / "0.png").read_bytes()[:-60]
     (tmp_path / "0.png").write_bytes((media / "0.png").read_bytes())
     (tmp_path / "cut.png").write_bytes(cut_file)
-    some = [{"id": "good", "image": "0.png"}, {"id": "cut", "image": "cut.png"},
+    chosen = [{"id": "good", "image": "0.png"}, {"id": "cut", "image": "cut.png"},
             {"id": "gone", "image": "none.png"}, {"id": "words", "text": "words"},
             {"id": "cut too", "image": "cut.png", "text": "<|IMAGE|> x"}]  # fmt: skip
-    options = {"data": str(corpus_file(tmp_path, some)), "shard_items": 2}
+    options = {"data": str(corpus_file(tmp_path, chosen)), "shard_items": 2}
     config = EncodeConfig("m", str(tmp_path / "out"), media_root=str(tmp_path), max_bad_share=0.7,
                           **options)  # fmt: skip
     folder = encode_corpus(config, embedder, progress=False)
@@ -218,17 +218,17 @@ def test_any_file_of_rows_will_do(tmp_path, embedder, media):
     import pyarrow as arrow
     import pyarrow.parquet as parquet
 
-    some = [row for row in rows() if row["id"] in ("p1", "c2", "t3", "v")]
-    flat = [{"id": None, "text": None, "image": None, "video": None} | row for row in some]
+    chosen = [row for row in rows() if row["id"] in ("p1", "c2", "t3", "v")]
+    flat = [{"id": None, "text": None, "image": None, "video": None} | row for row in chosen]
     parquet.write_table(arrow.Table.from_pylist(flat), tmp_path / "corpus.parquet")
     encode_corpus(
-        settings(tmp_path / "json", media, data=str(corpus_file(tmp_path, some))), embedder
+        settings(tmp_path / "json", media, data=str(corpus_file(tmp_path, chosen))), embedder
     )
     encode_corpus(
         settings(tmp_path / "table", media, data=str(tmp_path / "corpus.parquet")), embedder
     )
     wanted, found = stored(tmp_path / "json/out"), stored(tmp_path / "table/out")
-    assert found[0] == wanted[0] == [row["id"] for row in some]
+    assert found[0] == wanted[0] == [row["id"] for row in chosen]
     np.testing.assert_array_equal(found[1], wanted[1])
     (tmp_path / "corpus.csv").write_text("id,text\na,word\nb,word word\n")
     assert [(n, item) for n, item, _ in iter_items(tmp_path / "corpus.csv")] == [

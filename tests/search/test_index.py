@@ -138,9 +138,9 @@ def test_saved_and_loaded_is_the_same(tmp_path, config):
     assert (again.config, again.ids, again.counts) == (index.config, index.ids, index.counts)
     queries = units(np.random.default_rng(1), 5)
     for options in ({}, {"standardise": True}, {"modalities": ["text"]}):
-        for one, two in zip(index.search(queries, 7, **options),
+        for first, second in zip(index.search(queries, 7, **options),
                             again.search(queries, 7, **options), strict=True):  # fmt: skip
-            np.testing.assert_array_equal(one, two)
+            np.testing.assert_array_equal(first, second)
     (tmp_path / "index" / "index.json").unlink()
     with pytest.raises(ValueError, match="no whole index"):
         load_index(tmp_path / "index")
@@ -156,10 +156,10 @@ def test_a_folder_of_shards_is_read_only_when_it_is_finished(tmp_path):
         ShardFolder(tmp_path)
     (tmp_path / "report.json").write_text('{"inputs": {"model": "abc"}}')
     queries = units(np.random.default_rng(1), 5)
-    one, two = build_index(ShardFolder(tmp_path)), build_index(shards)
-    np.testing.assert_array_equal(one.search(queries, 5).rows, two.search(queries, 5).rows)
-    assert one.ids == two.ids
-    assert (one.model, two.model) == ("abc", "")
+    first, second = build_index(ShardFolder(tmp_path)), build_index(shards)
+    np.testing.assert_array_equal(first.search(queries, 5).rows, second.search(queries, 5).rows)
+    assert first.ids == second.ids
+    assert (first.model, second.model) == ("abc", "")
 
 
 def test_what_makes_no_sense_is_refused():

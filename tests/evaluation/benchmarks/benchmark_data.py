@@ -98,8 +98,8 @@ def write_mmeb(root, subset, rows=None):
     folder = root / "MMEB-eval" / subset
     folder.mkdir(parents=True, exist_ok=True)
     half = len(rows) // 2
-    for part, some in enumerate((table[:half], table[half:])):
-        pyarrow.parquet.write_table(some, folder / f"test-{part:05}-of-00002.parquet")
+    for part, half_table in enumerate((table[:half], table[half:])):
+        pyarrow.parquet.write_table(half_table, folder / f"test-{part:05}-of-00002.parquet")
 
 
 def covr_rows():

@@ -77,11 +77,11 @@ def write_covr(root, name="deep9539/WebVid-CoVR", as_video=False):
 
 def check_means(result, theirs):
     """Our means of the queries are mteb's own."""
-    (own,) = theirs["test"]
+    (means,) = theirs["test"]
     for metric in ("recall@1", "recall@5", "ndcg@10"):
         mean = next(score.value for score in result.scores if score.metric == metric)
-        assert mean == pytest.approx(own[metric.replace("@", "_at_")], abs=2e-5)  # they round
-    return own
+        assert mean == pytest.approx(means[metric.replace("@", "_at_")], abs=2e-5)  # they round
+    return means
 
 
 METRICS = ("recall@1", "recall@5", "ndcg@10")
@@ -218,17 +218,17 @@ def test_the_meta_tells_settings_apart(embedder):
     p = embedder.processor
     longer = Processor(p.tokenizer, replace(p.config, max_frames=8), p.layout, p.video_time)
     other = UniteEmbedder(embedder.backbone, longer)
-    one, two = (MtebEncoder(each).mteb_model_meta for each in (embedder, other))
-    assert one.name == two.name == "tiny/weights"
-    assert one.revision != two.revision
-    assert one.experiment_kwargs["frames"] == "4-4 at 2"
-    assert two.experiment_kwargs["frames"] == "4-8 at 2"
-    assert set(one.modalities) == {"text", "image", "video"}
-    assert one.embed_dim == embedder.dim
+    first, second = (MtebEncoder(model).mteb_model_meta for model in (embedder, other))
+    assert first.name == second.name == "tiny/weights"
+    assert first.revision != second.revision
+    assert first.experiment_kwargs["frames"] == "4-4 at 2"
+    assert second.experiment_kwargs["frames"] == "4-8 at 2"
+    assert set(first.modalities) == {"text", "image", "video"}
+    assert first.embed_dim == embedder.dim
     assert isinstance(MtebEncoder(embedder), mteb.models.EncoderProtocol)
     instructed = MtebEncoder(embedder, instruct=True).mteb_model_meta
-    assert instructed.experiment_name != one.experiment_name
-    assert max(len(meta.experiment_name) for meta in (one, two, instructed)) < 255
+    assert instructed.experiment_name != first.experiment_name
+    assert max(len(meta.experiment_name) for meta in (first, second, instructed)) < 255
 
 
 def test_a_result_is_found_again_in_mteb_s_cache(embedder, tmp_path, monkeypatch):
@@ -304,11 +304,13 @@ def test_mteb_s_own_check_of_models_passes(embedder):
     """Every kind of task that mteb has, on stand-in data: only audio is not for this model."""
     found = mteb.mock_run(MtebEncoder(embedder)).task_results
     failed = {
-        name: str(each.exception) for name, each in found.items() if hasattr(each, "exception")
+        name: str(result.exception)
+        for name, result in found.items()
+        if hasattr(result, "exception")
     }
     assert not failed
-    left_out = [name for name, each in found.items() if each is None]
+    left_out = [name for name, result in found.items() if result is None]
     assert len(found) - len(left_out) >= 40
     assert all("Audio" in name or name[-3:] in ("T2A", "A2T", "A2A") for name in left_out)
-    videos = [name for name, each in found.items() if "Video" in name and each is not None]
+    videos = [name for name, result in found.items() if "Video" in name and result is not None]
     assert len(videos) >= 5

@@ -152,9 +152,9 @@ def test_no_tables_is_an_error(tmp_path):
 
 
 def test_bars_tell_runs_from_quotes(lines):
-    own = run_here("mine", dict(zip(MMEB, (10, 20, 30, 40), strict=True)), "runs/x", "fp32")
+    mine = run_here("mine", dict(zip(MMEB, (10, 20, 30, 40), strict=True)), "runs/x", "fp32")
     _, ax = plt.subplots()
-    assert plot_published([*lines, *own], MMEB, ["UNITE 2B", "mine"], ax, "MMEB") is ax
+    assert plot_published([*lines, *mine], MMEB, ["UNITE 2B", "mine"], ax, "MMEB") is ax
     heights = [bar.get_height() for bar in ax.patches]
     assert heights == [63.2, 55.9, 65.4, 75.6, 10, 20, 30, 40]
     styles = [bar.get_linestyle() for bar in ax.patches]

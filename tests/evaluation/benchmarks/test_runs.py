@@ -133,8 +133,8 @@ def test_other_settings_or_data_are_run_anew(root, embedder, finished, tmp_path)
     shutil.copytree(finished[0], output)
     spec = [BENCHMARKS["webvid-covr"]]
     common = {"model": "tiny", "progress": False}
-    (own,), _ = run_benchmarks(embedder, spec, root, output, "checkpoint", **common)
-    assert own.config["max_frames"] == 4
+    (default,), _ = run_benchmarks(embedder, spec, root, output, "checkpoint", **common)
+    assert default.config["max_frames"] == 4
     (set_,), _ = run_benchmarks(embedder, spec, root, output, embed={"max_frames": 20}, **common)
     assert (set_.config["min_frames"], set_.config["max_frames"]) == (16, 20)
     fewer = tmp_path / "fewer"
@@ -290,7 +290,7 @@ def test_settings_change_what_is_seen_and_nothing_else(embedder):
     assert model_key(ready) != model_key(embedder)
     same = embedder.configured()
     item = [{"text": "a red circle"}]
-    vectors = [each.embed(item, progress=False) for each in (embedder, same, ready)]
+    vectors = [model.embed(item, progress=False) for model in (embedder, same, ready)]
     assert np.array_equal(vectors[0], vectors[1]) and not np.allclose(vectors[0], vectors[2])
     with pytest.raises(ValueError, match="settings must be one of"):
         run_benchmarks(embedder, [], ".", ".", settings="mine")
