@@ -7,9 +7,10 @@ Each rule's output is one results file, so that whatever else a killed rule left
 import os
 import sys
 
+from unite_core.corpora import CORPORA
+
 CORPUS = config.get("corpus", "emoji")
-if CORPUS not in ("emoji", "shapes"):
-    raise ValueError(f"corpus={CORPUS}: use emoji or shapes")
+CORPORA[CORPUS]  # an unknown name is an error that lists the known ones
 SEED = config.get("seed", 0)
 STEPS_1 = config.get("steps_1", 420)
 STEPS_2 = config.get("steps_2", 950)

@@ -1,6 +1,6 @@
 """Step time of stages 1 and 2 as `make run` trains them, now and at an earlier commit, in one run.
 
-    python speed/stages.py [--root data/emoji] [--steps 15] [--repeats 3] [--commit 612882c]
+    python speed/stages.py [--root data/emoji] [--steps 15] [--repeats 3] [--commit 25c199c]
 
 The earlier sources are taken out of git into a temporary folder. Both trainers start from today's
 unite-tiny and get the same batches, drawn by today's sampler, and must log the same losses. The
@@ -27,7 +27,7 @@ from statistics import median
 from _report import RESULTS, machine, spread, table, versions, write_section
 
 ROOT = Path(__file__).resolve().parents[1]
-BEFORE = "612882c"  # the last commit before the trainers were made faster
+BEFORE = "25c199c"  # the last commit before the trainers were made faster
 
 
 class Fixed:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, fields
+from dataclasses import fields
 from typing import Any, get_type_hints
 
 import click
 
 from ..files import read_json
-from ..settings import DECLARED, describe, help_of, make
+from ..settings import DECLARED, allowed, describe, help_of, make
 
 _FILE = click.Path(exists=True, dir_okay=False)
 
@@ -94,15 +94,16 @@ def _option(kind: type, field, schema: Mapping, parents: tuple[str, ...]) -> cli
         off = "--" + ".".join([*before, f"no-{last}"])
         return click.Option(["__".join(path), f"{flag}/{off}"], **declared)
     several = schema.get("type") == "array" or _is_table(schema)
-    convert = as_pairs if _is_table(schema) else lambda value: parse(value, _item(schema))
 
-    def callback(context, option, value):
+    def read(context, option, text):
         if _is_table(schema):
-            return as_pairs(value) or None
-        return [convert(item) for item in value] or None if several else convert(value)
+            return as_pairs(text) or None
+        if several:
+            return [parse(part, schema.get("items", {})) for part in text] or None
+        return parse(text, schema)
 
     return click.Option(
-        ["__".join(path), flag], multiple=several, metavar=_metavar(schema), callback=callback,
+        ["__".join(path), flag], multiple=several, metavar=_metavar(schema), callback=read,
         **declared,
     )  # fmt: skip
 
@@ -134,10 +135,6 @@ def as_pairs(texts: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def _item(schema: Mapping) -> Mapping:
-    return schema.get("items", {}) if schema.get("type") == "array" else schema
-
-
 def _is_table(schema: Mapping) -> bool:
     """Whether a field is an object of any keys, not a configuration."""
     return schema.get("type") == "object" and "properties" not in schema
@@ -150,7 +147,7 @@ def _is_list_of_objects(schema: Mapping) -> bool:
 def _metavar(schema: Mapping) -> str:
     if _is_table(schema):
         return "NAME=VALUE"
-    item = _item(schema)
+    item = schema.get("items", {}) if schema.get("type") == "array" else schema
     if "enum" in item:
         return "[" + "|".join(map(str, item["enum"])) + "]"
     kinds = [part.get("type", "string") for part in item.get("anyOf", [item])]
@@ -159,11 +156,15 @@ def _metavar(schema: Mapping) -> str:
 
 
 def _help(kind: type, field) -> str:
-    words = help_of(kind, field.name)
+    """A field's help with its range, if it has one, and its default."""
     schema = describe(kind)[field.name]
-    if "properties" in schema or field.default is MISSING and field.default_factory is MISSING:
+    words, notes = help_of(kind, field.name), []
+    if "properties" in schema:
         return words
+    rule = allowed(schema)
+    if "least" in rule or "most" in rule or "than" in rule:
+        notes.append(rule)
     default = schema.get("default")
-    if default in ((), [], {}, None):
-        return words
-    return f"{words}  [default: {str(default).lower() if isinstance(default, bool) else default}]"
+    if default not in ((), [], {}, None):
+        notes.append(f"default: {json.dumps(default)}")
+    return f"{words}  [{'; '.join(notes)}]" if notes else words
