@@ -37,7 +37,7 @@ MIXES = (
     "text-text, text-image, text-video, text-image + text-video, "
     "text-text + text-image + text-video"
 )
-"""Single pair types and mixes of the paper's ablation, see `docs/method.md`."""
+"""Single pair types and their mixes, as in the paper's ablation of training data."""
 
 
 def undirected_pair_type(record: Mapping) -> str:
