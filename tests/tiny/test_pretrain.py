@@ -12,19 +12,16 @@ from transformers import AutoTokenizer
 
 from unite_core.model.embedder import UniteEmbedder
 from unite_core.settings import read_config
-from unite_core.tiny.model import EMBED_CONFIG, SPECIAL_TOKENS, new_model, train_tokenizer
-from unite_core.tiny.pretrain import (
+from unite_core.tiny.examples import (
     IGNORED,
-    PHASES,
     Example,
     GenerativeCollator,
-    answer_loss,
-    batches_of_a_kind,
     generative_examples,
-    pretrain_backbone,
     summary_examples,
 )
-from unite_core.tiny.pretrain_vision import LookCollator, augment, concepts_of, seeded
+from unite_core.tiny.model import EMBED_CONFIG, SPECIAL_TOKENS, new_model, train_tokenizer
+from unite_core.tiny.pretrain import PHASES, answer_loss, batch_order, pretrain_backbone
+from unite_core.tiny.pretrain_vision import ConceptCollator, augment, concepts_of, seeded
 
 RECORDS = [
     {"query": {"text": "a red square"}, "candidate": {"image": "red.png"}},
@@ -113,7 +110,7 @@ def test_augmentation_recolours_and_blurs_but_leaves_the_page_white():
 def test_every_example_comes_once_per_epoch():
     examples = [Example({"text": "x" * n}, "y") for n in range(64)]
     keys = [(1, len(one.item["text"])) for one in examples]
-    order = batches_of_a_kind(keys, steps=16, batch_size=8, seed=0)
+    order = batch_order(keys, steps=16, batch_size=8, seed=0)
     assert len(order) == 128 and sorted(order[:64]) != order[:64]
     assert np.bincount(order, minlength=64).tolist() == [2] * 64
 
@@ -128,7 +125,7 @@ def test_a_concept_has_its_pictures_and_all_that_is_said_of_them():
 def test_looking_draws_two_pictures_and_a_text_of_each_concept(root, tokenizer):
     records = [RECORDS[0], {"query": {"text": "a red square"}, "candidate": {"image": "blue.png"}}]
     records += [{"query": {"text": "blue"}, "candidate": {"image": "blue.png"}}]
-    collator = LookCollator(concepts_of(records), root, tokenizer, seed=0)
+    collator = ConceptCollator(concepts_of(records), root, tokenizer, seed=0)
     batch, again = collator([0, 1]), collator([0, 1])
     assert batch["pixels"].shape == (4, 64, 1176)
     assert torch.equal(batch["pixels"], again["pixels"])
@@ -171,7 +168,7 @@ def test_a_run_saves_a_loadable_model_and_resumes_to_the_same(phase, root, tmp_p
         pass
 
     calls = itertools.count()
-    collator = LookCollator if phase == "look" else GenerativeCollator
+    collator = ConceptCollator if phase == "look" else GenerativeCollator
     collate = collator.__call__
 
     def killed_at_the_fourth_batch(self, samples):

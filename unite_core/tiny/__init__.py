@@ -6,7 +6,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "captions": ["write_texts"],
-        "model": ["TINY", "new_model", "train_tokenizer"],
+        "examples": ["generative_examples"],
+        "model": ["EMBED_CONFIG", "TINY", "new_model", "train_tokenizer"],
         "pretrain": ["PHASES", "pretrain_backbone"],
         "stages": ["TINY_STAGE_1", "TINY_STAGE_2"],
     },

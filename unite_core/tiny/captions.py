@@ -1,6 +1,4 @@
-"""TODO."""
-
-# Shapes: Q queries, N candidates, D embedding size, K results.
+"""Texts that the backbone writes about items, before any retrieval training."""
 
 from __future__ import annotations
 
@@ -10,17 +8,17 @@ __all__ = ["write_texts"]
 
 
 def write_texts(model, processor, items: Sequence[Mapping], root, tokens: int = 24) -> list[str]:
-    """What a generative Qwen2-VL writes about each item, greedily, at most `tokens` tokens.
+    """Write a text about each item with a generative Qwen2-VL: greedy, at most `tokens` tokens.
 
     Args
         model      Qwen2VLForConditionalGeneration with sequential positions, as unite-tiny's
         processor  its Processor with the "raw" prompt, which ends where the answer begins
-        root       folder that the items' paths are relative to
+        root       folder of the items' media
     """
     import torch
 
     encoded = [processor.encode(item, root, f"item {row}") for row, item in enumerate(items)]
-    batch = processor.collate([one._replace(input_ids=one.input_ids[:-1]) for one in encoded])
+    batch = processor.collate([item._replace(input_ids=item.input_ids[:-1]) for item in encoded])
     start = batch["input_ids"].shape[1]
     with torch.inference_mode():
         for _ in range(tokens):

@@ -1,7 +1,7 @@
 """unite-tiny: a real Qwen2-VL of about 7 million parameters with its own small tokenizer.
 
-The architecture is transformers' Qwen2-VL, only narrower, with UNITE's sequential positions
-throughout, so that stage 1 and stage 2 run on it exactly as on Qwen2-VL-2B.
+The architecture is transformers' Qwen2-VL, narrower and with fewer layers, with UNITE's sequential
+positions, so that stage 1 and stage 2 run on it exactly as on Qwen2-VL-2B.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ EMBED_CONFIG = EmbedConfig(
 
 
 def train_tokenizer(texts: Iterable[str], folder: str | Path, vocab_size: int = 4096):
-    """Train a byte-level BPE with Qwen2's splitting rules on `texts`; saves it to `folder`.
+    """Train a byte-level BPE with Qwen2's splitting rules on `texts` and save it to `folder`.
 
     `vocab_size` includes the 256 bytes and the 14 special tokens of Qwen2-VL.
     """

@@ -1,4 +1,4 @@
-"""The two stages with the settings that work for the shipped backbone."""
+"""The two training stages with settings for the shipped backbone."""
 
 from dataclasses import replace
 
@@ -12,4 +12,4 @@ TINY_STAGE_1 = replace(STAGE_1, learning_rate=1e-3, lora_rank=64, lora_alpha=128
 TINY_STAGE_2 = replace(
     TINY_STAGE_1, name="stage2", loss="mamcl", symmetric=False, learning_rate=8e-4
 )
-"""Stage 2 for unite-tiny: what sets the paper's stages apart, at unite-tiny's scale."""
+"""Stage 2 for unite-tiny: it differs from stage 1 as in the paper."""
