@@ -13,6 +13,7 @@ from unite_core import gap
 from unite_core.gap import distribution, moments, pairwise
 from unite_core.gap.moments import Moments
 from unite_core.loss.contrastive import info_nce, mamcl
+from unite_core.notebook import project_root
 from unite_core.notebook.counterparts import given_vectors
 
 KEYS = {
@@ -63,6 +64,16 @@ def test_every_measure_has_value_interval_null_and_n(table):
         assert type(row.value) is float and type(low) is float, name
     with pytest.raises(KeyError, match="has value, interval, null, n; not 'p'"):
         row["p"]
+
+
+def test_every_measure_is_declared_and_documented(table):
+    assert list(table) == list(gap.MEASURES), "in the order of the declarations"
+    text = (project_root() / "docs" / "gap.md").read_text("utf-8")
+    for name, definition in gap.MEASURES.items():
+        assert f"### {name}\n" in text, name
+        low, high = definition.range
+        assert low <= table[name].value <= high and definition.interval in gap.INTERVALS, name
+        assert definition.meaning in str(definition) and definition.null in str(definition)
 
 
 def test_without_pairs_what_needs_them_is_left_out(pairs, table):

@@ -1,7 +1,4 @@
-"""Near-duplicates between families, and similarity of styles: what could leak into test splits.
-
-`python -m unite_core.emoji.leakage [ROOT]` prints how near Twemoji comes to each trained style.
-"""
+"""Near-duplicates between families, and similarity of styles: what could leak into test splits."""
 
 from __future__ import annotations
 
