@@ -73,7 +73,8 @@ def test_loss_and_gradients_of_parts_are_those_of_the_whole(corpus, tmp_path):  
         assert sum(part for part, *_ in results) == pytest.approx(loss, rel=1e-5), name
         assert results[0][2] != results[1][2], "the guard: numbers of groups differ"
         for _, grads, _, held in results:
-            torch.testing.assert_close(grads, wanted, rtol=1e-3, atol=2e-5)
+            for key, grad in grads.items():  # by norm: numbers near zero round as processors do
+                assert (grad - wanted[key]).norm() <= 1e-4 * wanted[key].norm(), key
             assert held <= 0.51 * frozen_bytes(trainer)
 
 

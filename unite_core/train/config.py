@@ -93,10 +93,6 @@ class StageConfig:
             )
         if isinstance(self.temperature, dict):
             _check_modalities("temperature", self.temperature)
-            if self.loss == "info_nce":
-                raise ValueError(
-                    "temperature is an object: the loss info_nce takes one number for all modalities"
-                )
 
 
 STAGE_1 = StageConfig(name="stage1")

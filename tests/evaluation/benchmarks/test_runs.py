@@ -10,7 +10,6 @@ import pytest
 from tests.evaluation.benchmarks import benchmark_data as data
 from unite_core import UniteEmbedder
 from unite_core.evaluation.benchmarks import BENCHMARKS, find_tasks, load_task
-from unite_core.evaluation.benchmarks import command as evaluate_benchmark
 from unite_core.evaluation.benchmarks import runs as benchmark_runs
 from unite_core.evaluation.benchmarks.runs import (
     BenchmarkRun,
@@ -190,11 +189,11 @@ def test_an_mteb_task_runs_beside_own_ones(embedder, tmp_path, monkeypatch):
     assert again == [run]
 
 
-def test_the_command_writes_results_and_a_table(root, tmp_path, capsys):
+def test_the_command_writes_results_and_a_table(root, tmp_path, unite, capsys):
     output = tmp_path / "output"
-    command = [str(TINY), "--tasks", "mmeb/ImageNet-1K", "docci", "--data-root", str(root)]
-    command += ["--output", str(output), "--set", "max_length=600", "prompt=raw"]
-    assert evaluate_benchmark.main(command) == 1
+    command = ["evaluate", TINY, "mmeb/ImageNet-1K", "docci", "--data-root", root]
+    command += ["--output", output, "--embed", "max_length=600", "--embed", "prompt=raw"]
+    assert unite(*command) == 1
     out, err = capsys.readouterr()
     assert "docci-t2i failed: no " in err and "docci-i2t failed" in err
     table = (output / "table.txt").read_text()
@@ -207,20 +206,23 @@ def test_the_command_writes_results_and_a_table(root, tmp_path, capsys):
     assert "per_query" not in task["scores"][0]
 
 
-def test_the_command_lists_and_refuses(root, capsys):
-    assert evaluate_benchmark.main(["--list"]) == 0
+def test_the_command_lists_and_refuses(root, unite, capsys):
+    assert unite("evaluate", "--list") == 0
     listed = capsys.readouterr().out
     assert "carebench-t2v" in listed and "CaReBenchT2VRetrieval" in listed
-    for command in ([], [str(TINY)], [str(TINY), "--tasks", "urban1k"]):
-        with pytest.raises(SystemExit):
-            evaluate_benchmark.main(command)
-    with pytest.raises(SystemExit):
-        evaluate_benchmark.main([str(TINY), "--tasks", "a", "--output", "b", "--set", "frames"])
-    command = [str(TINY), "--tasks", "urban1k", "--output", "never", "--set", "frames=8"]
-    with pytest.raises(ValueError, match="--set: unknown field frames"):
-        evaluate_benchmark.main(command)
-    with pytest.raises(ValueError, match="no finished task"):
-        evaluate_benchmark.main(["--compare", str(root), str(root)])
+    refused = {
+        "give a model, tasks and --output": [[], [TINY], [TINY, "urban1k"]],
+        "write NAME=VALUE": [[TINY, "a", "--output", "b", "--embed", "frames"]],
+        "--embed: frames is no field": [
+            [TINY, "urban1k", "--output", "never", "--embed", "frames=8"]
+        ],
+        "no finished task": [["--compare", root, root]],
+        "no task 'urban2k'": [[TINY, "urban2k", "--output", "never"]],
+    }
+    for message, commands in refused.items():
+        for command in commands:
+            assert unite("evaluate", *command) == 2
+            assert message in capsys.readouterr().err
 
 
 def other_model(runs: list[BenchmarkRun], change) -> list[BenchmarkRun]:
@@ -236,7 +238,7 @@ def other_model(runs: list[BenchmarkRun], change) -> list[BenchmarkRun]:
     return changed
 
 
-def test_two_models_are_compared_on_what_both_did(finished, tmp_path, capsys):
+def test_two_models_are_compared_on_what_both_did(finished, tmp_path, unite, capsys):
     output, runs = finished
     better = other_model(runs[:3], lambda value, number: 1.0)
     rows = compare_runs(runs, better)
@@ -254,7 +256,7 @@ def test_two_models_are_compared_on_what_both_did(finished, tmp_path, capsys):
         benchmark_runs.write_json(
             tmp_path / "tasks" / f"{run.task.replace('/', '.')}.json", benchmark_runs.asdict(run)
         )
-    assert evaluate_benchmark.main(["--compare", str(output), str(tmp_path)]) == 0
+    assert unite("evaluate", "--compare", output, tmp_path) == 0
     shown = capsys.readouterr().out
     assert sorted(shown.splitlines()) == sorted(text.splitlines())
 
