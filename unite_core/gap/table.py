@@ -16,7 +16,6 @@ from collections.abc import Collection, Mapping
 import numpy as np
 from scipy.special import stdtrit
 
-from ..tables import text_table
 from . import distribution, moments, uncertainty
 from .measures import MEASURES, Measure
 from .values import Sample, linear_values, pairwise_values
@@ -134,14 +133,17 @@ def format_table(table: Mapping[str, Measure], names: Collection[str] | None = N
     ------------------------------------------
     gap      0.8502  [0.846, 0.854]     0  500
     """
-    rows = []
+    rows = [("measure", "value", "interval", "null", "n")]
     for name in names or table:
         row = table[name]
         low, high = row.interval
-        rows.append(
-            (name, f"{row.value:.4g}", f"[{low:.4g}, {high:.4g}]", f"{row.null:.4g}", row.n)
-        )
-    return text_table(rows, ("measure", "value", "interval", "null", "n"), left=1)
+        numbers = (f"{row.value:.4g}", f"[{low:.4g}, {high:.4g}]", f"{row.null:.4g}", str(row.n))
+        rows.append((name, *numbers))
+    first, *widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join([name.ljust(first), *map(str.rjust, cells, widths)]) for name, *cells in rows
+    ]
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
 
 
 def _check_options(sample: Sample, resamples: int, level: float) -> None:
