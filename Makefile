@@ -18,6 +18,7 @@ NODE = $(if $(shell command -v npm),,$(comma)node)
 comma := ,
 
 export OMP_NUM_THREADS ?= $(CORES)
+export OMP_WAIT_POLICY ?= PASSIVE
 export HF_HUB_DISABLE_TELEMETRY = 1
 
 .PHONY: run controls study test lab notebooks figures bench lint clean

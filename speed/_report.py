@@ -1,4 +1,4 @@
-"""What all speed measurements share: the machine in words, medians, sections of RESULTS.md, peak memory."""
+"""What all speed measurements share: the machine, medians, sections of RESULTS.md, peak memory."""
 
 from __future__ import annotations
 

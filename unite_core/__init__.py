@@ -3,9 +3,15 @@
 Importing the package is cheap: torch, transformers and the rest load with the names that need them.
 """
 
+import os
+
 import lazy_loader
 
 __version__ = "0.1.0"
+
+# Threads that spin while they wait eat the time of those they wait for: beside other work a
+# training step takes many times longer (speed/load.py). OpenMP reads this when torch is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
