@@ -18,25 +18,10 @@ import numpy as np
 from PIL import Image, ImageChops, ImageDraw
 
 __all__ = [
-    "BACKGROUNDS",
-    "COLOURS",
-    "FRAMES",
-    "HELD_OUT_SHAPES",
-    "HELD_OUT_STYLE",
-    "MOTIONS",
-    "POSITIONS",
-    "SHAPES",
-    "SIZES",
-    "SPLITS",
-    "STYLES",
-    "Scene",
-    "caption",
-    "draw",
-    "draw_clip",
-    "paraphrase",
-    "place",
-    "split_of",
-]
+    "BACKGROUNDS", "COLOURS", "FRAMES", "HELD_OUT_SHAPES", "HELD_OUT_STYLE", "MOTIONS",
+    "POSITIONS", "SHAPES", "SIZES", "SPLITS", "STYLES", "Scene", "caption", "draw", "draw_clip",
+    "paraphrase", "place", "split_of",
+]  # fmt: skip
 
 
 SHAPES = ("circle", "square", "triangle", "star", "cross", "diamond", "ring", "heart")

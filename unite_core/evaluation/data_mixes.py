@@ -23,14 +23,8 @@ from .results import EvaluationResult
 from .tasks import RetrievalTask
 
 __all__ = [
-    "MIXES",
-    "compare",
-    "describe",
-    "draw_mix",
-    "effects",
-    "parse_mixes",
-    "undirected_pair_type",
-]
+    "MIXES", "compare", "describe", "draw_mix", "effects", "parse_mixes", "undirected_pair_type",
+]  # fmt: skip
 
 
 MIXES = (

@@ -15,15 +15,9 @@ from math import comb
 import numpy as np
 
 __all__ = [
-    "METRICS",
-    "bootstrap_interval",
-    "chance_level",
-    "chance_value",
-    "depth_of",
-    "paired_interval",
-    "query_metrics",
-    "ranking_metrics",
-]
+    "METRICS", "bootstrap_interval", "chance_level", "chance_value", "depth_of",
+    "paired_interval", "query_metrics", "ranking_metrics",
+]  # fmt: skip
 
 
 METRICS = ("recall@1", "recall@5", "recall@10", "ndcg@10")

@@ -15,17 +15,9 @@ from ..tables import text_table
 from .metrics import bootstrap_interval, chance_value, paired_interval
 
 __all__ = [
-    "EvaluationResult",
-    "Score",
-    "comparison",
-    "format_table",
-    "load_results",
-    "paired_gain",
-    "percent",
-    "result_from",
-    "save_results",
-    "single_score",
-]
+    "EvaluationResult", "Score", "comparison", "format_table", "load_results", "paired_gain",
+    "percent", "result_from", "save_results", "single_score",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)

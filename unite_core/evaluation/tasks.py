@@ -30,14 +30,9 @@ from .metrics import bootstrap_interval, chance_level, query_metrics
 from .results import EvaluationResult, Score
 
 __all__ = [
-    "Pool",
-    "RetrievalTask",
-    "embed_tasks",
-    "evaluate",
-    "read_tasks",
-    "stack_vectors",
+    "Pool", "RetrievalTask", "embed_tasks", "evaluate", "read_tasks", "stack_vectors",
     "write_tasks",
-]
+]  # fmt: skip
 
 
 TARGET_SHARE = "target_share@10"

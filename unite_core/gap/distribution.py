@@ -10,12 +10,8 @@ from scipy.optimize import minimize
 from scipy.special import expit, hyp0f1
 
 __all__ = [
-    "frechet",
-    "frechet_of_gram",
-    "held_out_hits",
-    "sphere_participation",
-    "sphere_uniformity",
-]
+    "frechet", "frechet_of_gram", "held_out_hits", "sphere_participation", "sphere_uniformity",
+]  # fmt: skip
 
 
 _PENALTY = 1e-4  # relative to the mean loss, so that it does not fade as n grows

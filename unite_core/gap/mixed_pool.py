@@ -19,14 +19,9 @@ from .distribution import held_out_hits
 from .moments import Moments, debiased_cka, debiased_gap_squared, relative_gap
 
 __all__ = [
-    "MixedPool",
-    "compare_corrections",
-    "consequences",
-    "mixed_pool",
-    "ndcg",
-    "recall",
+    "MixedPool", "compare_corrections", "consequences", "mixed_pool", "ndcg", "recall",
     "replacement_curve",
-]
+]  # fmt: skip
 
 
 _BLOCK = 512

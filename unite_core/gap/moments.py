@@ -13,15 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 __all__ = [
-    "Moments",
-    "alignment",
-    "centroid_gap_squared",
-    "debiased_cka",
-    "debiased_gap_squared",
-    "mean_cosines",
-    "participation_ratio",
-    "relative_gap",
-]
+    "Moments", "alignment", "centroid_gap_squared", "debiased_cka", "debiased_gap_squared",
+    "mean_cosines", "participation_ratio", "relative_gap",
+]  # fmt: skip
 
 
 _ROWS = 8192  # of a block: float64 sums of float32 vectors without a float64 copy

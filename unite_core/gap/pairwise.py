@@ -11,14 +11,9 @@ from __future__ import annotations
 import numpy as np
 
 __all__ = [
-    "centred_cosines",
-    "hubness",
-    "mmd_squared",
-    "mutual_neighbours",
-    "neighbour_share",
-    "same_modality_counts",
-    "uniformity",
-]
+    "centred_cosines", "hubness", "mmd_squared", "mutual_neighbours", "neighbour_share",
+    "same_modality_counts", "uniformity",
+]  # fmt: skip
 
 
 _TIE = 1e-9  # cosines closer than this are equal; float64 products differ by 1e-15

@@ -20,14 +20,9 @@ from scipy.sparse.csgraph import connected_components
 from .offsets import first_axis
 
 __all__ = [
-    "Projection",
-    "blend",
-    "cosine_samples",
-    "neighbour_graph",
-    "spectra",
-    "to_scale",
+    "Projection", "blend", "cosine_samples", "neighbour_graph", "spectra", "to_scale",
     "umap_views",
-]
+]  # fmt: skip
 
 
 @dataclass(frozen=True)

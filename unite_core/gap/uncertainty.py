@@ -18,14 +18,9 @@ from .values import (
 )
 
 __all__ = [
-    "cut_interval",
-    "drawn_nulls",
-    "linear_nulls",
-    "root",
-    "separability",
-    "split_half_frechet",
+    "cut_interval", "drawn_nulls", "linear_nulls", "root", "separability", "split_half_frechet",
     "standard_errors",
-]
+]  # fmt: skip
 
 
 _FRECHET_HALF = 400  # items of a half; singular values cost the third power of it

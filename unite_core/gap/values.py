@@ -15,13 +15,9 @@ import numpy as np
 from . import moments, pairwise
 
 __all__ = [
-    "Sample",
-    "agreement_values",
-    "hub_values",
-    "linear_values",
-    "mixing_values",
+    "Sample", "agreement_values", "hub_values", "linear_values", "mixing_values",
     "pairwise_values",
-]
+]  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -13,20 +13,10 @@ from torch import Tensor
 from .negatives import NegativeMask
 
 __all__ = [
-    "Labels",
-    "Temperature",
-    "check_equal_content",
-    "check_margin",
-    "check_mask",
-    "check_vectors",
-    "content_labels",
-    "dense",
-    "integer_labels",
-    "inverse_temperature",
-    "negative_labels",
-    "row_indices",
-    "wide_type",
-]
+    "Labels", "Temperature", "check_equal_content", "check_margin", "check_mask", "check_vectors",
+    "content_labels", "dense", "integer_labels", "inverse_temperature", "negative_labels",
+    "row_indices", "wide_type",
+]  # fmt: skip
 
 
 Labels = Tensor | Sequence[int]

@@ -14,13 +14,9 @@ from collections.abc import Sequence
 import numpy as np
 
 __all__ = [
-    "MASKS",
-    "effective_negatives",
-    "log_probabilities",
-    "loss_of",
-    "push_by_modality",
+    "MASKS", "effective_negatives", "log_probabilities", "loss_of", "push_by_modality",
     "weights_of",
-]
+]  # fmt: skip
 
 
 MASKS = {

@@ -13,17 +13,9 @@ from pathlib import Path
 from ..files import replacing
 
 __all__ = [
-    "NotebookError",
-    "ParameterError",
-    "check_parameters",
-    "clean_notebook",
-    "code_of",
-    "literal",
-    "parameter_names",
-    "parse_parameters",
-    "read_parameters",
-    "write_text",
-]
+    "NotebookError", "ParameterError", "check_parameters", "clean_notebook", "code_of", "literal",
+    "parameter_names", "parse_parameters", "read_parameters", "write_text",
+]  # fmt: skip
 
 
 OUTPUT = "output"  # the parameter that carries the run's folder

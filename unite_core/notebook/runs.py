@@ -37,20 +37,10 @@ from .files import (
 )
 
 __all__ = [
-    "NotebookError",
-    "ParameterError",
-    "Run",
-    "clean_notebook",
-    "from_root",
-    "open_run",
-    "project_root",
-    "publish_figures",
-    "run_notebook",
-    "runs_root",
-    "seed_everything",
-    "store_notebooks",
-    "sweep",
-]
+    "NotebookError", "ParameterError", "Run", "clean_notebook", "from_root", "open_run",
+    "project_root", "publish_figures", "run_notebook", "runs_root", "seed_everything",
+    "store_notebooks", "sweep",
+]  # fmt: skip
 
 
 VERSIONS = ("unite-workbook", "torch", "transformers", "peft", "numpy")

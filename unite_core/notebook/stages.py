@@ -12,14 +12,9 @@ from ..train.config import StageConfig, TrainConfig
 from .runs import from_root
 
 __all__ = [
-    "CONTROLS",
-    "model_source",
-    "named_runs",
-    "stage_models",
-    "stage_weights",
-    "train_stage",
+    "CONTROLS", "model_source", "named_runs", "stage_models", "stage_weights", "train_stage",
     "trained_model",
-]
+]  # fmt: skip
 
 
 def stage_models(

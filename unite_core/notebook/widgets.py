@@ -21,15 +21,9 @@ from ..search.index import VectorIndex
 from ..search.query import search_items
 
 __all__ = [
-    "browse",
-    "draw_loss",
-    "draw_page",
-    "draw_results",
-    "loss_controls",
-    "make_query",
-    "search_box",
-    "select_rows",
-]
+    "browse", "draw_loss", "draw_page", "draw_results", "loss_controls", "make_query",
+    "search_box", "select_rows",
+]  # fmt: skip
 
 
 KEPT, ANY = "kept", "all pair types"

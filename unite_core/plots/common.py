@@ -15,14 +15,9 @@ from matplotlib.axes import Axes
 from ..data.modality import Modality
 
 __all__ = [
-    "MODEL_COLOURS",
-    "MODEL_MARKERS",
-    "label_style",
-    "legend_below",
-    "modality_style",
-    "null_line",
-    "use_style",
-]
+    "MODEL_COLOURS", "MODEL_MARKERS", "label_style", "legend_below", "modality_style",
+    "null_line", "use_style",
+]  # fmt: skip
 
 
 STYLE = Path(__file__).with_name("unite.mplstyle")

@@ -16,14 +16,9 @@ from ..files import replacing
 from .common import modality_style, use_style
 
 __all__ = [
-    "draw_card",
-    "plot_alignment",
-    "plot_groups",
-    "plot_pair_types",
-    "plot_quantity",
-    "plot_recovery",
-    "plot_removed",
-]
+    "draw_card", "plot_alignment", "plot_groups", "plot_pair_types", "plot_quantity",
+    "plot_recovery", "plot_removed",
+]  # fmt: skip
 
 
 _REASONS = (

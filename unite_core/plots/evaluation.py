@@ -14,12 +14,8 @@ from ..evaluation.confusion import Confusion
 from .common import MODEL_COLOURS, MODEL_MARKERS, label_style, legend_below
 
 __all__ = [
-    "plot_effects",
-    "plot_gains",
-    "plot_modality_confusion",
-    "plot_pools",
-    "plot_scores",
-]
+    "plot_effects", "plot_gains", "plot_modality_confusion", "plot_pools", "plot_scores",
+]  # fmt: skip
 
 
 _BETTER, _WORSE, _OPEN = "#009E73", "#D55E00", "0.55"

@@ -14,18 +14,10 @@ from ..gap.projections import Projection
 from .common import label_style
 
 __all__ = [
-    "plot_corrections",
-    "plot_cosine_histograms",
-    "plot_dimensions",
-    "plot_mean_cosines",
-    "plot_pool_confusion",
-    "plot_projection",
-    "plot_replacement",
-    "plot_spectra",
-    "plot_stages",
-    "plot_umap",
-    "share_legend",
-]
+    "plot_corrections", "plot_cosine_histograms", "plot_dimensions", "plot_mean_cosines",
+    "plot_pool_confusion", "plot_projection", "plot_replacement", "plot_spectra", "plot_stages",
+    "plot_umap", "share_legend",
+]  # fmt: skip
 
 
 _OTHERS = ("0.45", "#56B4E9", "#E69F00", "#000000")

@@ -18,13 +18,9 @@ from ..data.modality import Modality
 from .common import label_style, modality_style, null_line
 
 __all__ = [
-    "plot_batch",
-    "plot_by_temperature",
-    "plot_history",
-    "plot_mask",
-    "plot_probabilities",
+    "plot_batch", "plot_by_temperature", "plot_history", "plot_mask", "plot_probabilities",
     "plot_push",
-]
+]  # fmt: skip
 
 
 _LOOKS = {

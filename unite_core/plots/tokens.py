@@ -18,12 +18,8 @@ from ..model.inspect import KINDS
 from .common import modality_style
 
 __all__ = [
-    "plot_item_cosines",
-    "plot_parts",
-    "plot_patches",
-    "plot_positions",
-    "plot_token_runs",
-]
+    "plot_item_cosines", "plot_parts", "plot_patches", "plot_positions", "plot_token_runs",
+]  # fmt: skip
 
 
 _PARTS = ("#D55E00", "#0072B2", "#56B4E9", "0.6")

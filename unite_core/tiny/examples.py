@@ -25,13 +25,9 @@ from .model import EMBED_CONFIG
 from .pretrain_vision import augment, seeded
 
 __all__ = [
-    "IGNORED",
-    "Example",
-    "GenerativeCollator",
-    "generative_examples",
-    "summary_examples",
+    "IGNORED", "Example", "GenerativeCollator", "generative_examples", "summary_examples",
     "summary_mask",
-]
+]  # fmt: skip
 
 
 IGNORED = -100  # label that transformers' losses skip

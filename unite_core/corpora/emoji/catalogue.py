@@ -26,18 +26,9 @@ from pathlib import Path
 from ..packages import Package
 
 __all__ = [
-    "CLIP_PACKAGES",
-    "EXTRA_STYLES",
-    "Emoji",
-    "HELD_OUT_STYLE",
-    "PACKAGES",
-    "STYLES",
-    "family_of",
-    "is_composition",
-    "normalize",
-    "read_catalogue",
-    "split_of",
-]
+    "CLIP_PACKAGES", "EXTRA_STYLES", "HELD_OUT_STYLE", "PACKAGES", "STYLES", "Emoji", "family_of",
+    "is_composition", "normalize", "read_catalogue", "split_of",
+]  # fmt: skip
 
 
 STYLES = ("fluent", "noto", "openmoji", "twemoji")

@@ -15,20 +15,10 @@ from .catalogue import TONE_NAMES, Emoji
 from .corpus import Corpus
 
 __all__ = [
-    "SENTENCES",
-    "STYLE_NAMES",
-    "WEIGHTS",
-    "captioned",
-    "coarse",
-    "edit_text",
-    "fine",
-    "gender_variants",
-    "question_and_answers",
-    "stage1_records",
-    "stage2_records",
-    "tagged",
+    "SENTENCES", "STYLE_NAMES", "WEIGHTS", "captioned", "coarse", "edit_text", "fine",
+    "gender_variants", "question_and_answers", "stage1_records", "stage2_records", "tagged",
     "tone_variants",
-]
+]  # fmt: skip
 
 
 TAGS = 6  # at most; some lists, in alphabetical order, are very long

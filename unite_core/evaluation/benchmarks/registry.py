@@ -19,14 +19,9 @@ from ...registry import Registry
 from .task import BenchmarkTask
 
 __all__ = [
-    "BENCHMARKS",
-    "TaskSpec",
-    "benchmark",
-    "find_tasks",
-    "frame_settings",
-    "load_task",
+    "BENCHMARKS", "TaskSpec", "benchmark", "find_tasks", "frame_settings", "load_task",
     "register_mteb",
-]
+]  # fmt: skip
 
 
 Reader = Callable[..., BenchmarkTask]

@@ -31,16 +31,9 @@ from .registry import TaskSpec, load_task
 from .task import score_task
 
 __all__ = [
-    "BenchmarkRun",
-    "SETTINGS",
-    "compare_runs",
-    "format_comparison",
-    "format_runs",
-    "read_runs",
-    "run_benchmarks",
-    "task_table",
-    "write_summary",
-]
+    "SETTINGS", "BenchmarkRun", "compare_runs", "format_comparison", "format_runs", "read_runs",
+    "run_benchmarks", "task_table", "write_summary",
+]  # fmt: skip
 
 
 SETTINGS = ("paper", "checkpoint")
