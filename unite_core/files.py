@@ -1,19 +1,118 @@
-"""Files that are whole or absent, whatever happens while they are written.
+"""Files that are whole or absent, whatever happens while they are written, and locks on outputs.
 
 JSON files: written atomically, read into dataclasses with errors that name the place.
 """
 
 from __future__ import annotations
 
+import errno
+import glob
 import hashlib
 import json
 import os
+import platform
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import MISSING, fields
 from pathlib import Path
 
-__all__ = ["file_hash", "flush", "from_row", "read_json", "replacing", "write_json"]
+__all__ = [
+    "InUseError", "file_hash", "flush", "from_row", "read_json", "replacing", "working_in",
+    "write_json",
+]  # fmt: skip
+
+_TAKEN = (errno.EAGAIN, errno.EACCES, errno.EDEADLK)  # of a lock that another process holds
+_held: set[int] = set()  # handles of locks; a forked process must not keep them
+
+
+class InUseError(OSError):
+    """Another process works on the output."""
+
+
+@contextmanager
+def working_in(path: str | Path) -> Iterator[None]:
+    """Keep other processes from an output, a file or folder, until the context ends.
+
+    The lock is a hidden file beside it, `.NAME.lock`, so the output itself may be absent, renamed
+    or replaced. It is free again when its process ends, however it ends. InUseError names the
+    process that works there. It holds against a second use in this process, too.
+    """
+    path = Path(path).resolve()
+    handle, file = _lock(path)
+    _held.add(handle)
+    try:
+        os.ftruncate(handle, 0)
+        os.lseek(handle, 0, os.SEEK_SET)
+        os.write(handle, f"process {os.getpid()} on {platform.node()}".encode())
+        yield
+    finally:
+        if handle in _held:
+            with suppress(OSError):  # Windows removes no open files; an empty one locks nothing
+                file.unlink()
+            _release(handle)
+
+
+def _lock(path: Path) -> tuple[int, Path]:
+    """Open and lock the lock file of an output: its handle and name."""
+    file = path.with_name(f".{path.name}.lock") if path.name else path / ".lock"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir() and not os.access(path.parent, os.W_OK):
+        file = path / ".lock"
+    while True:
+        handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            _take(handle)
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(handle), file.stat()):
+                    return handle, file
+        except OSError as error:
+            os.lseek(handle, 0, os.SEEK_SET)
+            holder = os.read(handle, 200).decode(errors="replace").strip()
+            os.close(handle)
+            if error.errno not in _TAKEN:
+                raise
+            raise InUseError(
+                f"{path}: another process works here ({holder or 'unknown'}): wait until it ends, "
+                "or choose another output"
+            ) from None
+        os.close(handle)  # of a file that its holder removed in between: take the new one
+
+
+def _take(handle: int) -> None:
+    """Lock an open file; OSError of `_TAKEN` if another process has."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        import msvcrt
+
+        os.lseek(handle, 1 << 20, os.SEEK_SET)  # a byte that nobody reads or writes
+        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+        return
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in _TAKEN:
+            raise
+        warnings.warn(
+            f"this file system has no locks ({error}): see to it that one process works on an "
+            "output at a time",
+            stacklevel=5,
+        )
+
+
+def _release(handle: int) -> None:
+    _held.remove(handle)
+    os.close(handle)
+
+
+def _release_in_fork() -> None:
+    for handle in tuple(_held):
+        _release(handle)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_release_in_fork)
 
 
 @contextmanager
@@ -21,18 +120,45 @@ def replacing(path: str | Path, durable: bool = True) -> Iterator[Path]:
     """A file beside `path` to write, which takes its place when the context ends without error.
 
     `durable` holds out against a power cut, too, and takes milliseconds: not for thousands of small
-    files that can be made again. Folders are made; the suffix is ".partial", so name formats.
+    files that can be made again. Folders are made; the suffix is ".partial", so name formats. No
+    other process writes the same partial file; what killed ones left is removed.
+    OSError names `path`, as for a full disk.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
+    maker = hashlib.sha256(platform.node().encode()).hexdigest()[:6]
+    if durable:
+        _remove_left(path, maker)
+    partial = path.with_name(f"{path.name}.{maker}-{os.getpid()}.partial")
     try:
         yield partial
         if durable:
             flush(partial)
         partial.replace(path)
+    except OSError as error:
+        if error.errno == errno.ENOSPC and not error.filename:
+            error.filename = str(path)
+        raise
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _remove_left(path: Path, maker: str) -> None:
+    """Remove what processes of this machine left beside `path` when they were killed."""
+    for left in path.parent.glob(f"{glob.escape(path.name)}.{maker}-*.partial"):
+        number = left.name.removesuffix(".partial").rpartition("-")[2]
+        if os.name != "nt" and number.isdecimal() and not _alive(int(number)):
+            left.unlink(missing_ok=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # another user's
+        return True
+    return True
 
 
 def flush(path: str | Path) -> None:
