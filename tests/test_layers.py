@@ -15,7 +15,7 @@ import unite_core
 PACKAGE = Path(unite_core.__file__).parent
 # Lowest first. A package may import those of the lines above its own, and what it adds below.
 LAYERS = (
-    {"files", "distributed", "registry", "tables"},
+    {"files", "distributed", "registry", "tables", "versions"},
     {"settings"},
     {"loss", "gap", "data"},
     {"model"},
