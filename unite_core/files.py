@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import platform
+import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,8 +19,8 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 
 __all__ = [
-    "InUseError", "file_hash", "flush", "from_row", "read_json", "replacing", "working_in",
-    "write_json",
+    "InUseError", "file_hash", "flush", "from_row", "read_json", "replacing", "replacing_folder",
+    "whole_folder", "working_in", "write_json",
 ]  # fmt: skip
 
 _TAKEN = (errno.EAGAIN, errno.EACCES, errno.EDEADLK)  # of a lock that another process holds
@@ -126,10 +127,9 @@ def replacing(path: str | Path, durable: bool = True) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    maker = hashlib.sha256(platform.node().encode()).hexdigest()[:6]
     if durable:
-        _remove_left(path, maker)
-    partial = path.with_name(f"{path.name}.{maker}-{os.getpid()}.partial")
+        _remove_left(path)
+    partial = _partial(path)
     try:
         yield partial
         if durable:
@@ -143,12 +143,59 @@ def replacing(path: str | Path, durable: bool = True) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
-def _remove_left(path: Path, maker: str) -> None:
+@contextmanager
+def replacing_folder(path: str | Path) -> Iterator[Path]:
+    """A new folder beside `path`, which takes its place when the context ends without error.
+
+    Its contents are flushed before. A kill leaves the old folder or the new one whole: see
+    `whole_folder`. Hold `working_in(path)` meanwhile.
+    """
+    path = Path(path).resolve()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    old = _aside(path)
+    if old.exists():  # of a kill: before the second rename, or after it
+        shutil.rmtree(old) if path.exists() else old.rename(path)
+    _remove_left(path)
+    partial = _partial(path)
+    partial.mkdir()
+    try:
+        yield partial
+        flush(partial)
+        if path.exists():
+            path.rename(old)
+        partial.rename(path)
+    finally:
+        if old.exists() and not path.exists():
+            old.rename(path)
+        shutil.rmtree(old, ignore_errors=True)
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def whole_folder(path: str | Path) -> Path:
+    """`path`, or where its former contents are if a kill came between two renames."""
+    path = Path(path)
+    old = _aside(path.resolve())
+    return old if old.exists() and not path.exists() else path
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.old")
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f"{path.name}.{_machine()}-{os.getpid()}.partial")
+
+
+def _machine() -> str:
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:6]
+
+
+def _remove_left(path: Path) -> None:
     """Remove what processes of this machine left beside `path` when they were killed."""
-    for left in path.parent.glob(f"{glob.escape(path.name)}.{maker}-*.partial"):
+    for left in path.parent.glob(f"{glob.escape(path.name)}.{_machine()}-*.partial"):
         number = left.name.removesuffix(".partial").rpartition("-")[2]
         if os.name != "nt" and number.isdecimal() and not _alive(int(number)):
-            left.unlink(missing_ok=True)
+            shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
 
 
 def _alive(process: int) -> bool:

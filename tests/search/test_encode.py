@@ -16,6 +16,7 @@ from PIL import Image
 from unite_core import UniteEmbedder
 from unite_core.data.bad_media import BadMediaError
 from unite_core.data.modality import Modality
+from unite_core.files import replacing
 from unite_core.search import blocks as encode_module
 from unite_core.search.config import EncodeConfig
 from unite_core.search.corpus import iter_items
@@ -112,8 +113,9 @@ def encode_and_die(config, at: int) -> None:
     def write_some(path, *rest):
         calls.append(path)
         if len(calls) == at:
-            Path(path).with_name(Path(path).name + ".partial").write_bytes(b"half")
-            os.kill(os.getpid(), signal.SIGKILL)
+            with replacing(path) as partial:
+                partial.write_bytes(b"half")
+                os.kill(os.getpid(), signal.SIGKILL)
         write(path, *rest)
 
     encode_module.write_shard = write_some

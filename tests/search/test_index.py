@@ -1,5 +1,7 @@
 """The index finds what a plain search finds, in one modality and mixed, standardised and saved."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,7 +11,7 @@ from unite_core.data.modality import Modality
 from unite_core.search.config import IndexConfig
 from unite_core.search.exact import search
 from unite_core.search.index import build_index, load_index
-from unite_core.search.shards import Shard, ShardFolder, write_shard
+from unite_core.search.shards import Shard, ShardFolder, shard_sums, write_shard
 
 KINDS = [
     IndexConfig(),
@@ -155,6 +157,10 @@ def test_a_folder_of_shards_is_read_only_when_it_is_finished(tmp_path):
     with pytest.raises(ValueError, match="no finished corpus"):
         ShardFolder(tmp_path)
     (tmp_path / "report.json").write_text('{"inputs": {"model": "abc"}}')
+    with pytest.raises(ValueError, match="does not list the shards with their checksums; remove"):
+        ShardFolder(tmp_path)
+    report = {"inputs": {"model": "abc"}, "files": shard_sums(tmp_path)}
+    (tmp_path / "report.json").write_text(json.dumps(report))
     queries = units(np.random.default_rng(1), 5)
     first, second = build_index(ShardFolder(tmp_path)), build_index(shards)
     np.testing.assert_array_equal(first.search(queries, 5).rows, second.search(queries, 5).rows)

@@ -20,9 +20,15 @@ import numpy as np
 from ..data.modality import modality_of
 from ..model.batching import BatchPlan
 from ..model.prefetch import read_ahead
-from .shards import Shard, read_header, truncate, write_shard
+from .shards import Shard, read_shard, truncate, write_shard
 
 __all__ = ["Block", "encode_blocks", "model_key"]
+
+
+_NO_EFFECT = {
+    "architectures", "dtype", "id2label", "label2id", "torch_dtype", "transformers_version",
+    "use_cache",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -53,7 +59,7 @@ def encode_blocks(embedder, blocks: Iterable[Block], media_root: str | Path, bar
         check   called with each encoded block and {row: error} of its items without a vector,
                 before its shard is written; raises to stop
         workers, number_format, dim  as in EncodeConfig
-    ValueError if a shard exists for other contents.
+    ValueError if a shard exists for other contents, or is not as it was written.
     """
     missing = _without_shard(blocks, bar)
     plans = ((block, embedder.plan(block.items, block.where, media_root)) for block in missing)
@@ -64,12 +70,14 @@ def encode_blocks(embedder, blocks: Iterable[Block], media_root: str | Path, bar
 
 
 def model_key(embedder) -> str:
-    """Fingerprint of an embedder, 16 hex digits: of all its weights and its `config`."""
+    """Fingerprint of an embedder, 16 hex digits: of all that decides a vector.
+
+    These are the weights, the model's configuration, `config` with the prompt, the tokenizer and
+    the pixel layout.
+    """
     import torch
 
-    config = getattr(embedder, "config", None)
-    config = asdict(config) if is_dataclass(config) else {}
-    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps(_settings_of(embedder), sort_keys=True).encode())
     for name, weight in sorted(embedder.state_dict().items()):
         digest.update(f"{name} {weight.dtype} {list(weight.shape)}".encode())
         values = weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
@@ -77,15 +85,40 @@ def model_key(embedder) -> str:
     return digest.hexdigest()[:16]
 
 
+def _settings_of(embedder) -> dict:
+    """What decides a vector besides the weights; parts that an embedder lacks are None."""
+    config, processor = getattr(embedder, "config", None), getattr(embedder, "processor", None)
+    tokenizer, layout = getattr(processor, "tokenizer", None), getattr(processor, "layout", None)
+    tokens = json.loads(tokenizer.backend_tokenizer.to_str()) if tokenizer else {}
+    base = getattr(embedder, "base", None)
+    return {
+        "config": asdict(config) if is_dataclass(config) else {},
+        "layout": asdict(layout) if is_dataclass(layout) else {},
+        "video_time": getattr(processor, "video_time", None),
+        "model": _deciding(base.config.to_dict()) if base is not None else {},
+        # set by the last call of the tokenizer, and by every call anew
+        "tokenizer": {k: v for k, v in tokens.items() if k not in ("truncation", "padding")},
+    }
+
+
+def _deciding(config: Mapping) -> dict:
+    """A model's configuration without what changes no vector, or depends on how it was loaded."""
+    return {
+        str(name): _deciding(value) if isinstance(value, Mapping) else value
+        for name, value in config.items()
+        if name not in _NO_EFFECT and not str(name).startswith("_")
+    }
+
+
 def _without_shard(blocks: Iterable[Block], bar) -> Iterator[Block]:
     for block in blocks:
         if not block.path.is_file():
             yield block
             continue
-        if read_header(block.path)["digest"] != block.digest:
+        if read_shard(block.path).noted.get("digest") != block.digest:
             raise ValueError(
                 f"{block.path} was made of other items or files than these, which have changed "
-                "since: remove it, or choose another output"
+                "since: remove it and report.json, or choose another output"
             )
         if not bar.disable:
             bar.initial += len(block.ids)  # the rate counts embedded items only

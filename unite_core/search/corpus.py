@@ -72,7 +72,7 @@ def iter_items(path: str | Path, take: Sequence[str] = ("candidate",),
     A row is an item, whose id is its `id` or else its number, or a record, whose sides in `take`
     are items with ids such as "7:candidate". `prefix` goes before ids that are row numbers.
     """
-    for number, (where, row) in enumerate(iter_values(path), 1):
+    for number, (where, row) in enumerate(iter_values(path, media_root=media_root), 1):
         if isinstance(row, Mapping) and "query" in row:
             validate_record(row, where, media_root)
             for side in take:

@@ -3,7 +3,8 @@
 Shards hold consecutive items of the corpus and are whole or absent, so a killed run resumes, see
 `blocks`. Media are decoded by other processes ahead of the model, each once per shard. Under
 torchrun, every process takes its share of the shards. Items that cannot be read get no vector; they
-are counted by cause and listed with their ids in `report.json`, which is written last.
+are counted by cause and listed with their ids in `report.json`, which is written last and has the
+checksum of every shard.
 """
 
 # Shapes: N items.
@@ -14,6 +15,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict
 from itertools import count, islice
 from pathlib import Path
@@ -21,11 +23,12 @@ from pathlib import Path
 from ..data.bad_media import BadMediaRow, check_bad_share
 from ..data.media import MediaError
 from ..distributed import barrier, processes, rank_zero_first
-from ..files import read_json, write_json
+from ..files import read_json, working_in, write_json
+from ..versions import note_versions, warn_of_versions
 from .blocks import Block, encode_blocks, model_key
 from .config import EncodeConfig
 from .corpus import Corpus, item_key
-from .shards import read_header, shard_files
+from .shards import check_shards, read_header, shard_files, shard_sums
 
 __all__ = ["encode_corpus"]
 
@@ -39,8 +42,9 @@ def encode_corpus(config: EncodeConfig, embedder=None,
         embedder  default: `config.model` loaded with `config.embed`
         items     (id, item) in place of `config.data`; iterated twice, so no generator
         progress  show a bar with items per second and time left
-    Shards that exist are not encoded again. ValueError if the folder is of another corpus, model or
-    configuration; BadMediaError if more than `max_bad_share` of the items cannot be read.
+    Shards that exist are checked, not encoded again. ValueError if the folder is of another corpus,
+    model or configuration, or if a shard or a media file has changed; InUseError if another process
+    works there; BadMediaError if more than `max_bad_share` of the items cannot be read.
     Vectors equal those of `embedder.embed` to 1e-4, before the number format.
     """
     if embedder is None:
@@ -50,15 +54,16 @@ def encode_corpus(config: EncodeConfig, embedder=None,
     corpus = Corpus(config.data, items, config.take, config.media_root)
     total, digest = corpus.survey()
     folder, inputs = Path(config.output), _inputs(config, embedder, digest)
-    with rank_zero_first():
-        _check_folder(folder, inputs)
-    if (folder / "report.json").is_file():
-        return folder
-    _encode_shards(embedder, config, corpus, total, progress)
-    barrier()
-    if processes()[0] == 0:
-        write_json(folder / "report.json", _report(folder, inputs, total), indent=1)
-    barrier()
+    with ExitStack() as stack:
+        with rank_zero_first():
+            if processes()[0] == 0:
+                stack.enter_context(working_in(folder))
+            _check_folder(folder, inputs, -(-total // config.shard_items))
+        _encode_shards(embedder, config, corpus, total, progress)
+        barrier()
+        if processes()[0] == 0:
+            _finish(folder, inputs, total)
+        barrier()
     return folder
 
 
@@ -99,7 +104,11 @@ def _blocks(corpus: Corpus, config: EncodeConfig) -> Iterator[Block]:
 
 
 def _path(config: EncodeConfig, number: int) -> Path:
-    return Path(config.output, f"vectors-{number:06d}.safetensors")
+    return Path(config.output, _name(number))
+
+
+def _name(number: int) -> str:
+    return f"vectors-{number:06d}.safetensors"
 
 
 def _inputs(config: EncodeConfig, embedder, digest: str) -> dict:
@@ -113,18 +122,42 @@ def _inputs(config: EncodeConfig, embedder, digest: str) -> dict:
     }
 
 
-def _check_folder(folder: Path, inputs: Mapping) -> None:
+def _check_folder(folder: Path, inputs: Mapping, shards: int) -> None:
     """Note the inputs in a new folder; ValueError if it holds vectors of other inputs."""
     noted = folder / "inputs.json"
-    if noted.is_file() and read_json(noted) != inputs:
-        raise ValueError(
-            f"{folder} holds vectors of another model, corpus or configuration: remove it or "
-            "choose another output"
-        )
-    if not noted.is_file() and shard_files(folder):
-        raise ValueError(f"{folder} holds vectors of unknown origin: choose another output")
     if not noted.is_file():
-        write_json(noted, inputs, indent=1)
+        if shard_files(folder):
+            raise ValueError(f"{folder} holds vectors of unknown origin: choose another output")
+        write_json(noted, {**inputs, "versions": note_versions()}, indent=1)
+        return
+    before = read_json(noted)
+    changes = [name for name in inputs if not isinstance(before, dict) or before.get(name)
+               != inputs[name]]  # fmt: skip
+    if changes:
+        raise ValueError(
+            f"{folder} holds vectors of another model, corpus or configuration "
+            f"({', '.join(changes)} changed): remove it or choose another output"
+        )
+    warn_of_versions(before.get("versions"), str(folder))
+    expected = {_name(number) for number in range(shards)}
+    if extra := [path for path in shard_files(folder) if path.name not in expected]:
+        raise ValueError(f"{extra[0]}: no shard of this corpus: remove it")
+    written = _read_report(folder).get("files")
+    if isinstance(written, dict):
+        check_shards(folder, written)
+
+
+def _read_report(folder: Path) -> dict:
+    """The report of a finished corpus, {} if there is none."""
+    path = folder / "report.json"
+    report = read_json(path) if path.is_file() else {}
+    return report if isinstance(report, dict) else {}
+
+
+def _finish(folder: Path, inputs: Mapping, total: int) -> None:
+    report = _report(folder, inputs, total)
+    if report != _read_report(folder):
+        write_json(folder / "report.json", report, indent=1)
 
 
 def _report(folder: Path, inputs: Mapping, total: int) -> dict:
@@ -135,6 +168,7 @@ def _report(folder: Path, inputs: Mapping, total: int) -> dict:
         "items": total,
         "vectors": sum(len(header["ids"]) for header in headers),
         "shards": len(headers),
+        "files": shard_sums(folder),
         "bad": dict(Counter(row.cause for row in bad)),
         "left_out": [asdict(row) for row in bad],
     }

@@ -8,11 +8,14 @@ whatever the number of threads or the block size.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 
 import numpy as np
 
-__all__ = ["checked_vectors", "drop_excluded", "ranked", "search", "search_past_ties"]
+__all__ = [
+    "checked_vectors", "drop_excluded", "ranked", "search", "search_past_ties", "whole_number",
+]  # fmt: skip
 
 
 def search(
@@ -48,6 +51,7 @@ def search(
             f"query_vectors {queries.shape} and candidate_vectors {candidates.shape} "
             "differ in size: embed both with one model"
         )
+    k = whole_number("k", k)
     if k < 1:
         raise ValueError(f"k must be at least 1, not {k}")
     index = faiss.IndexFlatIP(candidates.shape[1])
@@ -71,6 +75,14 @@ def checked_vectors(name: str, vectors: np.ndarray) -> np.ndarray:
             "embedded them has diverged or was read wrongly"
         )
     return vectors
+
+
+def whole_number(name: str, value) -> int:
+    """An integer of any kind as an int, which faiss needs; ValueError for another value."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise ValueError(f"{name} must be a whole number, not {value!r}") from None
 
 
 def search_past_ties(index, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:

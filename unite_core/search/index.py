@@ -14,7 +14,7 @@ exactly the score standardised per query and modality, without computing any fur
 
 from __future__ import annotations
 
-import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -24,10 +24,10 @@ from typing import NamedTuple
 import numpy as np
 
 from ..data.modality import Modality, parse_modality
-from ..files import read_json, write_json
 from ..settings import make
 from .config import IndexConfig
-from .exact import checked_vectors, drop_excluded, ranked, search_past_ties
+from .exact import checked_vectors, drop_excluded, ranked, search_past_ties, whole_number
+from .index_files import IndexFiles, read_index_files, write_index_files
 from .shards import Shard
 
 __all__ = ["SearchResult", "VectorIndex", "build_index", "load_index"]
@@ -116,7 +116,7 @@ class VectorIndex:
         >>> index.search(np.array([[1.0, 0.0]]), k=2, modalities=["image"]).scores
         array([[0.6, 0. ]], dtype=float32)
         """
-        queries = checked_vectors("query_vectors", query_vectors)
+        queries, k = checked_vectors("query_vectors", query_vectors), whole_number("k", k)
         if queries.shape[1] != self.dim or k < 1:
             raise ValueError(
                 f"query_vectors {queries.shape} and k {k}: the index holds vectors of size "
@@ -141,24 +141,19 @@ class VectorIndex:
         return [[self.ids[row] for row in found if row >= 0] for found in rows.tolist()]
 
     def save(self, folder: str | Path) -> None:
-        """Write the index to a folder; `index.json`, written last, marks it as whole."""
-        import faiss
-        from safetensors.numpy import save_file
+        """Write the index to a folder, in the place of one that is there; see `index_files`.
 
-        folder = Path(folder)
-        if folder.is_dir() and any(folder.iterdir()) and not (folder / "index.json").is_file():
-            raise ValueError(f"{folder}: holds other files than an index; choose another folder")
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "index.json").unlink(missing_ok=True)
-        for stale in folder.glob("*.faiss"):
-            stale.unlink()
-        for code, part in self.parts.items():
-            faiss.write_index(part.index, str(folder / f"{Modality(code).label}.faiss"))
-        rows = {str(code): part.rows for code, part in self.parts.items()}
-        save_file(rows, folder / "rows.safetensors")
-        (folder / "ids.json").write_text(json.dumps(self.ids, ensure_ascii=False), "utf-8")
-        noted = {"config": asdict(self.config), "model": self.model, "counts": self.counts}
-        write_json(folder / "index.json", noted, indent=1)
+        A save that is killed loses neither the old index nor the right to be repeated.
+        """
+        parts = {Modality(code).label: part for code, part in self.parts.items()}
+        files = IndexFiles(
+            self.ids,
+            {label: part.index for label, part in parts.items()},
+            {label: part.rows for label, part in parts.items()},
+            asdict(self.config),
+            self.model,
+        )
+        write_index_files(folder, files)
 
     def _codes(self, modalities: Sequence[str | Modality] | None) -> list[int]:
         if modalities is None:
@@ -202,6 +197,7 @@ def build_index(shards: Iterable[Shard], config: IndexConfig | None = None) -> V
     config = config or IndexConfig()
     if isinstance(shards, Iterator):
         raise TypeError("shards are iterated more than once: give a list or a ShardFolder")
+    shards = _CheckedShards(shards)
     parts = _trained(shards, config) if config.kind == "ivf" else {}
     ids: list[str] = []
     rows: dict[int, list[np.ndarray]] = {}
@@ -210,7 +206,7 @@ def build_index(shards: Iterable[Shard], config: IndexConfig | None = None) -> V
             here = np.flatnonzero(shard.modality == code)
             vectors = shard.vectors if len(here) == len(shard.vectors) else shard.vectors[here]
             if not np.isfinite(np.vdot(vectors, vectors)):  # faster than testing each number
-                checked_vectors("shard", vectors)
+                checked_vectors(shard.name, vectors)
             if code not in parts:
                 parts[code] = _empty(vectors.shape[1], config, None)
             parts[code].add(vectors)
@@ -218,29 +214,41 @@ def build_index(shards: Iterable[Shard], config: IndexConfig | None = None) -> V
         ids += shard.ids
     if not ids:
         raise ValueError("the shards hold no vectors: there is nothing to search")
+    if len(set(ids)) < len(ids):
+        twice = next(name for name, count in Counter(ids).items() if count > 1)
+        raise ValueError(f"the id {twice!r} is in the shards twice; ids must differ")
     found = {code: _Part(parts[code], np.concatenate(rows[code])) for code in sorted(parts)}
-    return VectorIndex(config, ids, found, getattr(shards, "model", ""))
+    return VectorIndex(config, ids, found, shards.model)
+
+
+class _CheckedShards:
+    """Shards whose vectors have one size and whose codes are modalities; ValueError otherwise."""
+
+    def __init__(self, shards: Iterable[Shard]):
+        self.shards, self.model = shards, getattr(shards, "model", "")
+
+    def __iter__(self) -> Iterator[Shard]:
+        dim = None
+        for shard in self.shards:
+            shard.check()
+            dim = dim or shard.vectors.shape[1]
+            if shard.vectors.shape[1] != dim:
+                raise ValueError(
+                    f"{shard.name}: vectors of size {shard.vectors.shape[1]} among others of size "
+                    f"{dim}: encode all with one model and one `dim`"
+                )
+            yield shard
 
 
 def load_index(folder: str | Path) -> VectorIndex:
     """Load an index that `VectorIndex.save` wrote; ValueError if it is not whole."""
-    import faiss
-    from safetensors.numpy import load_file
-
-    folder = Path(folder)
-    if not (folder / "index.json").is_file():
-        raise ValueError(f"{folder}: no whole index (no index.json); build and save it again")
-    noted = read_json(folder / "index.json")
-    rows = load_file(folder / "rows.safetensors")
-    parts = {}
-    for label, count in noted["counts"].items():
-        code = int(parse_modality(label))
-        index = faiss.read_index(str(folder / f"{label}.faiss"))
-        if index.ntotal != count:
-            raise ValueError(f"{folder}: {index.ntotal} instead of {count} vectors of {label}")
-        parts[code] = _Part(index, rows[str(code)])
-    config = make(IndexConfig, noted["config"], str(folder / "index.json"))
-    return VectorIndex(config, read_json(folder / "ids.json"), parts, noted["model"])
+    files = read_index_files(folder)
+    config = make(IndexConfig, files.config, str(Path(folder, "index.json")))
+    parts = {
+        int(parse_modality(label)): _Part(index, files.rows[label])
+        for label, index in files.parts.items()
+    }
+    return VectorIndex(config, list(files.ids), parts, files.model)
 
 
 def _empty(dim: int, config: IndexConfig, cells: int | None):

@@ -18,6 +18,7 @@ import numpy as np
 
 from ..data.items import ItemError
 from ..data.media import MediaError
+from ..files import working_in
 from .blocks import Block, encode_blocks, model_key
 from .corpus import item_key
 from .shards import read_header, read_shard, shard_files
@@ -67,12 +68,18 @@ def encode_items(embedder, items: Sequence[dict], folder: str | Path,
         media_root  folder that media paths are relative to
         where       how errors name an item, from its number
     Items with an unreadable media file are in `.bad`; an item that does not fit is an ItemError.
-    A killed run loses at most the shard it was working on, of SHARD_ITEMS items.
+    A killed run loses at most the shard it was working on, of SHARD_ITEMS items. InUseError if
+    another process embeds for the same folder and model.
     """
+    folder = Path(folder, model_key(embedder))
+    with working_in(folder):
+        folder.mkdir(exist_ok=True)
+        return _encode_items(embedder, items, folder, media_root, progress, where)
+
+
+def _encode_items(embedder, items, folder: Path, media_root, progress, where) -> StoredVectors:
     from tqdm import tqdm
 
-    folder = Path(folder, model_key(embedder))
-    folder.mkdir(parents=True, exist_ok=True)
     keys = [item_key(item, media_root) for item in items]
     known = _known(folder)
     first = {}  # number of the item where each key comes first
@@ -109,6 +116,8 @@ def _known(folder: Path) -> dict[str, tuple[int, int] | str]:
     known: dict[str, tuple[int, int] | str] = {}
     for number, path in enumerate(shard_files(folder)):
         header = read_header(path)
+        if header.get("digest") != path.name.removesuffix(".safetensors"):
+            raise ValueError(f"{path}: not the shard that was written here: remove it")
         known |= header["bad"]
         known |= {key: (number, row) for row, key in enumerate(header["ids"])}
     return known
