@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from unite_core.data import videos
+from unite_core.data import animations, containers
 from unite_core.data.media import MediaError, image_shape, load_image
 from unite_core.data.videos import choose_frames, load_video, read_clip, video_shape
 
@@ -84,7 +84,7 @@ def test_what_is_no_image_is_refused(tmp_path):
     (tmp_path / "a.png").write_text("hello")
     refuse("a.png: cannot be decoded", "a.png", tmp_path)
     (tmp_path / "empty.png").touch()
-    refuse("empty.png: cannot be decoded", "empty.png", tmp_path)
+    refuse("empty.png: empty file; fetch", "empty.png", tmp_path)
 
 
 def test_decompression_bombs_are_refused(tmp_path, monkeypatch):
@@ -93,10 +93,10 @@ def test_decompression_bombs_are_refused(tmp_path, monkeypatch):
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
         assert "shrink it" in refuse("big.png: more than", "big.png", tmp_path)
     monkeypatch.undo()
-    monkeypatch.setattr(videos, "MAX_ANIMATION", 1000)
+    monkeypatch.setattr(animations, "MAX_ANIMATION", 1000)
     write_animation(tmp_path / "long.gif", 5, 40)
     refuse("5 frames of 32 x 24 pixels", "long.gif", tmp_path, load_video)
-    monkeypatch.setattr(videos, "MAX_PIXELS", 1000)
+    monkeypatch.setattr(containers, "MAX_PIXELS", 1000)
     write_video(tmp_path / "big.mp4", 4)
     refuse("big.mp4: more than 1000 pixels per frame", "big.mp4", tmp_path, load_video)
 

@@ -24,22 +24,13 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from ..data.items import images_of, videos_of
+from ..data.media import inside
 from ..data.records import content_id
 
 __all__ = [
-    "FileLeaves",
-    "Items",
-    "Leaf",
-    "MediaRoot",
-    "PartLeaves",
-    "combine",
-    "connect",
-    "content_classes",
-    "first_of",
-    "gather_items",
-    "group_items",
-    "renumber",
-]
+    "FileLeaves", "Items", "Leaf", "MediaRoot", "PartLeaves", "combine", "connect",
+    "content_classes", "first_of", "gather_items", "group_items", "renumber",
+]  # fmt: skip
 
 
 _EDGES = 20_000_000  # pairs held before they are folded into groups
@@ -229,11 +220,9 @@ class MediaRoot:
 
     def _inside(self, path: str) -> str | None:
         try:
-            real = os.path.realpath(path)
+            return inside(path, self.root)
         except (OSError, ValueError):  # a NUL, or links in a circle
             return None
-        base = self.root.rstrip(os.sep) + os.sep
-        return real if (real + os.sep).startswith(base) else None
 
 
 def content_classes(paths: Sequence[str], root: str | Path) -> np.ndarray:

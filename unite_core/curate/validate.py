@@ -20,15 +20,9 @@ from .adapters import Adapter
 from .item_groups import MediaRoot
 
 __all__ = [
-    "BadRowsError",
-    "DEPTHS",
-    "MediaCheck",
-    "Reject",
-    "Report",
-    "cause_of",
-    "check_bad_share",
+    "DEPTHS", "BadRowsError", "MediaCheck", "Reject", "Report", "cause_of", "check_bad_share",
     "check_rows",
-]
+]  # fmt: skip
 
 
 DEPTHS = ("name", "file", "header", "decode")
@@ -39,12 +33,14 @@ _CAUSES = (  # patterns of messages, tried in this order
     (r"unknown field|no adapter|has no option", "unknown field"),
     (r"no column|named fields|a record is an object", "not the layout of the adapter"),
     (r"field (query|candidate): missing", "no query or candidate"),
-    (r"leaves the media root|is no path|no file under", "no file under the media root"),
+    (r"leaves the media root|is no path|no file under|no such file|outside the media root",
+     "no file under the media root"),
     (r"is a URL", "URL instead of a file"),
     (r"blank text", "blank text"),
     (r"half a surrogate", "broken Unicode"),
     (r"empty item", "empty item"),
-    (r"is empty; fetch", "empty file"),
+    (r"is empty; fetch|empty file;", "empty file"),
+    (r"sides of more than", "sides too unequal"),
     (r"text without|no text file|a link;|cannot be read as UTF-8|is longer than", "no caption"),
     (r"placeholder|reserved token", "wrong placeholders"),
     (r"target_modal", "wrong target_modal"),
@@ -128,13 +124,24 @@ class MediaCheck:
 
     def _fault(self, kind: str, file) -> str:
         if isinstance(file, list | tuple):
-            return next(filter(None, (self._fault("image", frame) for frame in file)), "")
+            faults = (self._fault("image", frame) for frame in file)
+            return next(filter(None, faults), "") or self._sizes_fault(file)
         if not isinstance(file, str):
             return ""
         faults = self._faults[kind]
         if file not in faults:
             faults[file] = self._check(kind, file)
         return faults[file]
+
+    def _sizes_fault(self, frames) -> str:
+        """What is wrong with the sizes of the frames of one video, each of which can be read."""
+        files = [frame for frame in frames if isinstance(frame, str)]
+        if self.depth == "file":
+            return ""
+        sizes = {image_shape(file, self.root) for file in files}
+        if len(sizes) < 2:
+            return ""
+        return f"{files[0]}: the frames of one video must have one size, not {sorted(sizes)}"
 
     def _check(self, kind: str, path: str) -> str:
         found = self._files.locate(path)

@@ -1,11 +1,13 @@
-"""Rows that are left out because a media file of them cannot be read, and how many may be."""
+"""Rows that are left out because an item of them cannot be used, and how many may be."""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from .items import ItemError
 from .media import MediaError
 
 __all__ = ["BadMediaError", "BadMediaRow", "check_bad_share", "list_bad"]
@@ -13,17 +15,22 @@ __all__ = ["BadMediaError", "BadMediaRow", "check_bad_share", "list_bad"]
 
 @dataclass(frozen=True)
 class BadMediaRow:
-    """A row that was left out because one of its media files cannot be read."""
+    """A row that was left out because a media file cannot be read or an item does not fit."""
 
     where: str
     cause: str  # the same words for the same kind of defect
     message: str
 
     @classmethod
-    def from_error(cls, where: str, error: MediaError) -> BadMediaRow:
-        """From an error "place: file: cause (detail); remedy", or from one raised from such."""
-        message = str(error.__cause__ or error)
-        cause = message.split(": ", 1)[-1].split(";")[0].split(" (")[0]
+    def from_error(cls, where: str, error: MediaError | ItemError) -> BadMediaRow:
+        """From an error "file: cause (detail); remedy" or "cause: remedy", or one raised from it."""
+        source = error.__cause__
+        source = source if isinstance(source, MediaError | ItemError) else error
+        message = str(source)
+        if isinstance(source, ItemError):
+            cause = re.split("[:;] ", message)[0].lstrip("0123456789 ")
+        else:
+            cause = message.split(": ", 1)[-1].split(";")[0].split(" (")[0]
         return cls(where, cause, f"{where}: {message}")
 
 

@@ -15,16 +15,10 @@ from typing import Any
 from .modality import KEYS
 
 __all__ = [
-    "IMAGE_PLACEHOLDER",
-    "ItemError",
-    "PLACEHOLDERS",
-    "VIDEO_PLACEHOLDER",
-    "as_item",
-    "files_of",
-    "images_of",
-    "media_first",
-    "videos_of",
-]
+    "IMAGE_PLACEHOLDER", "PLACEHOLDERS", "VIDEO_PLACEHOLDER", "ItemError", "as_item", "files_of",
+    "images_of", "media_first", "path_fault", "text_fault",
+    "unicode_fault", "videos_of",
+]  # fmt: skip
 
 
 IMAGE_PLACEHOLDER, VIDEO_PLACEHOLDER = "<|IMAGE|>", "<|VIDEO|>"
@@ -41,7 +35,8 @@ def as_item(thing: Any) -> dict:
     """Make an item of a dict, a PIL image, or an array [H, W, 3] or [T, H, W, 3].
 
     Keys whose value is None are left out and the order of the others is kept: it decides the words
-    of the prompt. Unknown keys, empty items and blank text are an ItemError.
+    of the prompt. Unknown keys, empty items, blank text and what `text_fault` or `path_fault` find
+    are an ItemError.
 
     >>> as_item({"text": "a cat", "image": None})
     {'text': 'a cat'}
@@ -59,7 +54,36 @@ def as_item(thing: Any) -> dict:
         raise ItemError(f"the item is empty: give at least one of {', '.join(KEYS)}")
     if "text" in item:
         _check_text(item["text"])
+    for path in files_of(item) if len(item) > ("text" in item) else ():
+        if fault := path_fault(path):
+            raise ItemError(f"path {path[:200]!a}: {fault}")
     return item
+
+
+def text_fault(text: str) -> str:
+    """Why a text cannot be part of a prompt, and what to do; "" if it can."""
+    if reserved := _RESERVED.search(text):
+        return (
+            f"text contains the reserved token {reserved.group()}; mark the place of media with "
+            f"{IMAGE_PLACEHOLDER} or {VIDEO_PLACEHOLDER}"
+        )
+    return unicode_fault(text)
+
+
+def path_fault(path: str) -> str:
+    """Why no file can have this path, and what to do; "" if one can."""
+    if not path.strip() or "\0" in path:
+        return "this is no path; give the name of a file"
+    return unicode_fault(path)
+
+
+def unicode_fault(text: str) -> str:
+    """Why a string cannot be written as UTF-8, and what to do; "" if it can."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "half a surrogate pair; write the character whole, in UTF-8"
+    return ""
 
 
 def images_of(item: Mapping) -> list:
@@ -114,11 +138,8 @@ def _check_text(text: Any) -> None:
         raise ItemError(f"text must be a string, not {type(text).__name__}")
     if not text.strip():
         raise ItemError("text is empty: write something or leave the key out")
-    if reserved := _RESERVED.search(text):
-        raise ItemError(
-            f"text contains the reserved token {reserved.group()}: "
-            f"mark the place of media with {IMAGE_PLACEHOLDER} or {VIDEO_PLACEHOLDER}"
-        )
+    if fault := text_fault(text):
+        raise ItemError(fault)
 
 
 def _bare_modality(thing: Any) -> str:

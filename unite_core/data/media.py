@@ -1,34 +1,43 @@
 """Media files below a root, and images decoded to RGB; every failure is a MediaError.
 
-Paths must stay below `root`; URLs are refused. `data.videos` decodes videos.
+Paths must stay below `root`; URLs are refused. `data.videos` decodes videos. No other exception
+leaves these functions, whatever the file or the object is.
 """
 
 from __future__ import annotations
 
+import io
 import os
+import stat
 import warnings
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image, ImageFile
+
+from .items import path_fault
 
 __all__ = [
-    "MAX_PIXELS",
-    "MediaError",
-    "image_shape",
-    "load_image",
-    "naming_file",
-    "opened",
-    "resolve",
-    "thumbnail",
-    "to_rgb",
-]
+    "MAX_PIXELS", "MAX_RATIO", "MediaError", "check_sides", "image_shape", "inside", "load_image",
+    "naming_file", "opened", "resolve", "thumbnail", "to_rgb",
+]  # fmt: skip
 
 
 MAX_PIXELS = 89_478_485  # per picture, Pillow's own limit
+MAX_RATIO = 200  # of the sides, the limit of Qwen2-VL
+_ORIENTATION = 0x0112  # the EXIF tag
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
+_PIXEL_CHUNKS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}  # of a PNG
+_IN_MEMORY = "image in memory"
 
 
 class MediaError(ValueError):
@@ -41,49 +50,91 @@ def load_image(source: Any, root: str | Path = ".") -> Image.Image:
     Args
         source  a path under `root`, a PIL image, or a uint8 array [H, W] or [H, W, 3 or 4]
     Applies the camera's orientation and takes the first frame of an animation. Transparent pixels
-    become white, unlike in the released code, which shows the colour hidden under them.
+    become white, unlike in the released code, which shows the colour hidden under them. Of the
+    metadata only the orientation counts, and where it cannot be read the image is not turned.
     """
     if not isinstance(source, (str, os.PathLike)):
-        return to_rgb(_picture(source), "image in memory")
+        with naming_file(_IN_MEMORY):
+            return to_rgb(_picture(source), _IN_MEMORY)
     path = resolve(source, root)
-    with opened(path) as image, naming_file(path):
-        image.load()
-        return to_rgb(image, path)
+    return _from_file(path, lambda image: to_rgb(image, path))
 
 
 def image_shape(source: Any, root: str | Path = ".") -> tuple[int, int]:
-    """Height and width from the header alone, before the camera's orientation is applied."""
-    if isinstance(source, (str, os.PathLike)):
-        with opened(resolve(source, root)) as image:
-            return image.height, image.width
-    image = _picture(source)
-    return image.height, image.width
+    """Height and width as `load_image` gives them, from the header alone."""
+    if not isinstance(source, (str, os.PathLike)):
+        with naming_file(_IN_MEMORY):
+            return _upright_shape(_picture(source), _IN_MEMORY)
+    path = resolve(source, root)
+    return _from_file(path, lambda image: _upright_shape(image, path))
 
 
 def resolve(source: str | os.PathLike, root: str | Path) -> Path:
-    """The file of a path below `root`; a MediaError where there is none."""
+    """The file of a path below `root`; a MediaError where there is none, or it is empty."""
     text = os.fspath(source)
+    if not isinstance(text, str):
+        raise MediaError(f"{text!r:.200}: a path must be a string, not {type(text).__name__}")
+    shown = text if len(text) <= 300 else text[:300] + "..."
     if "://" in text or text.startswith("data:"):
-        raise MediaError(f"{text[:200]}: remote media are refused; download it and give its path")
-    base = Path(root).resolve()
-    path = (base / text).resolve()
-    if not path.is_relative_to(base):
+        raise MediaError(f"{shown}: remote media are refused; download it and give its path")
+    if fault := path_fault(text):
+        raise MediaError(f"{shown!a}: {fault}")
+    base = os.path.realpath(root)
+    path = inside(os.path.join(base, text), base)
+    if path is None:
         raise MediaError(
-            f"{text}: lies outside the media root {base}; move it there or pass another media_root"
+            f"{shown}: lies outside the media root {base}; move it there or pass another media_root"
         )
-    if not path.is_file():
+    try:
+        status = os.stat(path)
+    except OSError as error:
         raise MediaError(
-            f"{text}: no such file under the media root {base}; check the name and media_root"
+            f"{shown}: no such file under the media root {base} ({error.strerror}); check the name "
+            "and media_root"
+        ) from None
+    if not stat.S_ISREG(status.st_mode):
+        raise MediaError(
+            f"{shown}: no such file under the media root {base} (it is a folder or device); check "
+            "the name and media_root"
         )
-    return path
+    if not status.st_size:
+        raise MediaError(f"{shown}: empty file; fetch it again")
+    return Path(path)
+
+
+def inside(path: str, base: str) -> str | None:
+    """The real path of `path` if it lies below the real folder `base`, else None.
+
+    A snapshot of the Hugging Face cache counts together with the `blobs` that its links lead to.
+    """
+    real = os.path.realpath(path)
+    if _below(real, base):
+        return real
+    blobs = _blobs(base)
+    is_blob = blobs is not None and _below(real, blobs)
+    return real if is_blob and _below(os.path.realpath(os.path.dirname(path)), base) else None
+
+
+def _below(path: str, base: str) -> bool:
+    return (path + os.sep).startswith(base.rstrip(os.sep) + os.sep)
+
+
+@lru_cache
+def _blobs(base: str) -> str | None:
+    """`CACHE/blobs` for a folder `CACHE/snapshots/...`."""
+    for folder in (Path(base), *Path(base).parents):
+        if folder.name == "snapshots" and (folder.parent / "blobs").is_dir():
+            return str(folder.parent / "blobs")
+    return None
 
 
 @contextmanager
-def naming_file(path: Path) -> Iterator[None]:
-    """Turn every decoding error into a MediaError; truncated files are refused, not padded."""
+def naming_file(path: Any) -> Iterator[None]:
+    """Turn every error into a MediaError; truncated files are refused, not padded."""
     lenient, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
     try:
         with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"PIL\.")  # of odd metadata
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             yield
     except MediaError:
@@ -92,20 +143,53 @@ def naming_file(path: Path) -> Iterator[None]:
         raise MediaError(f"{path}: more than {MAX_PIXELS} pixels; shrink it before use") from error
     except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, ...
         raise MediaError(
-            f"{path}: cannot be decoded ({error}); it is damaged or of another type: "
+            f"{path}: cannot be decoded ({_words(error)}); it is damaged or of another type: "
             "replace it, or leave its row out"
         ) from error
     finally:
         ImageFile.LOAD_TRUNCATED_IMAGES = lenient
 
 
+def _words(error: Exception) -> str:
+    return str(error) or type(error).__name__
+
+
 @contextmanager
 def opened(path: Path) -> Iterator[Image.Image]:
-    """Open an image file, without decoding its pixels."""
-    with naming_file(path):
-        image = Image.open(path)
-    with image:
+    """Open an image file, without decoding its pixels; errors inside are MediaErrors too."""
+    with naming_file(path), Image.open(path) as image:
         yield image
+
+
+def _from_file(path: Path, use: Callable[[Image.Image], Any]) -> Any:
+    """What `use` makes of the image; a PNG whose metadata are damaged is read without them."""
+    try:
+        with opened(path) as image:
+            return use(image)
+    except MediaError:
+        with naming_file(path):
+            plain = _pixel_chunks(path)
+        if plain is None:
+            raise
+    with naming_file(path), Image.open(io.BytesIO(plain)) as image:
+        return use(image)
+
+
+def _pixel_chunks(path: Path) -> bytes | None:
+    """A PNG without the chunks that do not decide its pixels; None if it has only such."""
+    data = path.read_bytes() if path.stat().st_size <= 4 * MAX_PIXELS else b""
+    if not data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return None
+    kept, start = [data[:8]], 8
+    while start + 8 <= len(data):
+        end = start + 12 + int.from_bytes(data[start : start + 4])
+        name, checksum = data[start + 4 : start + 8], data[end - 4 : end]
+        whole = zlib.crc32(data[start + 4 : end - 4]).to_bytes(4) == checksum
+        if name in _PIXEL_CHUNKS or (name == b"eXIf" and whole):
+            kept.append(data[start:end])
+        start = end
+    plain = b"".join(kept)
+    return plain if len(plain) < len(data) else None
 
 
 def _picture(source: Any) -> Image.Image:
@@ -116,24 +200,57 @@ def _picture(source: Any) -> Image.Image:
         if source.dtype == np.uint8 and shape_fits and source.size:
             return Image.fromarray(source)
         raise MediaError(
-            f"image in memory: an array must be uint8 [H, W], [H, W, 3] or [H, W, 4], not "
+            f"{_IN_MEMORY}: an array must be uint8 [H, W], [H, W, 3] or [H, W, 4], not "
             f"{source.dtype} {list(source.shape)}"
         )
     raise MediaError(
-        f"image in memory: give a path, a PIL image or a uint8 array, not {type(source).__name__}"
+        f"{_IN_MEMORY}: give a path, a PIL image or a uint8 array, not {type(source).__name__}"
     )
 
 
 def to_rgb(image: Image.Image, name: Any) -> Image.Image:
-    """Upright RGB on white; a MediaError for pixels of more than 8 bits."""
+    """Upright RGB on white; a MediaError for pixels of more than 8 bits or sides that do not fit.
+
+    Other errors are for the caller's `naming_file`.
+    """
     if image.mode[0] in "IF":
         raise MediaError(f"{name}: mode {image.mode} has no 8-bit pixels; save it with 8 bits")
-    image = ImageOps.exif_transpose(image)
+    check_sides(image.height, image.width, name)
+    image.load()
+    turn = _turn(image)
+    if turn is not None:
+        image = image.transpose(turn)
     if not image.has_transparency_data:
         return image.convert("RGB")
     image = image.convert("RGBA")
     white = Image.new("RGBA", image.size, "white")
     return Image.alpha_composite(white, image).convert("RGB")
+
+
+def check_sides(height: int, width: int, name: Any) -> None:
+    """Raise a MediaError for a picture or frame without pixels, or too long for the model."""
+    if min(height, width) < 1:
+        raise MediaError(f"{name}: cannot be decoded (no size is given); replace it")
+    if max(height, width) > MAX_RATIO * min(height, width):
+        raise MediaError(
+            f"{name}: sides of more than {MAX_RATIO} : 1 ({width} x {height} pixels); crop it"
+        )
+
+
+def _upright_shape(image: Image.Image, name: Any) -> tuple[int, int]:
+    height, width = image.height, image.width
+    check_sides(height, width, name)
+    if image.format != "TIFF" and _turn(image) in (_TURNS[5], _TURNS[6], _TURNS[7], _TURNS[8]):
+        return width, height  # Pillow gives the size of a TIFF upright
+    return height, width
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """How the camera's orientation turns an image; None where it is not stated or unreadable."""
+    try:
+        return _TURNS.get(Image.Image.getexif(image).get(_ORIENTATION))
+    except Exception:  # whatever damaged metadata raise
+        return None
 
 
 def thumbnail(image: Image.Image, side: int = 28) -> np.ndarray:

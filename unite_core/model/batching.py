@@ -61,6 +61,8 @@ def plan_batches(processor: Processor, items: Sequence[Any], where: Sequence[str
         token_bytes  memory of a kept visual token
         kept_bytes   memory for media between batches; what exceeds it is read again
     """
+    if batch_size is not None and batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, or None, not {batch_size}")
     planned, shapes, bad = processor.plan_items(items, where), {}, {}
     lengths = {}
     for row, item in enumerate(planned):

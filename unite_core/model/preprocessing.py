@@ -22,31 +22,18 @@ import torch
 from PIL import Image
 
 from ..data.items import images_of, videos_of
-from ..data.media import image_shape, load_image
+from ..data.media import MAX_RATIO, image_shape, load_image
 from ..data.videos import read_clip, video_shape
 from .config import EmbedConfig
 
 __all__ = [
-    "Layout",
-    "MediaReader",
-    "Pixels",
-    "Read",
-    "MediaSource",
-    "frame_sizes",
-    "grid_of",
-    "image_sizes",
-    "media_of",
-    "patches_of",
-    "patchify",
-    "reads_here",
-    "resized",
-    "smart_resize",
-]
+    "Layout", "MediaReader", "MediaSource", "Pixels", "Read", "frame_sizes", "grid_of",
+    "image_sizes", "media_of", "patches_of", "patchify", "reads_here", "resized", "smart_resize",
+]  # fmt: skip
 
 
 Size = tuple[int, int]  # height, width in pixels
 Grid = tuple[int, int, int]  # t, h, w in patches
-_MAX_RATIO = 200
 
 
 @dataclass(frozen=True)
@@ -79,10 +66,15 @@ def smart_resize(height: int, width: int, factor: int = 28, min_pixels: int = 4 
     Returns
         height, width, each at least `factor`.
     """
-    if min(height, width) < 1 or max(height, width) > _MAX_RATIO * min(height, width):
+    if min(height, width) < 1 or max(height, width) > MAX_RATIO * min(height, width):
         raise ValueError(
-            f"{width} x {height} pixels: the sides must be at most {_MAX_RATIO} : 1; crop it"
+            f"{width} x {height} pixels: the sides must be at most {MAX_RATIO} : 1; crop it"
         )
+    return _fitted(height, width, factor, min_pixels, max_pixels)
+
+
+def _fitted(height: int, width: int, factor: int, min_pixels: int, max_pixels: int) -> Size:
+    """`smart_resize` for any ratio: rounding 41 x 8200 to 28 x 8204 must not make it unfit."""
     rows, columns = (max(1, round(side / factor)) for side in (height, width))
     if rows * columns * factor**2 > max_pixels:
         shrink = math.sqrt(height * width / max_pixels)
@@ -97,7 +89,7 @@ def image_sizes(height: int, width: int, config: EmbedConfig, layout: Layout) ->
     """The two sizes to which an image is resized in turn."""
     first = smart_resize(height, width, layout.factor, *_loose_limits(layout))
     limits = config.image_min_pixels, config.image_max_pixels
-    return first, smart_resize(*first, layout.factor, *limits)
+    return first, _fitted(*first, layout.factor, *limits)
 
 
 def frame_sizes(height: int, width: int, config: EmbedConfig, layout: Layout,
@@ -110,11 +102,11 @@ def frame_sizes(height: int, width: int, config: EmbedConfig, layout: Layout,
     low, high = config.video_min_pixels, config.video_max_pixels
     if config.video_pixels == "effective":
         size = smart_resize(height, width, layout.factor, min(low, high), high)
-        return (smart_resize(*size, layout.factor, 1, high),)
+        return (_fitted(*size, layout.factor, 1, high),)
     low = low if from_file else _loose_limits(layout)[0]
     first = smart_resize(height, width, layout.factor, low, high)
     limits = config.image_min_pixels, config.image_max_pixels
-    return first, smart_resize(*first, layout.factor, *limits)
+    return first, _fitted(*first, layout.factor, *limits)
 
 
 def grid_of(frames: int, size: Size, layout: Layout) -> Grid:
