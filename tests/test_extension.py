@@ -43,7 +43,9 @@ def cross_entropy_loss(batch, stage):
     import torch
 
     scores = batch.query @ batch.candidate.T / batch.temperature
-    return torch.nn.functional.cross_entropy(scores, torch.arange(len(scores)))
+    positive = torch.arange(len(scores), device=scores.device)
+    losses = torch.nn.functional.cross_entropy(scores, positive, reduction="none")
+    return losses[batch.rows or slice(None)].sum() / len(losses)
 """
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import tomllib
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -145,12 +146,13 @@ def write_stand_in(path):
     parameters = [f'{name}: str = ""  # a text' for name in names] + [
         "seed: int = 0",
         "steps: int = 0",
+        "learning_rate: float = 0.0",
     ]
     body = f"""
 import time
 from pathlib import Path
-from unite_core import runs
-run = runs.open_run("{path.stem}", globals())
+from unite_core import notebook
+run = notebook.open_run("{path.stem}", globals())
 checkpoint = run.folder / "checkpoint"
 checkpoint.write_text(checkpoint.read_text() + "x" if checkpoint.exists() else "x")
 while "{path.stem}" == "04_stage_1" and not Path("go").exists():
@@ -176,7 +178,8 @@ def test_a_killed_workbook_goes_on_where_it_was(workbook):
     assert not (runs / "stage1" / "results.json").exists()
     (folder / "notebooks" / "go").touch()
     subprocess.run([*command, "--unlock"], check=True, capture_output=True, **where)
-    subprocess.run(command, check=True, capture_output=True, **where)
+    done = subprocess.run(command, capture_output=True, text=True, **where)
+    assert done.returncode == 0, done.stderr
     assert json.loads((runs / "stage1" / "results.json").read_text()) == {"starts": 2}
     for stage in ("stage2", "evaluation", "gap", "tour", "data", "inside", "loss", "search"):
         assert json.loads((runs / stage / "results.json").read_text())["starts"] <= 2
@@ -205,3 +208,19 @@ def test_the_workbook_passes_parameters_that_its_notebooks_have(workbook):
     assert {notebook for notebook, _ in commands} == stored
     for notebook, given in commands:
         assert set(re.findall(r"-p (\w+)", given)) <= set(parameter_names(ROOT / notebook))
+
+
+@pytest.mark.slow
+def test_no_value_of_a_configuration_reaches_the_shell_as_a_command(workbook):
+    folder, command, where = workbook
+    where["env"]["UNITE_RUNS"] = str(folder / "runs of mine $(touch caught)")
+    (folder / "notebooks" / "go").touch()
+    target = where["env"]["UNITE_RUNS"] + "/shapes/tour/results.json"
+    done = subprocess.run([*command, "--", target], capture_output=True, text=True, **where)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(Path(target).read_text()) == {"starts": 1}
+    refused = subprocess.run(
+        [*command, "seed=0; touch caught", "--dry-run"], capture_output=True, text=True, **where
+    )
+    assert refused.returncode != 0 and "invalid literal for int" in refused.stdout + refused.stderr
+    assert not list(folder.rglob("caught"))

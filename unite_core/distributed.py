@@ -1,6 +1,4 @@
-"""TODO."""
-
-# Shapes: W processes, B pairs in the whole batch, b pairs of one process, K and k hard negatives.
+"""The processes of one run: join them, count them, wait for them, leave them."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ def test_debug_shows_where(tmp_path):
         (KeyError("x"), 2, "error: KeyError: 'x' (unite --debug shows where)\n"),
         (KeyboardInterrupt(), 130, "error: interrupted; the same command goes on where it can\n"),
         (OSError(28, "No space left on device"), 2, "error: [Errno 28] No space left on device\n"),
-        (ValueError("two\nlines"), 2, "error: two lines\n"),
+        (ValueError("two\nlines"), 2, "error: two; lines\n"),
     ],
 )
 def test_any_other_error_is_one_line_too(unite, capsys, monkeypatch, error, code, words):

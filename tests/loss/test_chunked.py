@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from unite_core.loss import chunked, negatives
 from unite_core.loss.contrastive import in_batch_accuracy, info_nce, mamcl
-from unite_core.loss.negatives import draw_columns, matches, sort
+from unite_core.loss.negatives import draw_columns, matches, sort_content
 
 SIZES = (168, 164, 64, 3, 1)
 
@@ -219,7 +219,7 @@ def test_a_chunk_size_changes_only_the_rounding():
 
 def test_matches_are_the_equal_entries():
     wanted, content = torch.tensor([3, 1, 7, 3]), torch.tensor([1, 3, -1, 3, 1, 4])
-    rows, columns = matches(wanted, sort(content))
+    rows, columns = matches(wanted, sort_content(content))
     found = torch.zeros(4, 6, dtype=torch.bool)
     found[rows, columns] = True
     assert torch.equal(found, wanted[:, None] == content)

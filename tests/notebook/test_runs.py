@@ -306,3 +306,30 @@ def test_an_installed_package_works_in_the_current_folder(tmp_path):
     assert file.startswith(str(site)), "the copy is what was imported"
     assert roots == f"{here} {here / 'data'}"
     assert folder == str(here / "runs" / "interactive" / "demo")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("broken", ["killed", "missing"])
+def test_a_kernel_that_dies_or_does_not_start_is_a_notebook_error(tmp_path, broken):
+    notebook = write_notebook(
+        tmp_path / "demo.ipynb", cells=("import os, signal", "os.kill(os.getpid(), signal.SIGKILL)")
+    )
+    if broken == "missing":
+        content = json.loads(notebook.read_text())
+        content["metadata"]["kernelspec"]["name"] = "no-such-kernel"
+        notebook.write_text(json.dumps(content))
+    with pytest.raises(NotebookError, match="kernel did not start or died"):
+        run_quietly(notebook, {}, tmp_path / "out")
+    assert (tmp_path / "out" / "demo.failed.ipynb").is_file()
+    assert not json.loads((tmp_path / "out" / "run.json").read_text())["finished"]
+
+
+def test_a_folder_of_the_user_s_is_left_alone(notebook, tmp_path):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "letter.txt").write_text("dear")
+    with pytest.raises(NotebookError, match="is no folder of a run"):
+        run_quietly(notebook, {}, folder)
+    assert [path.name for path in folder.iterdir()] == ["letter.txt"]
+    with pytest.raises(FileNotFoundError, match="no figures of a run"):
+        runs.publish_figures(folder)

@@ -34,6 +34,7 @@ VERBS = {
     "notebooks": ("notebooks", "Store, clean or publish the workbook's notebooks."),
 }
 _EPILOG = (
+    "A first run: corpus, train, encode, index, search. "
     'Each verb has its own --help. Shell completion: eval "$(_UNITE_COMPLETE=bash_source unite)"'
     " (or zsh_source, fish_source)."
 )
@@ -118,7 +119,7 @@ def _usage(error: click.ClickException) -> str:
 
 def _one_line(error: Exception) -> str:
     """What an error says; for one that no code of ours raises on purpose, how to report it."""
-    words = " ".join(str(error).split())
+    words = "; ".join(" ".join(line.split()) for line in str(error).splitlines() if line.strip())
     if isinstance(error, ImportError):
         return f"{words}: install it (pip install 'unite-workbook[all]')"
     if isinstance(error, (ValueError, OSError, RuntimeError, ArithmeticError)) and words:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .negatives import NegativeMask, Pairs, draw_columns, groups, matches, sort
+from .negatives import NegativeMask, Pairs, draw_columns, iter_groups, matches, sort_content
 from .reductions import ColumnLevels, row_loss
 
 __all__ = ["chunk_rows", "chunked_loss"]
@@ -113,7 +113,7 @@ class _ChunkedLoss(torch.autograd.Function):
 def _loss_of_groups(inputs: _Inputs, mask: NegativeMask) -> Tensor:
     """The loss; its gradients accumulate in `inputs` on the way."""
     loss = inputs.scale.values.new_zeros(())
-    for members, rows, others in groups(mask):
+    for members, rows, others in iter_groups(mask):
         if len(members) == 1 and not len(others) and inputs.negatives.values.ndim == 2:
             continue  # no negatives: loss and gradient are 0
         if _shares_scores(mask, members, rows):
@@ -127,7 +127,7 @@ def _loss_of_groups(inputs: _Inputs, mask: NegativeMask) -> Tensor:
 
 def _shares_scores(mask: NegativeMask, members: Tensor, rows: Tensor) -> bool:
     """Whether all rows are asked for in both directions and the scores of both are the same."""
-    if not mask.symmetric or not mask.separable or mask.margin is not None:
+    if not mask.symmetric or not mask.separable or mask.false_negative_margin is not None:
         return False
     if len(rows) < len(members):
         return False
@@ -157,9 +157,12 @@ def _one_direction(inputs, mask, rows, members, others, reverse=False) -> Tensor
         logits = _scores(inputs, chunk, scaled, targets)
         pairs = _positives(mask, chunk, targets)
         positive = logits[pairs]
-        if mask.margin is not None:
+        if mask.false_negative_margin is not None:
             limit = (scaled * partners.values[chunk]).sum(1)
-            limit = limit + mask.margin * inputs.scale.values[mask.temperature_index[chunk]]
+            limit = (
+                limit
+                + mask.false_negative_margin * inputs.scale.values[mask.temperature_index[chunk]]
+            )
             logits.masked_fill_(logits > limit[:, None], -torch.inf)
         _weigh_negatives(logits, mask, chunk, targets, pairs, reverse)
         loss += row_loss(logits, pairs, positive, _row_weight(mask))
@@ -193,7 +196,7 @@ def _targets(inputs, mask, partners, members, others, private: bool) -> _Targets
         gradient=gradient,
         members=members,
         others=others,
-        content=sort(content),
+        content=sort_content(content),
         private=inputs.negatives.values.shape[1] if private else 0,
     )
 
@@ -304,14 +307,14 @@ def _weigh_negatives(logits, mask, chunk, targets: _Targets, pairs: Pairs, rever
     if size > len(groups):
         groups = torch.cat([groups, mask.negative_group[targets.others]])
     private = mask.negative_group[chunk] if targets.private else group[:, None][:, :0]  # [c, k]
-    if mask.seed is not None:
+    if mask.random_mask is not None:
         counts = torch.bincount(groups)[group]
         counts = counts + (private == group[:, None]).sum(1) - torch.bincount(pairs[0])
-        seed = 2 * mask.seed + reverse
+        seed = 2 * mask.random_mask + reverse
         kept = draw_columns(seed, chunk, counts, logits.shape[1], pairs)
         logits.masked_fill_(~kept, -torch.inf)
         return
-    weights = [1.0, mask.cross_weight]
+    weights = [1.0, mask.cross_modal_weight]
     penalty = logits.new_tensor([math.log(w) if w else -torch.inf for w in weights])
     if not mask.separable:
         logits[:, :size] += penalty[(groups != group[:, None]).long()]

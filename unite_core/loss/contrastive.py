@@ -36,7 +36,7 @@ from .arguments import (
     wide_type,
 )
 from .chunked import chunk_rows, chunked_loss
-from .negatives import NegativeMask, groups, matches, sort
+from .negatives import NegativeMask, iter_groups, matches, sort_content
 
 __all__ = ["in_batch_accuracy", "info_nce", "mamcl", "surviving_share"]
 
@@ -94,7 +94,7 @@ def info_nce(query: Tensor, candidate: Tensor, temperature: float | Tensor = 0.0
         rows=row_indices(rows, query),
         negative_group=index.new_zeros(negatives.shape[:-1]),
         symmetric=symmetric,
-        margin=check_margin(false_negative_margin),
+        false_negative_margin=check_margin(false_negative_margin),
         **content_labels(query, negatives, candidate_ids, negative_ids),
     )
     return _loss_of_prefixes(query, candidate, negatives, scale, mask, dims)
@@ -151,9 +151,9 @@ def mamcl(query: Tensor, candidate: Tensor, target_modality: Labels,
         rows=row_indices(rows, query),
         negative_group=negative_group,
         symmetric=symmetric,
-        cross_weight=cross_modal_weight,
-        margin=check_margin(false_negative_margin),
-        seed=random_mask,
+        cross_modal_weight=cross_modal_weight,
+        false_negative_margin=check_margin(false_negative_margin),
+        random_mask=random_mask,
         **content_labels(query, negatives, candidate_ids, negative_ids),
     )
     check_equal_content(mask)
@@ -203,7 +203,7 @@ def in_batch_accuracy(
         **content_labels(query, negatives, candidate_ids, None),
     )
     accuracy = {}
-    for members, _, _ in groups(mask):
+    for members, _, _ in iter_groups(mask):
         hits = _hits(query[members], candidate[members], mask.content[members])
         if len(hits):
             accuracy[int(modality[members[0]])] = float(hits.double().mean())
@@ -213,7 +213,7 @@ def in_batch_accuracy(
 def _hits(query: Tensor, candidate: Tensor, content: Tensor) -> Tensor:
     """For each row that has a negative, whether a positive outscores all of them."""
     wide = wide_type(query, candidate)
-    candidate, known, hits = candidate.to(wide), sort(content), []
+    candidate, known, hits = candidate.to(wide), sort_content(content), []
     for rows in torch.arange(len(query), device=query.device).split(chunk_rows(query.device)):
         with torch.autocast(query.device.type, enabled=False):
             scores = query[rows].to(wide) @ candidate.T  # [c, M]
@@ -228,7 +228,7 @@ def _hits(query: Tensor, candidate: Tensor, content: Tensor) -> Tensor:
 
 def _loss_of_prefixes(query, candidate, negatives, scale, mask, dims) -> Tensor:
     """Mean of the losses of the Matryoshka prefixes, or the loss of the whole vectors."""
-    if mask.cross_weight == 1:
+    if mask.cross_modal_weight == 1:
         mask = mask.unmasked()
     if dims is None:
         return chunked_loss(query, candidate, negatives, scale, mask)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-__all__ = ["NegativeMask", "Pairs", "draw_columns", "groups", "matches", "sort"]
+__all__ = ["NegativeMask", "Pairs", "draw_columns", "iter_groups", "matches", "sort_content"]
 
 
 Pairs = tuple[Tensor, Tensor]  # row and column indices of entries of a matrix
@@ -30,10 +30,10 @@ class NegativeMask:
     temperature_index         [N]  the entry of the scale that multiplies this anchor's scores
     rows                      [R]  the pairs whose losses are asked for
     negative_group, _content  [K] or [N, k], like the negatives; content -1 matches no pair
-    cross_weight              in [0, 1): weight of exp(logit) of targets of other groups
-    margin                    negatives scoring above the anchor's own pair + margin are dropped
-    seed                      groups only set how many negatives an anchor keeps; the seed decides
-                              which
+    cross_modal_weight        in [0, 1): weight of exp(logit) of targets of other groups
+    false_negative_margin     negatives scoring above the anchor's own pair + margin are dropped
+    random_mask               a seed: groups only set how many negatives an anchor keeps, the seed
+                              decides which
     """
 
     group: Tensor
@@ -43,22 +43,22 @@ class NegativeMask:
     negative_group: Tensor
     negative_content: Tensor
     symmetric: bool = False
-    cross_weight: float = 0.0
-    margin: float | None = None
-    seed: int | None = None
+    cross_modal_weight: float = 0.0
+    false_negative_margin: float | None = None
+    random_mask: int | None = None
 
     @property
     def separable(self) -> bool:
         """Whether no group sees another, so that each can be computed alone."""
-        return self.cross_weight == 0 and self.seed is None
+        return self.cross_modal_weight == 0 and self.random_mask is None
 
     def unmasked(self) -> NegativeMask:
-        """The same with all pairs in one group, which is what a `cross_weight` of 1 means."""
+        """The same with all pairs in one group, which is what a `cross_modal_weight` of 1 means."""
         group, others = torch.zeros_like(self.group), torch.zeros_like(self.negative_group)
-        return replace(self, group=group, negative_group=others, cross_weight=0.0)
+        return replace(self, group=group, negative_group=others, cross_modal_weight=0.0)
 
 
-def groups(mask: NegativeMask) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+def iter_groups(mask: NegativeMask) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Yield indices of the pairs, requested rows and shared negatives of each group with rows.
 
     Groups that see each other are yielded as one.
@@ -84,7 +84,7 @@ def _buckets(labels: Tensor, size: int) -> tuple[Tensor, ...]:
     return labels.argsort(stable=True).split(torch.bincount(labels, minlength=size).tolist())
 
 
-def sort(content: Tensor) -> Pairs:
+def sort_content(content: Tensor) -> Pairs:
     """Sort contents for `matches`: the values in ascending order and where each came from."""
     return content.sort(stable=True)
 

@@ -184,6 +184,14 @@ def _execute(path: Path, parameters: dict, out: Path, progress: bool) -> None:
             f"{path.name} stopped in cell {error.cell_index + 1}: {error.ename}: {error.evalue}\n"
             f"(the notebook up to there is {failed})"
         ) from error
+    except Exception as error:  # nbclient, jupyter_client and zmq share no class
+        kept = f"the notebook up to there is {failed}" if partial.is_file() else "no cell ran"
+        if partial.is_file():
+            partial.replace(failed)
+        raise NotebookError(
+            f"{path.name}: its kernel did not start or died ({type(error).__name__}: {error}); "
+            f"often the machine ran out of memory, or the kernel is not installed ({kept})"
+        ) from error
     partial.replace(out / path.name)
 
 
@@ -219,10 +227,17 @@ def _is_finished(folder: Path, about: Mapping) -> bool:
 
 
 def _prepare_folder(folder: Path, about: Mapping) -> None:
-    """Keep the folder of the same, unfinished run; move anything else there aside."""
+    """Keep the folder of the same, unfinished run; move another run there aside.
+
+    NotebookError where the folder holds something that is no run: it is the user's.
+    """
     state = _state(folder)
     resumes = state.get("hash") == about["hash"] and not state.get("finished")
     if not resumes and folder.is_dir() and any(folder.iterdir()):
+        if not state:
+            raise NotebookError(
+                f"{folder} holds files and is no folder of a run: give a new or an empty folder"
+            )
         names = (folder.with_name(f"{folder.name}.{number}") for number in itertools.count(1))
         aside = next(path for path in names if not path.exists())
         folder.rename(aside)
@@ -274,6 +289,9 @@ def store_notebooks(paths: list[Path]) -> None:
 
 def publish_figures(folder: Path) -> None:
     """Copy the figures of a run, or of all runs in a folder, to `figures/`."""
-    for figure in sorted([*folder.glob("figures/*.*"), *folder.glob("*/figures/*.*")]):
+    figures = sorted([*folder.glob("figures/*.*"), *folder.glob("*/figures/*.*")])
+    if not figures:
+        raise FileNotFoundError(f"{folder}: no figures of a run there; give the folder of a run")
+    for figure in figures:
         shutil.copyfile(figure, project_root() / "figures" / figure.name)
         print(f"figures/{figure.name}")

@@ -45,7 +45,7 @@ class StageConfig:
     """A loss of `unite_core.train.losses`: info_nce, mamcl, or random_mask, the control that
     masks as many negatives as MAMCL, drawn at random."""
     symmetric: bool = True
-    """Add the candidate-to-query direction and halve."""
+    """Mean of the losses of both directions, query to candidate and candidate to query."""
     temperature: Positive | dict[str, Positive] = 0.03
     """Divisor of the cosines, or one for each target modality: {"text": 0.03, "image": 0.05}."""
     learn_temperature: bool = False
@@ -78,6 +78,8 @@ class StageConfig:
     """Steps between checkpoints."""
     train_vision: bool = False
     """Train the vision tower and projector, too."""
+    vision_learning_rate: Positive | None = None
+    """Largest learning rate of the vision tower, where it is trained; null: learning_rate."""
     seed: Natural = 0
     """Decides order, dropout and LoRA's start."""
 
@@ -90,6 +92,11 @@ class StageConfig:
             raise ValueError(
                 f"cross_modal_weight is {self.cross_modal_weight}: must be 0 for the loss "
                 f"{self.loss}"
+            )
+        if self.vision_learning_rate is not None and not self.train_vision:
+            raise ValueError(
+                f"vision_learning_rate is {self.vision_learning_rate}: must be null where "
+                "train_vision is false"
             )
         if isinstance(self.temperature, dict):
             _check_modalities("temperature", self.temperature)
@@ -162,7 +169,7 @@ class TrainConfig:
     output: PathName
     """Folder of this run: checkpoints, logs, result."""
     stage: nested(StageConfig, _stage) = STAGE_1
-    """What to train and how."""
+    """Name of a stage (stage1, stage2), or an object of StageConfig's fields."""
     media_root: PathName = "."
     """Folder that media paths are relative to and must not leave."""
     weights: dict[str, NonNegative] = Field(default_factory=dict)
@@ -195,7 +202,8 @@ class TrainConfig:
     """Pairs of all processes in a step; where batch_size x processes differs, training is refused.
     null: any number of processes."""
     bf16: bool = False
-    """Compute in bfloat16; trained weights and the loss stay float32."""
+    """Compute in bfloat16; trained weights and the loss stay float32. False: all in float32,
+    whatever the type of the checkpoint."""
     gradient_checkpointing: bool = False
     """Keep layers' inputs only: less memory, one forward more."""
     shard_frozen: bool = False
