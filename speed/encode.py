@@ -109,11 +109,12 @@ def plain(embedder: UniteEmbedder, items: list[dict]) -> np.ndarray:
     for start in range(0, len(items), BATCH):
         encoded = [embedder.processor.encode(i, "/") for i in items[start : start + BATCH]]
         batch = embedder.processor.collate(encoded)
+        batch = {name: part.to(embedder.device) for name, part in batch.items()}
         mask = batch["attention_mask"]
         positions = (mask.cumsum(1) - 1).clamp(min=0).expand(3, -1, -1)
         hidden = embedder.backbone(**batch, position_ids=positions, use_cache=False)
         found.append(normalize(hidden.last_hidden_state[:, -1].float(), dim=-1))
-    return torch.cat(found).numpy()
+    return torch.cat(found).cpu().numpy()
 
 
 def measure(routes: dict, starts: dict, repeats: int, count: int) -> dict[str, list[float]]:

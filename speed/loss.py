@@ -57,7 +57,7 @@ def released(query, candidate, modality, both):
     if modality is not None:
         mask = (modality[:, None] == modality[None, :]).to(scores.dtype)
         forward = scores * mask + (1 - mask) * -1e9
-    targets = torch.eye(len(query), dtype=scores.dtype)
+    targets = torch.eye(len(query), dtype=scores.dtype, device=scores.device)
     loss = -(F.log_softmax(forward, 1) * targets).sum(1).mean()
     if both:  # unmasked in the released code, so not offered for MAMCL
         loss = (loss - (F.log_softmax(scores.T, 1) * targets).sum(1).mean()) / 2
@@ -68,7 +68,7 @@ def released(query, candidate, modality, both):
 def cross_entropy(query, candidate, both):
     """Plain torch."""
     scores = query @ candidate.T / TAU
-    labels = torch.arange(len(query))
+    labels = torch.arange(len(query), device=query.device)
     loss = F.cross_entropy(scores, labels)
     return (loss + F.cross_entropy(scores.T, labels)) / 2 if both else loss
 
@@ -172,16 +172,16 @@ ROUTES = {  # name: (function, tasks, package)
 # Measuring
 
 
-def batch(size, dim, seed=0):
+def batch(size, dim, seed=0, device="cpu"):
     """Unit vectors that need gradients and the modalities of the targets, made in place."""
     torch.manual_seed(seed)
-    vectors = [torch.randn(size, dim) for _ in range(2)]
+    vectors = [torch.randn(size, dim, device=device) for _ in range(2)]
     for x in vectors:
         x.div_(x.norm(dim=1, keepdim=True)).requires_grad_()
     counts = [round(share * size) for share in SHARES[1:]]
     counts.insert(0, size - sum(counts))
     modality = torch.repeat_interleave(torch.tensor([1, 2, 4, 3]), torch.tensor(counts))
-    return *vectors, modality[torch.randperm(size)]
+    return *vectors, modality[torch.randperm(size)].to(device)
 
 
 def run_once(route, task, query, candidate, modality):
