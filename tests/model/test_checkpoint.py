@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from unite_core import UniteEmbedder
 from unite_core.model.checkpoint import (
     CheckpointError,
+    base_of,
     default_config,
     load_backbone,
     locate,
@@ -284,3 +285,36 @@ def test_publish_is_all_or_nothing(tmp_path):
     with publish(tmp_path) as partial:
         (partial / "model.safetensors").touch()
     assert {f.name for f in tmp_path.iterdir()} == {"model.safetensors", "keep.txt"}
+
+
+@pytest.mark.parametrize("place", ["", "vision_config"])
+@pytest.mark.parametrize(
+    "kernel", ["kernels-community/flash-attn", "flash_attention_2", {"": "a/b"}]
+)
+def test_a_configuration_cannot_ask_for_a_kernel_of_the_hub(place, kernel, broken):
+    raw = json.loads((broken / "config.json").read_text())
+    for name in ("attn_implementation", "_attn_implementation"):
+        (raw.setdefault(place, {}) if place else raw)[name] = kernel
+    (broken / "config.json").write_text(json.dumps(raw))
+
+    with pytest.warns(
+        UserWarning, match="config.json: asks for the attention .*, which is not used"
+    ):
+        model = load_backbone(broken)
+    assert model.language_model.config._attn_implementation == "sdpa"
+    assert model.visual.config._attn_implementation == "sdpa"
+
+
+def test_an_attention_is_used_where_the_caller_asks():
+    embedder = UniteEmbedder.load(FOLDER, attention="eager")
+    assert embedder.base.language_model.config._attn_implementation == "eager"
+    with pytest.raises(ImportError):  # it would be fetched: the package for kernels is not here
+        UniteEmbedder.load(FOLDER, attention="kernels-community/flash-attn")
+
+
+def test_an_adapter_on_a_base_of_the_hub_says_that_it_is_fetched(tmp_path, monkeypatch):
+    settings = {"base_model_name_or_path": "owner/name", "peft_type": "LORA"}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(settings))
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(FOLDER))
+    with pytest.warns(UserWarning, match="its base owner/name is no folder here, so it is fetched"):
+        assert base_of(tmp_path, "x") == (FOLDER, "owner/name")

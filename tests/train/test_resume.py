@@ -193,7 +193,6 @@ def test_dropout_is_at_work_in_these_runs(corpus, tmp_path):
         (lambda file: file.write_bytes(file.read_bytes()[:-9]), r"has \d+ bytes instead of \d+"),
         (lambda file: file.write_bytes(file.read_bytes()[:-1] + b"\xee"), "other contents"),
         (lambda file: file.unlink(), "is missing"),
-        (lambda file: file.with_name("x.pt").write_bytes(b""), "was added"),
         (lambda file: file.with_name("manifest.json").unlink(), "no manifest.json"),
     ],
 )
@@ -206,6 +205,15 @@ def test_a_harmed_folder_is_refused_by_name(tmp_path, harm, message):
     harm(tmp_path / "optimizer.pt")
     with pytest.raises(ValueError, match=message + ".*; remove that folder"):
         check_manifest(tmp_path)
+
+
+def test_a_file_that_was_added_to_a_folder_does_no_harm(tmp_path):
+    (tmp_path / "optimizer.pt").write_bytes(bytes(9))
+    write_manifest(tmp_path)
+    (tmp_path / "notes").mkdir()
+    for name in (".DS_Store", "notes/x.txt"):
+        (tmp_path / name).write_text("not of the run")
+    check_manifest(tmp_path)
 
 
 def test_a_run_does_not_go_on_from_a_cut_checkpoint(corpus, tmp_path):

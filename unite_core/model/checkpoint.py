@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -23,19 +24,14 @@ from .processor import Processor
 from .weights import CheckpointError, check_weights, read_object, read_weights
 
 __all__ = [
-    "CheckpointError",
-    "base_of",
-    "default_config",
-    "load_backbone",
-    "load_processor",
-    "locate",
-    "publish",
-    "save_backbone",
-    "save_processor",
-]
+    "CheckpointError", "base_of", "default_config", "load_backbone", "load_processor", "locate",
+    "publish", "save_backbone", "save_processor",
+]  # fmt: skip
 
 
 _STOCK_TOKENS = 16384  # Qwen's default upper limit of an image, far beyond what retrieval uses
+_OWN_ATTENTION = ("eager", "sdpa", "flex_attention")  # of torch: no code comes from the hub
+_ATTENTION = ("attn_implementation", "_attn_implementation", "_attn_implementation_internal")
 
 
 def locate(folder_or_hub_id: str | Path) -> Path:
@@ -89,16 +85,20 @@ def default_config(folder: Path, base: Path, name: str) -> EmbedConfig:
     return replace(config, image_min_pixels=low, image_max_pixels=high)
 
 
-def load_backbone(folder: Path, dtype: torch.dtype | None = None) -> torch.nn.Module:
+def load_backbone(folder: Path, dtype: torch.dtype | None = None,
+                  attention: str | None = None) -> torch.nn.Module:  # fmt: skip
     """Load transformers' model with the folder's weights on the CPU, in evaluation mode.
 
     Args
-        dtype  of the weights; None keeps the checkpoint's
+        dtype      of the weights; None keeps the checkpoint's
+        attention  see `UniteEmbedder.load`
     """
     import transformers
     from transformers.initialization import no_init_weights
 
     config = _model_config(folder)
+    if attention is not None:
+        config._attn_implementation = attention
     weights = read_weights(folder)
     model_class = getattr(transformers, _family(config.model_type, folder).model)
     with torch.device("meta"):
@@ -151,6 +151,13 @@ def base_of(folder: Path, name: str) -> tuple[Path, str]:
                 f"{adapter}: names no base_model_name_or_path; load the base, then load_lora() it"
             )
         name = str(folder / name) if (folder / name).is_dir() else name
+        if not Path(name).expanduser().is_dir():
+            warnings.warn(
+                f"{adapter}: its base {name} is no folder here, so it is fetched from the hub "
+                "unless its cache has it; to load another copy, write that folder's path into "
+                "base_model_name_or_path",
+                stacklevel=3,
+            )
         folder = locate(name)
     return folder, str(folder.resolve()) if Path(name).expanduser().is_dir() else name
 
@@ -209,6 +216,7 @@ def _model_config(folder: Path):
     import transformers
 
     raw = read_object(folder / "config.json")
+    _drop_foreign_attention(raw, folder)
     vision = raw.get("vision_config", {})
     # Early Qwen2-VL files use other names for two sizes, which transformers 5 ignores.
     for old, new in (("in_chans", "in_channels"), ("spatial_patch_size", "patch_size")):
@@ -217,6 +225,19 @@ def _model_config(folder: Path):
     model_type = raw.get("model_type", "").removeprefix("unite_")
     raw["model_type"] = model_type
     return getattr(transformers, _family(model_type, folder).config).from_dict(raw)
+
+
+def _drop_foreign_attention(raw: dict, folder: Path) -> None:
+    """Remove attention kernels that transformers would fetch from the hub and run."""
+    for part in (raw, *(value for value in raw.values() if isinstance(value, dict))):
+        for name in _ATTENTION:
+            if part.get(name) is not None and part[name] not in _OWN_ATTENTION:
+                warnings.warn(
+                    f"{folder / 'config.json'}: asks for the attention {part[name]!r}, which "
+                    "is not used: pass attention=... to load it where you trust it",
+                    stacklevel=2,
+                )
+                del part[name]
 
 
 def _family(model_type: str, folder: Path) -> Backbone:

@@ -63,7 +63,7 @@ class UniteEmbedder(torch.nn.Module):
     @classmethod
     def load(cls, folder_or_hub_id: str | Path, device: str | torch.device | None = None,
              dtype: torch.dtype | None = None, positions: str | None = None,
-             **overrides) -> UniteEmbedder:  # fmt: skip
+             attention: str | None = None, **overrides) -> UniteEmbedder:  # fmt: skip
         """Load a UNITE checkpoint, a plain Qwen-VL one, a LoRA adapter, or what `save` wrote.
 
         Args
@@ -71,6 +71,8 @@ class UniteEmbedder(torch.nn.Module):
             dtype      default: float32 on a CPU, the checkpoint's on a GPU
             positions  "sequential" or "mrope"; default: as saved, else "sequential" for UNITE
                        weights and "mrope" for others
+            attention  transformers' name of an attention, which may be a kernel of the hub;
+                       default: torch's. config.json cannot ask for a kernel of the hub
             overrides  other fields of EmbedConfig, such as max_frames=8
         A CheckpointError names weights that are missing, extra, misshapen or not finite.
         """
@@ -82,7 +84,7 @@ class UniteEmbedder(torch.nn.Module):
         if positions is not None:
             overrides["positions"] = positions
         config = replace(config, **overrides)
-        backbone = load_backbone(base, dtype)
+        backbone = load_backbone(base, dtype, attention)
         backbone.name_or_path = name
         embedder = cls(backbone, load_processor(base, backbone.config, config))
         if base != folder:
@@ -263,7 +265,12 @@ class UniteEmbedder(torch.nn.Module):
         self.backbone = load_lora(self.backbone, folder).train(self.training)
 
     def merge_lora(self) -> None:
-        """Add the low-rank updates to the weights; the vectors do not change."""
+        """Add the low-rank updates to the weights, which keep their type.
+
+        In float32 the vectors stay the same up to rounding. In bfloat16 updates are rounded to its
+        8 bits: small ones are partly lost, and coordinates of vectors move by 1e-3 and more. Load
+        with dtype=torch.float32 to merge without that.
+        """
         self._require_lora()
         self.backbone = self.backbone.merge_and_unload()
 

@@ -6,10 +6,11 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -42,7 +43,7 @@ def attach_lora(backbone: nn.Module, rank: int, alpha: int, dropout: float, seed
 
 
 def load_lora(backbone: nn.Module, folder_or_hub_id: str | Path) -> nn.Module:
-    """Wrap a backbone with an adapter in peft's format, trainable.
+    """Wrap a backbone with an adapter (LoRA or DoRA) in peft's format, trainable.
 
     A CheckpointError names weights that are missing or extra.
     """
@@ -50,9 +51,9 @@ def load_lora(backbone: nn.Module, folder_or_hub_id: str | Path) -> nn.Module:
 
     _refuse_second(backbone)
     folder = locate(folder_or_hub_id)
-    weights = _read_adapter(folder, backbone)
-    wrapped = _wrapped(backbone, _adapter_settings(folder, weights))
-    set_peft_model_state_dict(wrapped, weights)
+    adapter = _read_adapter(folder, backbone)
+    wrapped = _wrapped(backbone, _adapter_settings(folder, adapter))
+    set_peft_model_state_dict(wrapped, adapter.weights)
     return wrapped
 
 
@@ -119,39 +120,77 @@ def _wrapped(backbone: nn.Module, settings) -> nn.Module:
         return get_peft_model(backbone, settings)
 
 
-def _read_adapter(folder: Path, base: nn.Module) -> dict[str, torch.Tensor]:
-    """LoRA weights of a peft folder under the names that the base model's modules have."""
-    weights = {}
-    for name, weight in read_safetensors(folder, "adapter_model").items():
-        weights[_PREFIX + renamed(name.removeprefix(_PREFIX))] = weight
+class _Adapter(NamedTuple):
+    """The weights of a peft folder, by the names that the base model's modules have now."""
+
+    weights: dict[str, torch.Tensor]
+    ranks: dict[str, int]  # by adapted module
+    alphas: dict[str, float]
+
+
+def _read_adapter(folder: Path, base: nn.Module) -> _Adapter:
+    """Read and check a peft folder; `rank_pattern` and `alpha_pattern` go by the folder's names."""
     settings = read_object(folder / "adapter_config.json")
     layers = {name: m for name, m in base.named_modules() if isinstance(m, nn.Linear)}
-    adapted = {_module_of(name) for name in weights} & set(layers)
-    adapted |= {name for name in layers if _is_target(name, settings)}
-    expected, rank = {}, settings.get("r")
-    for module in adapted:
+    weights, old = {}, {name: name for name in layers if _is_target(name, settings)}
+    for name, weight in read_safetensors(folder, "adapter_model").items():
+        name = name.removeprefix(_PREFIX)
+        weights[_PREFIX + renamed(name)] = weight
+        old[_module_of(renamed(name))] = _module_of(name)
+    adapted = set(old) & set(layers)
+    ranks = {module: _of_pattern(settings, "rank_pattern", "r", old[module]) for module in adapted}
+    alphas = {
+        module: _of_pattern(settings, "alpha_pattern", "lora_alpha", old[module])
+        for module in adapted
+    }
+    expected = {}
+    for module, rank in ranks.items():
         outputs, inputs = layers[module].weight.shape
         expected[f"{_PREFIX}{module}.lora_A.weight"] = torch.Size((rank, inputs))
         expected[f"{_PREFIX}{module}.lora_B.weight"] = torch.Size((outputs, rank))
+        if settings.get("use_dora"):
+            expected[f"{_PREFIX}{module}.lora_magnitude_vector"] = torch.Size((outputs,))
     check_weights(weights, expected, folder)
-    return weights
+    return _Adapter(weights, ranks, alphas)
 
 
-def _adapter_settings(folder: Path, weights: Iterable[str]):
+def _of_pattern(settings: Mapping, patterns: str, default: str, module: str):
+    """A module's rank or alpha: of the first pattern that its name, old or new, ends with."""
+    for pattern, value in (settings.get(patterns) or {}).items():
+        try:
+            ends = re.compile(rf"(.*\.)?({pattern})$")
+        except re.error as error:
+            raise CheckpointError(
+                f"{patterns} has {pattern!r}, which is no pattern: {error}"
+            ) from None
+        if ends.match(module) or ends.match(renamed(module)):
+            return value
+    return settings.get(default, 8)  # as peft
+
+
+def _adapter_settings(folder: Path, adapter: _Adapter):
     """peft's LoraConfig of an adapter folder, for exactly the modules that have weights."""
     from peft import LoraConfig, PeftConfig
 
     settings = PeftConfig.from_pretrained(str(folder))
     if not isinstance(settings, LoraConfig):
         raise CheckpointError(f"{folder}: a {settings.peft_type} adapter; only LoRA can be loaded")
-    settings.target_modules = {_module_of(name) for name in weights}
+    settings.target_modules = set(adapter.ranks)
+    settings.rank_pattern = _exceptions(adapter.ranks, settings.r)
+    settings.alpha_pattern = _exceptions(adapter.alphas, settings.lora_alpha)
     settings.inference_mode = False
     settings.base_model_name_or_path = None  # peft writes the present one
     return settings
 
 
+def _exceptions(values: Mapping[str, float], default: float) -> dict[str, float]:
+    """A pattern for peft of the modules that differ, by their whole names."""
+    return {f"^{re.escape(name)}": value for name, value in values.items() if value != default}
+
+
 def _module_of(weight: str) -> str:
-    return re.sub(r"\.lora_[AB]\.weight$", "", weight.removeprefix(_PREFIX))
+    name = weight.removeprefix(_PREFIX)
+    return re.sub(r"\.(lora_[AB]\.weight|lora_magnitude_vector)$", "", name)
 
 
 def _is_target(module: str, settings: Mapping) -> bool:

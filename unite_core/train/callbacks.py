@@ -1,4 +1,4 @@
-"""Callbacks of the trainer: progress bar, TensorBoard, bounds of a learned temperature."""
+"""Callbacks of the trainer: steps, progress bar, TensorBoard, bounds of a temperature."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from transformers import TrainerCallback
 from transformers.integrations import TensorBoardCallback
 
-__all__ = ["ClampTemperature", "EventFiles", "ProgressBar"]
+__all__ = ["ClampTemperature", "EventFiles", "PresentSteps", "ProgressBar"]
 
 
 class ProgressBar(TrainerCallback):
@@ -44,6 +44,13 @@ class EventFiles(TensorBoardCallback):
             return
         folder = str(Path(args.output_dir, "tensorboard"))
         self.tb_writer = SummaryWriter(folder, purge_step=state.global_step + 1)
+
+
+class PresentSteps(TrainerCallback):
+    """Log and save as often as this start says, not as the one that wrote the checkpoint."""
+
+    def on_train_begin(self, args, state, control, **_):
+        state.compute_steps(args, state.max_steps)
 
 
 class ClampTemperature(TrainerCallback):

@@ -12,13 +12,9 @@ from safetensors.torch import load_file, save_file
 from ..files import read_json, write_json
 
 __all__ = [
-    "check_manifest",
-    "copy_weights",
-    "load_weights",
-    "save_weights",
-    "trained_weights",
+    "check_manifest", "copy_weights", "load_weights", "save_weights", "trained_weights",
     "write_manifest",
-]
+]  # fmt: skip
 
 
 _MANIFEST = "manifest.json"
@@ -62,18 +58,18 @@ def write_manifest(folder: str | Path) -> None:
 
 
 def check_manifest(folder: str | Path) -> None:
-    """ValueError naming the file if one is missing, cut, changed or new since `write_manifest`."""
+    """ValueError naming the file if one is missing, cut or changed since `write_manifest`.
+
+    Files that were added are ignored.
+    """
     folder = Path(folder)
     remedy = "remove that folder, then training goes on from the one before it"
     if not (folder / _MANIFEST).is_file():
         raise ValueError(f"{folder}: no {_MANIFEST}, so it may be incomplete; {remedy}")
     noted = read_json(folder / _MANIFEST)
-    found = _files(folder)
-    for path in sorted({*noted, *found}):
-        if path not in found:
+    for path in sorted(noted):
+        if not (folder / path).is_file():
             raise ValueError(f"{folder / path} is missing; {remedy}")
-        if path not in noted:
-            raise ValueError(f"{folder / path} was added after the folder was complete; {remedy}")
         size = (folder / path).stat().st_size
         if size != noted[path]["bytes"]:
             raise ValueError(

@@ -29,14 +29,9 @@ from torch import Tensor, nn
 from ..distributed import processes
 
 __all__ = [
-    "average_gradients",
-    "broadcast_weights",
-    "gather_batch",
-    "gather_bytes",
-    "gather_rows",
-    "shard_frozen",
-    "with_blanks",
-]
+    "average_gradients", "broadcast_weights", "gather_batch", "gather_bytes", "gather_rows",
+    "shard_frozen", "with_blanks",
+]  # fmt: skip
 
 
 _BUCKET = 2**24  # gradients that are reduced together

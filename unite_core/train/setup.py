@@ -18,12 +18,18 @@ __all__ = ["adapted_model", "make_sampler", "training_arguments"]
 
 
 def adapted_model(config: TrainConfig, device: torch.device | str, dtype=None) -> UniteEmbedder:
-    """Load the model that a run starts from, with what it trains attached and marked."""
+    """Load the model that a run starts from, with what it trains attached and marked.
+
+    Args
+        dtype  default: float32, or with `config.bf16` that of `UniteEmbedder.load`
+    What is trained is float32 in any case.
+    """
     stage = config.stage
+    dtype = dtype or (None if config.bf16 else torch.float32)
     embedder = UniteEmbedder.load(config.model, device, dtype, **config.embed)
     embedder.attach_lora(stage.lora_rank, stage.lora_alpha, stage.lora_dropout, stage.seed)
     if stage.train_vision:
-        embedder.base.visual.requires_grad_(True)
+        embedder.base.visual.float().requires_grad_(True)
     return embedder
 
 

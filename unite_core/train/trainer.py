@@ -24,7 +24,7 @@ from ..files import flush
 from ..loss.contrastive import in_batch_accuracy, surviving_share
 from ..model.embedder import UniteEmbedder
 from ..model.lora import fused_lora
-from .callbacks import ClampTemperature, EventFiles, ProgressBar
+from .callbacks import ClampTemperature, EventFiles, PresentSteps, ProgressBar
 from .checkpoints import load_weights, save_weights, trained_weights, write_manifest
 from .collator import PairCollator
 from .config import StageConfig, TrainConfig
@@ -68,7 +68,7 @@ class UniteTrainer(Trainer):
         super().__init__(
             model=PairModel(embedder, grad_cache, shard, temperature), args=args,
             train_dataset=dataset, data_collator=collator,
-            callbacks=[ProgressBar(), EventFiles(), ClampTemperature()],
+            callbacks=[PresentSteps(), ProgressBar(), EventFiles(), ClampTemperature()],
         )  # fmt: skip
         self.remove_callback(PrinterCallback)
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
@@ -205,6 +205,19 @@ class UniteTrainer(Trainer):
         """No decay of a learned temperature: it would pull it towards 1."""
         names = super().get_decay_parameter_names(model)
         return [name for name in names if not name.startswith("temperature.")]
+
+    def create_optimizer(self, model=None) -> torch.optim.Optimizer:
+        """As transformers', with a learning rate of its own for the vision tower if it has one."""
+        optimizer, rate = super().create_optimizer(model), self.stage.vision_learning_rate
+        if rate is None:
+            return optimizer
+        tower = set(self.model.embedder.base.visual.parameters())
+        for group in list(optimizer.param_groups):
+            vision = [weight for weight in group["params"] if weight in tower]
+            group["params"] = [weight for weight in group["params"] if weight not in tower]
+            if vision:
+                optimizer.add_param_group(group | {"params": vision, "lr": rate})
+        return optimizer
 
 
 class PairModel(torch.nn.Module):
