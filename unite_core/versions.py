@@ -25,7 +25,7 @@ def note_versions() -> dict[str, str]:
 
 def warn_of_versions(before: Mapping[str, str] | None, where: str) -> None:
     """Warn if work that goes on was begun with other versions; None if they were not noted."""
-    now = note_versions()
+    now, before = note_versions(), before if isinstance(before, Mapping) else {}
     changes = [
         f"{name} {before.get(name, 'none')} before, {now.get(name, 'none')} now"
         for name in sorted({*before, *now} if before else ())

@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from ..data.items import files_of
-from ..data.readers import iter_values
+from ..data.readers import HUB, iter_values, row_files
 from ..data.records import RecordError, content_id, validate_item, validate_record
+from ..files import file_hash
 
-__all__ = ["Corpus", "item_key", "iter_items"]
+__all__ = ["Corpus", "item_key", "iter_items", "rows_hash"]
 
 
 class Corpus:
@@ -81,6 +82,8 @@ def iter_items(path: str | Path, take: Sequence[str] = ("candidate",),
         name = row.pop("id", None) if isinstance(row, dict) else None
         if name is not None and not isinstance(name, str | int):
             raise RecordError(f"{where}, field id: {name!r} is neither a string nor a number")
+        if isinstance(name, str) and not _is_unicode(name):
+            raise RecordError(f"{where}, field id: {name!r} is no Unicode text: give another id")
         validate_item(row, where, media_root)
         yield f"{prefix}{number}" if name is None else str(name), row, where
 
@@ -99,6 +102,28 @@ def item_key(item: Mapping, root: str | Path = ".") -> str:
             stamps.append([])
     text = json.dumps([content_id(item), list(item), stamps])
     return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def rows_hash(source: str | Path) -> str:
+    """Hash of the files of rows that a path stands for; "" for a data set on the hub."""
+    path = Path(source)
+    if str(source).startswith(HUB):
+        return ""
+    if not path.is_dir():
+        return file_hash(path)
+    digest = hashlib.sha256()
+    for file in sorted({*row_files(path), *path.rglob("*.arrow")}):
+        digest.update(f"{file.relative_to(path)} {file_hash(file)}".encode())
+    return digest.hexdigest()
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether a text can be written as UTF-8, which half a surrogate pair cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _id_hash(name: str) -> int:

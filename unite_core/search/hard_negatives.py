@@ -11,6 +11,7 @@ than asked.
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -21,9 +22,11 @@ import numpy as np
 from ..data.bad_media import BadMediaRow, check_bad_share
 from ..data.pairs import PairDataset
 from ..data.records import write_records
-from ..files import file_hash, read_json, write_json
+from ..files import read_json, working_in, write_json
+from ..versions import note_versions, warn_of_versions
 from .blocks import model_key
 from .config import MineConfig
+from .corpus import item_key, rows_hash
 from .exact import ranked, search
 from .negative_filters import KnownFilters, choose_negatives, identical_items
 from .pair_items import PairItems
@@ -44,31 +47,47 @@ def mine(config: MineConfig, embedder=None, progress: bool = True) -> Path:
         progress  show bars of embedding and search
     Records keep all they have and may get fewer negatives than asked, or none; those with
     unreadable media are left out and listed in the report. Finished work is not repeated;
-    ValueError if the output is of another configuration, data or model.
+    ValueError if the output is of another configuration, data or model, or if a media file has
+    changed since; InUseError if another process mines there.
     """
     if embedder is None:
         from ..model.embedder import UniteEmbedder
 
         embedder = UniteEmbedder.load(config.model)
+    with working_in(config.output):
+        return _mine_records(config, embedder, progress)
+
+
+def _mine_records(config: MineConfig, embedder, progress: bool) -> Path:
+    output, report = Path(config.output), Path(config.output).with_suffix(".report.json")
+    dataset = PairDataset(config.data, config.media_root)
+    items = PairItems(dataset)
     inputs = {
         "config": asdict(config) | {"data": list(config.data)},
         "model": model_key(embedder),
-        "data": {path: file_hash(path) for path in config.data},
+        "data": {path: rows_hash(path) for path in config.data},
+        "items": _items_hash(items, config.media_root),
     }
-    output, report = Path(config.output), Path(config.output).with_suffix(".report.json")
     if _is_done(output, report, inputs):
         return output
-    dataset = PairDataset(config.data, config.media_root)
-    items = PairItems(dataset)
     folder = config.vectors or output.parent / "vectors"
     vectors = encode_items(embedder, items, folder, config.media_root, progress, items.where)
     bad = _bad_records(items, vectors)
     left_out = [*dataset.bad, *bad.values()]
     check_bad_share(left_out, len(dataset) + len(dataset.bad), config.max_bad_share)
     mined = _mine(config, items, vectors, np.array(sorted(bad), dtype=int), progress)
-    write_json(report, {"inputs": inputs, **_report(config, items, mined, left_out)}, indent=1)
+    found = _report(config, items, mined, left_out)
+    write_json(report, {"inputs": inputs, "versions": note_versions(), **found}, indent=1)
     write_records(output, _records(items, mined, bad))
     return output
+
+
+def _items_hash(items: PairItems, media_root: str | Path) -> str:
+    """Of the contents and the media files of all queries and candidates."""
+    digest = hashlib.sha256()
+    for number in range(len(items)):
+        digest.update(item_key(items[number], media_root).encode())
+    return digest.hexdigest()[:32]
 
 
 @dataclass
@@ -203,9 +222,14 @@ def _is_done(output: Path, report: Path, inputs: Mapping) -> bool:
     """Whether the records, which are written last, exist; ValueError if of other inputs."""
     if not output.is_file():
         return False
-    if report.is_file() and read_json(report)["inputs"] == inputs:
+    noted = read_json(report) if report.is_file() else {}
+    before = noted.get("inputs") if isinstance(noted, dict) else None
+    if before == inputs:
+        warn_of_versions(noted.get("versions"), str(output))
         return True
+    changes = [name for name in inputs if not before or before.get(name) != inputs[name]]
+    changed = f"{', '.join(changes)} changed" if before else "its report is missing"
     raise ValueError(
-        f"{output} holds the negatives of another configuration, model or data, or its report is "
-        "missing: remove it or choose another output"
+        f"{output} holds the negatives of another configuration, model or data ({changed}): remove "
+        "it or choose another output"
     )

@@ -18,7 +18,8 @@ import numpy as np
 
 from ..data.items import ItemError
 from ..data.media import MediaError
-from ..files import working_in
+from ..files import read_json, working_in, write_json
+from ..versions import note_versions, warn_of_versions
 from .blocks import Block, encode_blocks, model_key
 from .corpus import item_key
 from .shards import read_header, read_shard, shard_files
@@ -74,6 +75,7 @@ def encode_items(embedder, items: Sequence[dict], folder: str | Path,
     folder = Path(folder, model_key(embedder))
     with working_in(folder):
         folder.mkdir(exist_ok=True)
+        _note_versions(folder)
         return _encode_items(embedder, items, folder, media_root, progress, where)
 
 
@@ -98,6 +100,15 @@ def _encode_items(embedder, items, folder: Path, media_root, progress, where) ->
     with tqdm(total=len(missing), disable=not progress, unit="item", desc="embed") as bar:
         encode_blocks(embedder, blocks, media_root, bar, _raise_item_errors)
     return _stored(folder, keys)
+
+
+def _note_versions(folder: Path) -> None:
+    """Note the packages in a new store; warn if an old one was made with others."""
+    noted = folder / "versions.json"
+    if noted.is_file():
+        warn_of_versions(read_json(noted), str(folder))
+    else:
+        write_json(noted, note_versions(), indent=1)
 
 
 def _block(folder: Path, keys: list[str], items: list[dict], where: list[str]) -> Block:
