@@ -37,7 +37,7 @@ study: $(READY)
 	$(BIN)/snakemake --cores $(CORES) --rerun-incomplete --config corpus=$(CORPUS) -- study
 
 test: $(READY)
-	$(BIN)/python -m pytest -m "not network" tests
+	$(BIN)/python -m pytest -n $(CORES) --dist loadfile -m "not network" tests
 	$(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout 300 notebooks
 
 lab: $(READY)
