@@ -17,12 +17,17 @@ from pathlib import Path
 
 import numpy as np
 
+from ..data.items import ItemError
+from ..data.media import MediaError
 from ..data.modality import modality_of
 from ..model.batching import BatchPlan
 from ..model.prefetch import read_ahead
 from .shards import Shard, read_shard, truncate, write_shard
 
-__all__ = ["Block", "encode_blocks", "model_key"]
+__all__ = ["Block", "encode_blocks", "model_key", "noted_error"]
+
+
+_MISFIT = "does not fit: "  # begins what a shard says of an item that is no media error
 
 
 _NO_EFFECT = {
@@ -49,7 +54,8 @@ class Block:
 
 
 def encode_blocks(embedder, blocks: Iterable[Block], media_root: str | Path, bar,
-                  check: Callable[[Block, Mapping[int, ValueError]], None], workers: int = 0,
+                  check: Callable[[Block, Mapping[int, ValueError]], None] | None = None,
+                  workers: int = 0,
                   number_format: str = "float32", dim: int | None = None) -> None:  # fmt: skip
     """Write the shard of every block that has none.
 
@@ -65,7 +71,8 @@ def encode_blocks(embedder, blocks: Iterable[Block], media_root: str | Path, bar
     plans = ((block, embedder.plan(block.items, block.where, media_root)) for block in missing)
     for block, plan, reads in read_ahead(plans, embedder.processor.reader, media_root, workers):
         vectors = _embed(embedder, block, plan, reads, bar)
-        check(block, plan.bad)
+        if check:
+            check(block, plan.bad)
         write_shard(block.path, _shard(block, vectors, dim, plan.bad), number_format)
 
 
@@ -118,7 +125,7 @@ def _without_shard(blocks: Iterable[Block], bar) -> Iterator[Block]:
         if read_shard(block.path).noted.get("digest") != block.digest:
             raise ValueError(
                 f"{block.path} was made of other items or files than these, which have changed "
-                "since: remove it and report.json, or choose another output"
+                "since: remove it to encode those again, or choose another output"
             )
         if not bar.disable:
             bar.initial += len(block.ids)  # the rate counts embedded items only
@@ -143,6 +150,17 @@ def _shard(block: Block, vectors: np.ndarray, dim: int | None,
         [block.ids[row] for row in good],
         truncate(vectors[good], dim),
         np.array([int(modality_of(block.items[row])) for row in good], dtype=np.uint8),
-        {block.ids[row]: str(bad[row].__cause__ or bad[row]) for row in sorted(bad)},
+        {block.ids[row]: _noted(bad[row]) for row in sorted(bad)},
         {"digest": block.digest},
     )
+
+
+def noted_error(text: str) -> MediaError | ItemError:
+    """The error of an item without a vector, from what its shard says of it."""
+    if text.startswith(_MISFIT):
+        return ItemError(text.removeprefix(_MISFIT))
+    return MediaError(text)
+
+
+def _noted(error: ValueError) -> str:
+    return (_MISFIT if isinstance(error, ItemError) else "") + str(error.__cause__ or error)

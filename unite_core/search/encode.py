@@ -21,11 +21,10 @@ from itertools import count, islice
 from pathlib import Path
 
 from ..data.bad_media import BadMediaRow, check_bad_share
-from ..data.media import MediaError
 from ..distributed import barrier, processes, rank_zero_first
 from ..files import read_json, working_in, write_json
 from ..versions import note_versions, warn_of_versions
-from .blocks import Block, encode_blocks, model_key
+from .blocks import Block, encode_blocks, model_key, noted_error
 from .config import EncodeConfig
 from .corpus import Corpus, item_key
 from .shards import check_shards, read_header, shard_files, shard_sums
@@ -176,7 +175,7 @@ def _report(folder: Path, inputs: Mapping, total: int) -> dict:
 
 def _bad_rows(header: Mapping) -> list[BadMediaRow]:
     return [
-        BadMediaRow.from_error(name, MediaError(message)) for name, message in header["bad"].items()
+        BadMediaRow.from_error(name, noted_error(text)) for name, text in header["bad"].items()
     ]
 
 

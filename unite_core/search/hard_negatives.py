@@ -21,14 +21,14 @@ import numpy as np
 
 from ..data.bad_media import BadMediaRow, check_bad_share
 from ..data.pairs import PairDataset
-from ..data.records import write_records
+from ..data.records import GROUPS, write_records
 from ..files import read_json, working_in, write_json
 from ..versions import note_versions, warn_of_versions
 from .blocks import model_key
 from .config import MineConfig
 from .corpus import item_key, rows_hash
 from .exact import ranked, search
-from .negative_filters import KnownFilters, choose_negatives, identical_items
+from .negative_filters import KnownFilters, choose_negatives, identical_items, joined
 from .pair_items import PairItems
 from .vector_store import StoredVectors, encode_items
 
@@ -46,9 +46,9 @@ def mine(config: MineConfig, embedder=None, progress: bool = True) -> Path:
         embedder  a UniteEmbedder; default: `config.model` loaded
         progress  show bars of embedding and search
     Records keep all they have and may get fewer negatives than asked, or none; those with
-    unreadable media are left out and listed in the report. Finished work is not repeated;
-    ValueError if the output is of another configuration, data or model, or if a media file has
-    changed since; InUseError if another process mines there.
+    unreadable media, or an item that does not fit, are left out and listed in the report. Finished
+    work is not repeated; ValueError if the output is of another configuration, data or model, or if
+    a media file has changed since; InUseError if another process mines there.
     """
     if embedder is None:
         from ..model.embedder import UniteEmbedder
@@ -117,7 +117,8 @@ def _mine(config: MineConfig, items: PairItems, vectors: StoredVectors, bad: np.
 
     n = len(items.dataset)
     mined = _Mined.empty(n, config.negatives)
-    filters = KnownFilters(items, identical_items(items, config.media_root))
+    same = joined(identical_items(items, config.media_root), items.identities)
+    filters = KnownFilters(items, same)
     searches = list(_searches(config, items, vectors, np.delete(np.arange(n), bad)))
     with tqdm(total=sum(len(rows) for rows, _ in searches), disable=not progress, unit="record",
               desc="mine") as bar:  # fmt: skip
@@ -186,6 +187,9 @@ def _records(items: PairItems, mined: _Mined, bad: Mapping[int, BadMediaRow]) ->
             record["negative"] = [*pair.negatives, *found]
         if pair.task:
             record["task"] = pair.task
+        for name, group in zip(GROUPS, pair.groups, strict=True):
+            if group:
+                record[name] = items.dataset.group_names[group]
         yield record | {"source": pair.source}  # by default the file's name, which changes here
 
 
@@ -208,7 +212,7 @@ def _report(config, items: PairItems, mined: _Mined, left_out: Sequence[BadMedia
 
 
 def _bad_records(items: PairItems, vectors: StoredVectors) -> dict[int, BadMediaRow]:
-    """Records whose query or candidate could not be read."""
+    """Records whose query or candidate could not be read, or does not fit."""
     broken = np.zeros(len(items), dtype=bool)
     broken[list(vectors.bad)] = True
     bad = {}

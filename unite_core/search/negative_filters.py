@@ -2,8 +2,9 @@
 
 A candidate counts for the first of these filters that it meets: a positive of the same query; the
 query itself; a negative that the record has already; an item identical to one of those positives or
-to the query (same text up to case and spaces, same bytes of its files); a rank to skip; a score
-within the margin of the positive's; a score above the ratio of it (NV-Retriever, arXiv 2407.15831).
+to the query (same text up to case and spaces, same bytes of its files, or a shared group; identical
+queries share their positives); a rank to skip; a score within the margin of the positive's; a score
+above the ratio of it (NV-Retriever, arXiv 2407.15831).
 """
 
 # Shapes: N records, R records of a batch, K candidates found per record, U distinct items.
@@ -23,7 +24,7 @@ from ..files import file_hash
 from .config import MineConfig
 from .pair_items import PairItems
 
-__all__ = ["KnownFilters", "choose_negatives", "identical_items"]
+__all__ = ["KnownFilters", "choose_negatives", "identical_items", "joined"]
 
 
 def choose_negatives(scores: np.ndarray, positive_scores: np.ndarray,
@@ -73,17 +74,36 @@ def identical_items(items: Sequence[dict], media_root: str | Path = ".") -> np.n
     return np.array([numbers.setdefault(_identity(item, names), len(numbers)) for item in items])
 
 
+def joined(*groupings: np.ndarray) -> np.ndarray:
+    """Join groupings [U] of the same items: items are in one group if a chain connects them.
+
+    >>> joined(np.array([7, 7, 1, 2]), np.array([5, 9, 9, 3])).tolist()
+    [0, 0, 0, 1]
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    size, start, ends = len(groupings[0]), len(groupings[0]), []
+    for groups in groupings:  # an edge from each item to its group, numbered behind the items
+        names, number = np.unique(groups, return_inverse=True)
+        ends.append(number + start)
+        start += len(names)
+    rows = np.tile(np.arange(size), len(groupings))
+    edges = coo_array((np.ones(len(rows), bool), (rows, np.concatenate(ends))), (start, start))
+    return connected_components(edges, directed=False)[1][:size]
+
+
 class KnownFilters:
     """Candidates that are not negatives of a record, whatever they score."""
 
     def __init__(self, items: PairItems, groups: np.ndarray):
-        """Args: groups [U] of identical items, as `identical_items` gives them."""
+        """Args: groups [U] of items that count as one: `identical_items` and groups, `joined`."""
         self.items, self.groups, size = items, groups, len(items)
         self.positives = np.sort(_code(items.queries, items.candidates, size))
         self.given = np.sort(_code(*items.given_negatives(), size))
+        queries = groups[items.queries]
         self.identical = np.sort(np.concatenate([
-            _code(items.queries, groups[items.candidates], size),
-            _code(items.queries, groups[items.queries], size),
+            _code(queries, groups[items.candidates], size), _code(queries, queries, size)
         ]))  # fmt: skip
 
     def masks(self, rows: np.ndarray, found: np.ndarray) -> dict[str, np.ndarray]:
@@ -93,7 +113,9 @@ class KnownFilters:
             "positive": _member(_code(query, found, size), self.positives),
             "query": found == query,
             "given": _member(_code(rows[:, None], found, size), self.given),
-            "identical": _member(_code(query, self.groups[found], size), self.identical),
+            "identical": _member(
+                _code(self.groups[query], self.groups[found], size), self.identical
+            ),
         }
 
 

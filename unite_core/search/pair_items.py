@@ -18,6 +18,7 @@ class PairItems(Sequence):
 
     queries     [N] item number of each record's query
     candidates  [N] item number of each record's candidate
+    identities  [U] equal for items that share a group in some record
     Items are parsed from the data set's files whenever they are indexed.
     """
 
@@ -29,6 +30,9 @@ class PairItems(Sequence):
         self._places = first[by_appearance]  # [U] where in `ids`
         self._numbers = np.argsort(by_appearance)  # of the sorted ids
         self.queries, self.candidates = self._numbers[number].reshape(-1, 2).T
+        known = dataset.identity_of
+        contents = ids[self._places].tolist()
+        self.identities = np.array([known.get(number, number) for number in contents], np.int64)
 
     def __len__(self) -> int:
         return len(self._places)

@@ -20,7 +20,7 @@ from ..data.items import ItemError
 from ..data.media import MediaError
 from ..files import read_json, working_in, write_json
 from ..versions import note_versions, warn_of_versions
-from .blocks import Block, encode_blocks, model_key
+from .blocks import Block, encode_blocks, model_key, noted_error
 from .corpus import item_key
 from .shards import read_header, read_shard, shard_files
 
@@ -41,7 +41,7 @@ class StoredVectors:
 
     shards: list[Path]
     places: np.ndarray
-    bad: dict[int, MediaError]
+    bad: dict[int, MediaError | ItemError]
 
     def rows(self, items: np.ndarray) -> np.ndarray:
         """Read vectors of item numbers: [len(items), D] float32; each shard is read once."""
@@ -68,7 +68,7 @@ def encode_items(embedder, items: Sequence[dict], folder: str | Path,
         items       N items; indexed again whenever they are needed, so any sequence will do
         media_root  folder that media paths are relative to
         where       how errors name an item, from its number
-    Items with an unreadable media file are in `.bad`; an item that does not fit is an ItemError.
+    Items with an unreadable media file, or that do not fit, are in `.bad`.
     A killed run loses at most the shard it was working on, of SHARD_ITEMS items. InUseError if
     another process embeds for the same folder and model.
     """
@@ -98,7 +98,7 @@ def _encode_items(embedder, items, folder: Path, media_root, progress, where) ->
         for numbers in (missing[n : n + SHARD_ITEMS] for n in range(0, len(missing), SHARD_ITEMS))
     )
     with tqdm(total=len(missing), disable=not progress, unit="item", desc="embed") as bar:
-        encode_blocks(embedder, blocks, media_root, bar, _raise_item_errors)
+        encode_blocks(embedder, blocks, media_root, bar)
     return _stored(folder, keys)
 
 
@@ -114,12 +114,6 @@ def _note_versions(folder: Path) -> None:
 def _block(folder: Path, keys: list[str], items: list[dict], where: list[str]) -> Block:
     digest = hashlib.sha256(" ".join(keys).encode()).hexdigest()[:16]
     return Block(folder / f"{digest}.safetensors", keys, items, where, digest)
-
-
-def _raise_item_errors(block: Block, bad: Mapping[int, ValueError]) -> None:
-    for row in sorted(bad):
-        if isinstance(bad[row], ItemError):
-            raise bad[row]
 
 
 def _known(folder: Path) -> dict[str, tuple[int, int] | str]:
@@ -138,5 +132,5 @@ def _stored(folder: Path, keys: Iterable[str]) -> StoredVectors:
     known = _known(folder)
     found = [known[key] for key in keys]
     places = [(-1, -1) if isinstance(place, str) else place for place in found]
-    bad = {n: MediaError(place) for n, place in enumerate(found) if isinstance(place, str)}
+    bad = {n: noted_error(place) for n, place in enumerate(found) if isinstance(place, str)}
     return StoredVectors(shard_files(folder), np.array(places, dtype=np.int32).reshape(-1, 2), bad)
