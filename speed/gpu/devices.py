@@ -150,4 +150,4 @@ def kernels_of(call: Callable[[], Any], device: torch.device) -> Kernels:
 _NO_WORK = re.compile(
     r"Memcpy (HtoD|DtoH)|ProfilerStep|PyTorch Profiler|autograd::|cuda(Launch|Dev)"
 )
-"""Events that only hold others, and copies to and from the device, while which it waits."""
+"""Events that only hold others, and copies to and from the device, during which it waits."""
