@@ -57,7 +57,7 @@ def working_in(path: str | Path) -> Iterator[None]:
 def _lock(path: Path) -> tuple[int, Path]:
     """Open and lock the lock file of an output: its handle and name."""
     file = path.with_name(f".{path.name}.lock") if path.name else path / ".lock"
-    file.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(file.parent)
     if path.is_dir() and not os.access(path.parent, os.W_OK):
         file = path / ".lock"
     while True:
@@ -126,7 +126,9 @@ def replacing(path: str | Path, durable: bool = True) -> Iterator[Path]:
     OSError names `path`, as for a full disk.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path}: is a folder; give the name of a file")
+    _make_folder(path.parent)
     if durable:
         _remove_left(path)
     partial = _partial(path)
@@ -151,7 +153,7 @@ def replacing_folder(path: str | Path) -> Iterator[Path]:
     `whole_folder`. Hold `working_in(path)` meanwhile.
     """
     path = Path(path).resolve()
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(path.parent)
     old = _aside(path)
     if old.exists():  # of a kill: before the second rename, or after it
         shutil.rmtree(old) if path.exists() else old.rename(path)
@@ -176,6 +178,15 @@ def whole_folder(path: str | Path) -> Path:
     path = Path(path)
     old = _aside(path.resolve())
     return old if old.exists() and not path.exists() else path
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise NotADirectoryError(
+            f"{path}: is a file, or lies in one, where a folder is needed; choose another output"
+        ) from None
 
 
 def _aside(path: Path) -> Path:
@@ -249,8 +260,8 @@ def read_json(path: str | Path, strict: bool = False):
 def _distinct(pairs: list[tuple]) -> dict:
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        seen: set[str] = set()
+        twice = next(name for name, _ in pairs if name in seen or seen.add(name))
         raise ValueError(f"the key {twice!r} stands twice in an object: keep one")
     return found
 

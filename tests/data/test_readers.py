@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import importlib
 import io
 import json
 
@@ -13,7 +14,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unite_core.data import json_stream as jsonrows
-from unite_core.data import readers
 from unite_core.data.json_stream import RecordError
 from unite_core.data.readers import iter_rows, row_files
 
@@ -189,7 +189,7 @@ def test_a_missing_package_is_named(monkeypatch):
     def gone(name):
         raise ImportError(name)
 
-    monkeypatch.setattr(readers.importlib, "import_module", gone)
+    monkeypatch.setattr(importlib, "import_module", gone)
     with pytest.raises(
         RecordError, match=r"needs datasets: pip install 'unite-workbook\[curate\]'"
     ):

@@ -20,10 +20,11 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path, PurePosixPath
 
+from ..data.embedded import FOLDER as EMBEDDED
 from ..data.items import IMAGE_PLACEHOLDER, VIDEO_PLACEHOLDER
 from ..data.json_stream import RecordError
 from ..data.readers import Row
@@ -57,7 +58,7 @@ _PAIRS = (  # columns of query, positive and hard negative in text data sets
 )
 
 
-def adapter(name: str, **options) -> Adapter:
+def adapter(name: str, /, **options) -> Adapter:
     """Return the adapter of this name with its options set: a function row -> records.
 
         native         UNITE's rows {query, candidate, negative?, target_modal?}: those of
@@ -86,7 +87,7 @@ def adapter(name: str, **options) -> Adapter:
             f"adapter {name} has no option {', '.join(unknown)}; it has "
             f"{', '.join((*known, *_COMMON))}"
         )
-    return partial(_converted, partial(convert, **options), common)
+    return partial(_converted, name, partial(convert, **options), common)
 
 
 def require_columns(row: Mapping, names: tuple[str, ...], layout: str) -> None:
@@ -95,10 +96,22 @@ def require_columns(row: Mapping, names: tuple[str, ...], layout: str) -> None:
         raise RecordError(f"no column {', '.join(missing)}; a {layout} row has {', '.join(names)}")
 
 
-def _converted(convert: Adapter, common: Mapping[str, str], row) -> Iterator[dict]:
+def _converted(name: str, convert: Adapter, common: Mapping[str, str], row) -> Iterator[dict]:
     if not isinstance(row, Mapping):
         raise RecordError(f"a row is an object with named fields, not {type(row).__name__}")
-    for record in convert(row):
+    try:
+        yield from _labelled(convert(row), common)
+    except RecordError:
+        raise
+    except Exception as error:  # a value of another type than the adapter takes for granted
+        raise RecordError(
+            f"does not fit the layout of adapter {name} ({type(error).__name__}: "
+            f"{str(error)[:200]}); correct the row or choose another adapter"
+        ) from error
+
+
+def _labelled(records: Iterable[dict], common: Mapping[str, str]) -> Iterator[dict]:
+    for record in records:
         if (instruction := common.get("instruction")) and "query" in record:
             record["query"] = _instructed(record["query"], instruction)
         labels = {key: common[key] for key in ("task", "source") if key in common}
@@ -116,6 +129,8 @@ def _instructed(query, instruction: str):
             for _ in range(_count(query.get(key)))
         ]
         return {"text": "\n".join([*placeholders, instruction]), **query}
+    if not isinstance(text, str):
+        return query  # the validator refuses it, too
     return {**query, "text": f"{instruction}\n{text}"}
 
 
@@ -169,7 +184,7 @@ def _mmeb_item(text, image) -> dict:
     text = text.replace(_MMEB_IMAGE, IMAGE_PLACEHOLDER) if isinstance(text, str) else text
     words = text.replace(IMAGE_PLACEHOLDER, "").strip() if isinstance(text, str) else text
     if words:
-        item["text"] = text.strip()
+        item["text"] = text.strip() if isinstance(text, str) else text
     if image:
         item["image"] = image
     return item
@@ -179,7 +194,9 @@ def _mmeb_item(text, image) -> dict:
 def _covr(row: Mapping, suffix: str = ".mp4", folder: str = "") -> Iterator[dict]:
     require_columns(row, _COVR, "WebVid-CoVR")
     source, target = (_covr_path(row[key], suffix, folder) for key in _COVR[:2])
-    text = f"{VIDEO_PLACEHOLDER}\n{row['edit']}" if row["edit"] else row["edit"]
+    text = row["edit"]
+    if text and isinstance(text, str):
+        text = f"{VIDEO_PLACEHOLDER}\n{text}"
     yield {"query": {"text": text, "video": source}, "candidate": {"video": target}}
 
 
@@ -201,7 +218,7 @@ def _captions(row: Mapping, direction: str = "text-media", media: str = "", imag
     column = image or _first_column(row, _MEDIA, "a media file")
     texts = row[caption or _first_column(row, _CAPTIONS, "captions")]
     path = row[column]
-    if isinstance(path, str) and folder:
+    if isinstance(path, str) and folder and not path.startswith(f"{EMBEDDED}/"):
         path = f"{folder}/{path}"
     item = {media or _kind(column, path): path}
     for text in texts if isinstance(texts, list) else [texts]:
@@ -271,26 +288,30 @@ def folder_rows(root: str | Path) -> Iterator[Row]:
     """Yield rows {"image" or "video": path below `root`, "caption": texts}, ordered by name.
 
     A `.webp` file is a video if it is animated. Every line that is not blank is a caption. A media
-    file without text, or a text without media file, becomes a row with an error; other files are
-    ignored. Links are not followed.
+    file without text, a text without media file, a link, and a folder that cannot be listed become
+    rows with an error; other files are ignored. Links are not followed.
     """
     root = Path(root)
     if not root.is_dir():
         raise RecordError(f"{root}: no folder; name the folder of the media and their texts")
-    for folder, names in _folders(root):
+    closed: list[OSError] = []
+    for folder, names in _folders(root, closed.append):
         for stem in sorted({Path(name).stem for name in names}):
             yield from _pairs(root, folder, stem, names)
+    for error in closed:
+        yield Row(str(error.filename), None, f"folder cannot be listed ({error.strerror})")
 
 
 def folder_files(root: str | Path) -> Iterator[Path]:
     """All files that `folder_rows` considers, ordered by name."""
-    return (folder / name for folder, names in _folders(Path(root)) for name in sorted(names))
+    for folder, names in _folders(Path(root)):
+        yield from (folder / name for name in sorted(names) if (folder / name).is_file())
 
 
-def _folders(root: Path) -> Iterator[tuple[Path, set[str]]]:
-    for folder, subfolders, names in os.walk(root):
+def _folders(root: Path, fail: Callable | None = None) -> Iterator[tuple[Path, set[str]]]:
+    for folder, subfolders, names in os.walk(root, onerror=fail):
         subfolders.sort()
-        yield Path(folder), {name for name in names if Path(folder, name).is_file()}
+        yield Path(folder), set(names)
 
 
 def _pairs(root: Path, folder: Path, stem: str, files: set[str]) -> Iterator[Row]:
@@ -310,16 +331,18 @@ def _pairs(root: Path, folder: Path, stem: str, files: set[str]) -> Iterator[Row
 def _row(root: Path, path: Path, text: Path) -> Row:
     if text.is_symlink() or path.is_symlink():
         return Row(str(path), None, "a link; put the file itself into the folder")
+    if not (text.is_file() and path.is_file()):
+        return Row(str(path), None, "no regular file, or its text is none; save it as a file")
     try:
         with text.open("rb") as file:
             content = file.read(_MAX_TEXT + 1)
         captions = content.decode("utf-8-sig").splitlines()
+        kind = "video" if _moves(path) else "image"
     except (OSError, UnicodeDecodeError) as error:
-        return Row(str(path), None, f"{text.name} cannot be read as UTF-8 text ({error})")
+        return Row(str(path), None, f"it or {text.name} cannot be read as UTF-8 text ({error})")
     if len(content) > _MAX_TEXT:
         return Row(str(path), None, f"{text.name} is longer than {_MAX_TEXT} bytes")
     captions = [line.strip() for line in captions if line.strip()]
-    kind = "video" if _moves(path) else "image"
     return Row(str(path), {kind: path.relative_to(root).as_posix(), "caption": captions or ""})
 
 

@@ -67,12 +67,14 @@ def build_mix(
     output, root = base / recipe.output, base / recipe.media_root
     stamp = _stamp(recipe, base)
     done = output / "mix.json"
-    if done.is_file() and read_json(done).get("stamp") == stamp:
-        return done
+    if done.is_file():
+        before = read_json(done)
+        if isinstance(before, dict) and before.get("stamp") == stamp:
+            return done
     done.unlink(missing_ok=True)
     output.mkdir(parents=True, exist_ok=True)
-    rows, source_of, counts = _read(recipe, base, output)
-    tests = [test for source in recipe.tests for test in load_tests(source, base)]
+    rows, source_of, counts = _read(recipe, base, output, root)
+    tests = [test for source in recipe.tests for test in load_tests(source, base, root)]
     embed_here = (lambda items: embed(items, root)) if embed else None
     result = filter_records(
         rows, root, tests, recipe.rules, output / "media_stats", embed_here, workers
@@ -142,7 +144,7 @@ def _wanted(recipe: Recipe, limits: Sequence[int]) -> list[int]:
     return wanted.tolist()
 
 
-def _read(recipe: Recipe, base: Path, output: Path):
+def _read(recipe: Recipe, base: Path, output: Path, root: Path):
     """Records of all sources, the source index of each, and counts; rejects go to a file."""
     rows, source_of, counts = PackedRows(sort_keys=True), [], {}
     with (
@@ -155,7 +157,7 @@ def _read(recipe: Recipe, base: Path, output: Path):
                 rejects.write(json.dumps({"source": name} | bad._asdict()) + "\n")
 
             before = len(rows)
-            found = load_source(source, base, rows, recipe.max_bad_share, reject)
+            found = load_source(source, base, rows, recipe.max_bad_share, reject, root)
             counts[source.name] = found
             source_of.append(np.full(len(rows) - before, place))
     if not len(rows):

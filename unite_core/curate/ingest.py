@@ -65,7 +65,7 @@ def ingest_source(
     about = {"media_root": str(media_root), "depth": depth, "part_rows": part_rows}
     _check_same_source(dataclasses.asdict(source) | about | {"files": source.stamp(data)}, folder)
     report = Report()
-    parts = _parts(source.iter_rows(data), part_rows)
+    parts = _parts(source.iter_rows(data, media_root), part_rows)
     check = partial(_check_part, convert, folder, media)
     for part in _done(check, parts, folder, workers):
         report.add(part)
@@ -84,7 +84,14 @@ def iter_ingested(folder: str | Path) -> Iterator[dict]:
     for part in sorted(folder.glob("part-*.jsonl")):
         if not part.name.endswith(".rejects.jsonl"):
             with part.open("rb") as lines:
-                yield from map(load, lines)
+                for number, line in enumerate(lines, 1):
+                    try:
+                        yield load(line)
+                    except ValueError as error:
+                        raise RecordError(
+                            f"{part}, line {number}: damaged ({error}); remove {folder} and run "
+                            "ingest again"
+                        ) from None
 
 
 def _fast_load() -> Callable[[bytes], dict]:
@@ -101,7 +108,7 @@ def _check_same_source(asked: dict, folder: Path) -> None:
     noted = folder / "source.json"
     if not noted.is_file():
         write_json(noted, asked, indent=2)
-    elif (before := read_json(noted)) != asked:
+    elif (before := _object(noted)) != asked:
         changed = ", ".join(key for key in asked if before.get(key) != asked[key])
         raise RecordError(
             f"{folder}: was made with other {changed}; remove the folder or name another"
@@ -141,9 +148,22 @@ def _known(folder: Path, number: int) -> Report | None:
     counts = _name(folder, number, ".json")
     if not counts.is_file():
         return None
-    saved = read_json(counts)
-    examples = [Reject(*example) for example in saved["examples"]]
-    return Report(saved["rows"], saved["records"], Counter(saved["causes"]), examples)
+    saved = _object(counts)
+    try:
+        examples = [Reject(*example) for example in saved["examples"]]
+        return Report(saved["rows"], saved["records"], Counter(saved["causes"]), examples)
+    except (KeyError, TypeError) as error:
+        raise RecordError(
+            f"{counts}: no counts of a part ({type(error).__name__}: {error}); remove the file, "
+            "and ingest makes the part again"
+        ) from None
+
+
+def _object(path: Path) -> dict:
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise RecordError(f"{path}: no JSON object; remove {path.parent} and run ingest again")
+    return value
 
 
 def _check_part(convert: Adapter, folder: Path, media, number: int, rows: list) -> Report:

@@ -66,11 +66,16 @@ class Source:
         """Return the adapter with its options set; RecordError for an unknown name or option."""
         return adapter(self.adapter, **self.options)
 
-    def iter_rows(self, data: str | Path = ".") -> Iterator[Row | RawLine]:
-        """Yield all rows in order, JSON Lines still undecoded; `path` is relative to `data`."""
+    def iter_rows(
+        self, data: str | Path = ".", media_root: str | Path = "."
+    ) -> Iterator[Row | RawLine]:
+        """Yield all rows in order, JSON Lines still undecoded; `path` is relative to `data`.
+
+        Media that stand in a table become files below `media` below `media_root`.
+        """
         if self.adapter == FOLDER:
             return folder_rows(self._below(data))
-        return raw_rows(self._below(data), self.split)
+        return raw_rows(self._below(data), self.split, os.path.join(media_root, self.media))
 
     def stamp(self, data: str | Path = ".") -> str:
         """Digest (32 hex digits) of names, sizes and times of all files that rows come from.
@@ -81,7 +86,7 @@ class Source:
         for file in self._files(data):
             state = file.stat()
             name = os.path.relpath(file, data)
-            digest.update(f"{name}\0{state.st_size}\0{state.st_mtime_ns}\0".encode())
+            digest.update(os.fsencode(name) + f"\0{state.st_size}\0{state.st_mtime_ns}\0".encode())
         return digest.hexdigest()[:32]
 
     def _files(self, data: str | Path) -> Iterable[Path]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..data.json_stream import RecordError
 from ..data.packed import PackedRows
+from ..data.records import validate_record
 from ..files import read_json
 from .filter import directed_pair_type
 from .recipe import Source
@@ -19,7 +20,12 @@ __all__ = ["below", "load_source", "load_tests"]
 
 
 def load_source(
-    source: Source, data: Path, rows: PackedRows, max_bad_share: float, reject: Callable
+    source: Source,
+    data: Path,
+    rows: PackedRows,
+    max_bad_share: float,
+    reject: Callable,
+    media_root: str | Path = ".",
 ) -> dict:
     """Append the valid records of a source to `rows`, media relative to the common media root.
 
@@ -27,12 +33,13 @@ def load_source(
         data           folder that the source's path is relative to
         max_bad_share  share of rows that may be rejected; more raises BadRowsError
         reject         called with each `Reject`
+        media_root     the common media root; media that stand in tables become files below it
     Returns
         counts: `rows` read, `records` appended, `rejected`, `left_out` by the source's `tasks` and
         `pair_types`, and `causes` of rejects.
     """
     report, left_out = Report(), 0
-    for result in _checked(source, data, report):
+    for result in _checked(source, data, report, media_root):
         if isinstance(result, Reject):
             reject(result)
         elif _is_wanted(result, source):
@@ -49,21 +56,40 @@ def load_source(
     }
 
 
-def load_tests(source: Source, data: Path) -> Iterator[dict]:
+def load_tests(source: Source, data: Path, media_root: str | Path = ".") -> Iterator[dict]:
     """Yield evaluation pairs of a tasks.json, one per positive, or of a file of records."""
     path = data / source.path
     value = read_json(path) if path.suffix == ".json" else None
     if isinstance(value, list) and value and isinstance(value[0], dict) and "queries" in value[0]:
-        for task in value:
-            for query, positives in zip(task["queries"], task["positives"], strict=True):
-                for place in positives:
-                    pair = {"query": query, "candidate": task["candidates"][place]}
-                    yield below(pair, source.media)
+        for number, task in enumerate(value, 1):
+            for pair in _pairs_of(task, f"{path}, task {number}"):
+                yield below(pair, source.media)
         return
-    for result in _checked(source, data, Report()):
+    for result in _checked(source, data, Report(), media_root):
         if isinstance(result, Reject):
             raise RecordError(result.message)
         yield result
+
+
+def _pairs_of(task: Mapping, where: str) -> Iterator[dict]:
+    """The pairs of a retrieval task, one per positive."""
+    try:
+        queries, positives, candidates = (
+            task[name] for name in ("queries", "positives", "candidates")
+        )
+        pairs = [
+            {"query": query, "candidate": candidates[place]}
+            for query, places in zip(queries, positives, strict=True)
+            for place in places
+        ]
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise RecordError(
+            f"{where}: no retrieval task ({type(error).__name__}: {error}); it has queries, "
+            "candidates, and positives, which are lists of places among the candidates"
+        ) from None
+    for number, pair in enumerate(pairs, 1):
+        validate_record(pair, f"{where}, pair {number}")
+        yield pair
 
 
 def below(record: Mapping, folder: str) -> dict:
@@ -82,10 +108,13 @@ def below(record: Mapping, folder: str) -> dict:
     return moved
 
 
-def _checked(source: Source, data: Path, report: Report) -> Iterator[dict | Reject]:
+def _checked(
+    source: Source, data: Path, report: Report, media_root: str | Path
+) -> Iterator[dict | Reject]:
     """Validated records and rejects of a source; media files are left to the filter."""
     media = MediaCheck(source.media or ".", "name")
-    for result in check_rows(source.iter_rows(data), source.converter(), media, report):
+    rows = source.iter_rows(data, media_root)
+    for result in check_rows(rows, source.converter(), media, report):
         if not isinstance(result, Reject):
             result = below(result, source.media)
             result = result if result.get("source") else result | {"source": source.name}

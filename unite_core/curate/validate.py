@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import zipfile
 from collections import Counter
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from ..data.items import images_of, videos_of
+from ..data.items import files_of, images_of, videos_of
 from ..data.json_stream import RecordError
 from ..data.media import MediaError, image_shape, load_image
 from ..data.readers import RawLine, Row, decode_line
@@ -31,7 +32,8 @@ _CAUSES = (  # patterns of messages, tried in this order
     (r"not valid JSON", "not JSON"),
     (r"cells for", "wrong number of CSV cells"),
     (r"unknown field|no adapter|has no option", "unknown field"),
-    (r"no column|named fields|a record is an object", "not the layout of the adapter"),
+    (r"no column|named fields|a record is an object|does not fit the layout",
+     "not the layout of the adapter"),
     (r"field (query|candidate): missing", "no query or candidate"),
     (r"leaves the media root|is no path|no file under|no such file|outside the media root",
      "no file under the media root"),
@@ -40,8 +42,11 @@ _CAUSES = (  # patterns of messages, tried in this order
     (r"half a surrogate", "broken Unicode"),
     (r"empty item", "empty item"),
     (r"is empty; fetch|empty file;", "empty file"),
+    (r"unreadable cell", "unreadable cell"),
+    (r"cannot be listed", "unreadable folder"),
+    (r"a link;|no regular file", "no regular file"),
     (r"sides of more than", "sides too unequal"),
-    (r"text without|no text file|a link;|cannot be read as UTF-8|is longer than", "no caption"),
+    (r"text without|no text file|cannot be read as UTF-8|is longer than", "no caption"),
     (r"placeholder|reserved token", "wrong placeholders"),
     (r"target_modal", "wrong target_modal"),
     (r"more than \d+ pixels|too much for", "too many pixels"),
@@ -113,9 +118,7 @@ class MediaCheck:
         """What is wrong with the first bad media file of a valid record, "" if nothing is."""
         if self.depth == "name":
             return ""
-        negative = record.get("negative") or ()
-        negatives = negative if isinstance(negative, list) else [negative] if negative else []
-        for item in (record["query"], record["candidate"], *negatives):
+        for item in _items(record):
             if "image" in item or "video" in item:
                 for kind, file in _media(item):
                     if fault := self._fault(kind, file):
@@ -221,12 +224,34 @@ def _checked(record: dict, where: str, media: MediaCheck) -> dict | Reject:
     except RecordError as error:
         return _reject(where, str(error))
     fault = media.fault(record)
-    return _reject(where, fault) if fault else record
+    return _reject(where, fault, _names(record, media.root)) if fault else record
 
 
-def _reject(where: str, message: str) -> Reject:
+def _reject(where: str, message: str, names: Iterable[str] = ()) -> Reject:
+    """A reject whose cause does not depend on what files, folders and values are called."""
     named = message if message.startswith(where) else f"{where}: {message}"
-    return Reject(where, cause_of(message.removeprefix(where)), named)
+    words = message.removeprefix(where)
+    for name in sorted(names, key=len, reverse=True):
+        words = words.removeprefix(name)
+    return Reject(_printable(where), cause_of(_QUOTED.sub("", words)), _printable(named))
+
+
+def _items(record: Mapping) -> list[Mapping]:
+    negative = record.get("negative") or []
+    negatives = negative if isinstance(negative, list) else [negative]
+    return [record["query"], record["candidate"], *negatives]
+
+
+def _names(record: Mapping, root: str | Path) -> Iterator[str]:
+    """How messages about a record's media may begin."""
+    for item in _items(record):
+        for path in files_of(item):
+            yield from (path, os.path.join(root, path), os.path.realpath(os.path.join(root, path)))
+
+
+def _printable(text: str) -> str:
+    """The text with half surrogates, which no file in UTF-8 can hold, written as escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _media(item: Mapping) -> Iterator[tuple[str, object]]:
@@ -234,4 +259,5 @@ def _media(item: Mapping) -> Iterator[tuple[str, object]]:
     yield from (("video", video) for video in videos_of(item))
 
 
+_QUOTED = re.compile(r"""(?<!\w)(?:'[^']*'|"[^"]*")(?!\w)""")
 _RULES = [(re.compile(words), cause) for words, cause in _CAUSES]

@@ -8,14 +8,21 @@ from __future__ import annotations
 
 import codecs
 import json
+import stat
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["RecordError", "iter_lines", "iter_list", "open_file", "parse_line", "starts_list"]
+__all__ = [
+    "RecordError", "check_regular", "iter_lines", "iter_list", "open_file", "parse_line",
+    "refuse_bomb", "starts_list",
+]  # fmt: skip
 
 
 MAX_VALUE = 1 << 26  # bytes of one line, characters of one value of a list
+MAX_UNPACKED = 1 << 30  # bytes that any file may unpack to, and larger ones MAX_RATIO times theirs
+MAX_RATIO = 200
 _CHUNK = 1 << 20  # bytes read at a time from a JSON list
 _CUT = 16  # a value cut by the end of a chunk fails to parse within this many characters of it
 _BOM = b"\xef\xbb\xbf"
@@ -26,11 +33,32 @@ class RecordError(ValueError):
 
 
 def open_file(path: str | Path) -> BinaryIO:
-    """Open a file for reading bytes; a RecordError if that fails."""
+    """Open a file for reading bytes; a RecordError if that fails or it is no regular file."""
+    check_regular(path)
     try:
         return Path(path).open("rb")
     except OSError as error:
         raise RecordError(f"{path}: {error.strerror}; check the path of the records") from None
+
+
+def check_regular(path: str | Path) -> None:
+    """Refuse what is no regular file: a pipe or a device may never end."""
+    try:
+        mode = Path(path).stat().st_mode
+    except (OSError, ValueError) as error:  # ValueError: a NUL or half a surrogate in the name
+        cause = getattr(error, "strerror", None) or error
+        raise RecordError(f"{path}: {cause}; check the path of the records") from None
+    if not stat.S_ISREG(mode):
+        raise RecordError(f"{path}: no regular file; save the rows in one and name it")
+
+
+def refuse_bomb(path: str | Path, unpacked: int, packed: int) -> None:
+    """Refuse a file that unpacks to more than a gigabyte and more than 200 times its size."""
+    if unpacked > max(MAX_UNPACKED, MAX_RATIO * packed):
+        raise RecordError(
+            f"{path}: unpacks to more than {MAX_RATIO} times its {packed} bytes; if that is meant, "
+            "unpack it and write it without repetitions"
+        )
 
 
 def starts_list(head: bytes, name: str | Path) -> bool:
@@ -146,9 +174,11 @@ class _Buffer:
 def _unique_keys(pairs):
     values = dict(pairs)
     if len(values) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        raise ValueError(f"field {', '.join(twice)} given twice in one object")
+        counts = Counter(name for name, _ in pairs)
+        twice = sorted(name for name, count in counts.items() if count > 1)
+        more = f" and {len(twice) - 3} more" if len(twice) > 3 else ""
+        names = ", ".join(name[:60] for name in twice[:3])
+        raise ValueError(f"field {names}{more} given twice in one object")
     return values
 
 

@@ -13,26 +13,29 @@ import json
 import os
 import posixpath
 import re
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from ..files import replacing
-from .items import IMAGE_PLACEHOLDER, VIDEO_PLACEHOLDER, ItemError, images_of, videos_of
+from .embedded import is_cell
+from .items import (
+    IMAGE_PLACEHOLDER,
+    VIDEO_PLACEHOLDER,
+    ItemError,
+    images_of,
+    path_fault,
+    text_fault,
+    videos_of,
+)
 from .json_stream import RecordError
 from .modality import KEYS, Modality, modality_of, parse_modality
 from .readers import iter_values
 
 __all__ = [
-    "GROUPS",
-    "RecordError",
-    "content_id",
-    "iter_records",
-    "read_records",
-    "target_modality",
-    "validate_item",
-    "validate_record",
-    "write_records",
-]
+    "GROUPS", "RecordError", "content_id", "iter_records", "read_records", "target_modality",
+    "validate_item", "validate_record", "write_records",
+]  # fmt: skip
 
 
 GROUPS = ("query_group", "candidate_group")
@@ -53,7 +56,7 @@ def iter_records(path, media_root=None, check_media=False) -> Iterator[dict]:
     Takes any format of `data.readers`: JSON, JSON Lines, Parquet, and so on. Errors name the row
     (1-based; the line for JSON Lines). `media_root` and `check_media`: see `validate_record`.
     """
-    for where, record in iter_values(path):
+    for where, record in iter_values(path, media_root=media_root):
         validate_record(record, where, media_root, check_media)
         yield record
 
@@ -99,6 +102,8 @@ def validate_record(record, where="record", media_root=None, check_media=False) 
                 f"{where}, field {label}: {_shown(record[label])} is not a string; "
                 f"quote it or leave it out"
             )
+        if fault := text_fault(record.get(label) or ""):
+            raise RecordError(f"{where}, field {label}: {fault}")
     target_modality(record, where)
 
 
@@ -183,11 +188,8 @@ def _validate_text(text, where) -> None:
         raise RecordError(f"{where}: {_shown(text)} is not a string; quote the text")
     if not text.strip():
         raise RecordError(f"{where}: blank text; write something or leave the field out")
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        message = f"{where}: half a surrogate pair; write the character whole, in UTF-8"
-        raise RecordError(message) from None
+    if fault := text_fault(text):
+        raise RecordError(f"{where}: {fault}")
 
 
 def _check_placeholders(item, kind, count, where) -> None:
@@ -208,6 +210,10 @@ def _validate_media(media, where, media_root, check_media, frames_allowed) -> No
         _validate_path(os.fspath(media), where, media_root)
         if check_media:
             _validate_file(Path(media_root or ".") / media, where)
+    elif is_cell(media):
+        raise RecordError(
+            f"{where}: media inside a table; name a media root, below which they become files"
+        )
     elif not _is_in_memory(media):
         raise RecordError(
             f"{where}: {_shown(media)} is no medium; give a path, an image in memory, or a "
@@ -216,8 +222,8 @@ def _validate_media(media, where, media_root, check_media, frames_allowed) -> No
 
 
 def _validate_path(path: str, where, media_root) -> None:
-    if not path.strip() or "\0" in path:
-        raise RecordError(f"{where}: {path!r} is no path; give the name of a file")
+    if fault := path_fault(path):
+        raise RecordError(f"{where}: {path!r}: {fault}")
     if _URL.match(path):
         raise RecordError(f"{where}: {path!r} is a URL; download it and give the file's path")
     parts = path.replace("\\", "/").split("/")
@@ -229,9 +235,15 @@ def _validate_path(path: str, where, media_root) -> None:
 
 
 def _validate_file(path: Path, where) -> None:
-    if not path.is_file():
-        raise RecordError(f"{where}: no file {path}; correct the path or the media root")
-    if path.stat().st_size == 0:
+    missing = f"{where}: no file {path}"
+    try:
+        state = path.stat()
+    except OSError as error:
+        why = "" if isinstance(error, FileNotFoundError) else f" ({error.strerror})"
+        raise RecordError(f"{missing}{why}; correct the path or the media root") from None
+    if not stat.S_ISREG(state.st_mode):
+        raise RecordError(f"{missing}; correct the path or the media root")
+    if state.st_size == 0:
         raise RecordError(f"{where}: {path} is empty; fetch the file again")
 
 
