@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from unite_core import files
-from unite_core.files import InUseError, replacing, working_in
+from unite_core.files import InUseError, replacing, replacing_folder, whole_folder, working_in
 
 
 def test_the_new_file_takes_the_place_of_the_old_at_the_end(tmp_path):
@@ -76,6 +76,35 @@ def test_a_full_disk_is_named(tmp_path):
     named = pytest.raises(OSError, match="No space left on device: '.*file'")
     with named, replacing(tmp_path / "file"):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_file_in_the_place_of_a_folder_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    for use in (replacing, replacing_folder, working_in):
+        for path in (tmp_path / "file" / "a", tmp_path / "file" / "a" / "b"):
+            with pytest.raises(NotADirectoryError, match="is a file, or lies in one"), use(path):
+                pass
+    with pytest.raises(IsADirectoryError, match="is a folder; give the name"), replacing(tmp_path):
+        pass
+
+
+def test_a_folder_is_replaced_whole(tmp_path):
+    path = tmp_path / "folder"
+    for text in ("one", "two"):
+        with replacing_folder(path) as partial:
+            (partial / text).write_text(text)
+        assert [entry.name for entry in path.iterdir()] == [text]
+    with pytest.raises(KeyError), replacing_folder(path) as partial:
+        (partial / "three").touch()
+        raise KeyError
+    assert [entry.name for entry in path.iterdir()] == ["two"]
+    path.rename(tmp_path / ".folder.old")  # as a kill between the two renames leaves it
+    assert (whole_folder(path) / "two").read_text() == "two"
+    with pytest.raises(KeyError), replacing_folder(path) as partial:
+        raise KeyError
+    assert [str(entry.relative_to(tmp_path)) for entry in tmp_path.rglob("*")] == [
+        "folder", "folder/two"
+    ]  # fmt: skip
 
 
 _HOLD = """

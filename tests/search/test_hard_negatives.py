@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from tests.search.planted import Planted, at, axis, name_of, pair, text
+from unite_core.curate.dedupe import near_duplicates, with_groups
 from unite_core.data.bad_media import BadMediaError
-from unite_core.data.items import ItemError
 from unite_core.data.pairs import PairDataset
-from unite_core.data.records import content_id, read_records, write_records
+from unite_core.data.records import GROUPS, content_id, read_records, write_records
 from unite_core.search import hard_negatives as mine
 from unite_core.search import vector_store
 from unite_core.search.config import MineConfig
@@ -24,6 +24,7 @@ from unite_core.search.pair_items import PairItems
 from unite_core.settings import read_config, write_config
 from unite_core.train.collator import PairCollator
 from unite_core.train.config import TrainConfig
+from unite_core.train.trainer import UniteTrainer
 
 CHECKPOINT = Path(__file__).parents[1] / "data" / "unite_qwen2vl_tiny"
 NO_FILTER = {"margin": None, "ratio": None}
@@ -366,14 +367,67 @@ def test_pictures_that_cannot_be_read_are_left_out_and_counted(tmp_path, picture
     assert "cut.png" in report["left_out"][1]["message"]
 
 
-def test_an_item_that_does_not_fit_names_its_record(tmp_path, embedder):
-    big = Image.new("RGB", (280, 280))
-    big.save(tmp_path / "big.png")
-    records = [pair(text("a"), text("b")), pair(text("c"), {"image": ["big.png"] * 9})]
+def test_an_item_that_does_not_fit_is_left_out_and_counted(tmp_path, embedder):
+    Image.new("RGB", (280, 280)).save(tmp_path / "big.png")
+    records = [pair(text("a"), text("b")), pair(text("c"), {"image": ["big.png"] * 9}),
+               pair(text("d"), text("e"))]  # fmt: skip
     small = type(embedder).load(CHECKPOINT, max_length=40)
     cut = pytest.warns(UserWarning, match="text is cut")
-    with cut, pytest.raises(ItemError, match="pairs.jsonl, record 2, candidate: "):
+    with cut, pytest.raises(BadMediaError, match="1 of 3 records (?s:.*)pairs.jsonl, record 2"):
         mine_pictures(tmp_path, records, small)
+    mined = read_records(mine_pictures(tmp_path, records, small, max_bad_share=0.5))
+    assert [record["query"] for record in mined] == [text("a"), text("d")]
+    report = json.loads((tmp_path / "h.report.json").read_text())
+    assert report["bad"] == {"tokens without any text, more than max_length 40": 1}
+
+
+def test_a_group_of_the_positive_holds_no_negatives_and_stays_in_the_output(tmp_path):
+    records = [
+        pair(text("q"), text("pos"), candidate_group="same"),
+        *others(*(text(name) for name in ("high", "hard", "easy"))),
+        pair(text("o7"), text("near"), candidate_group="same", query_group="asked"),
+        pair(text("o8"), text("fair"), query_group="asked"),
+        pair(text("o6"), text("high"), candidate_group="same"),
+    ]
+    mined, report = run(tmp_path, records, planted(), **NO_FILTER, negatives=9)
+    assert names(mined[0]) == ["hard", "fair", "easy"]  # near and high are of its group
+    assert report["removed"]["identical"] >= 2
+    for row in (4, 5):  # queries of one group share their positives
+        assert not {"pos", "near", "high", "fair"} & set(names(mined[row]))
+    groups = [{name: row[name] for name in GROUPS if name in row} for row in mined]
+    assert groups == [{name: row[name] for name in GROUPS if name in row} for row in records]
+
+
+def test_groups_from_curation_hold_in_mining_and_in_training(tmp_path, embedder):
+    rng = np.random.default_rng(0)
+    for number in range(6):
+        noise = rng.integers(0, 256, (7, 7, 3), dtype=np.uint8)
+        picture = Image.fromarray(noise).resize((112, 112), Image.Resampling.BICUBIC)
+        picture.save(tmp_path / f"{number}.png")
+        picture.save(tmp_path / f"{number}.jpg", quality=80)
+    rows = [pair(text(f"number {n}"), {"image": f"{n}.png"}) for n in range(6)]
+    rows += [pair(text(f"once more {n}"), {"image": f"{n}.jpg"}) for n in range(6)]
+    rows = list(with_groups(rows, near_duplicates(rows, tmp_path)))
+    assert len({row["candidate_group"] for row in rows}) == 6
+    mined = mine_pictures(tmp_path, rows, embedder, negatives=11, depth=12, **NO_FILTER)
+    for record in read_records(mined):
+        (number,) = {Path(record["candidate"]["image"]).stem}
+        stems = [Path(item["image"]).stem for item in record["negative"]]
+        assert len(stems) == 10 and number not in stems
+    write_records(tmp_path / "more.jsonl", [pair(text("another"), {"image": "0.jpg"})])
+    config = TrainConfig(str(CHECKPOINT), (str(mined), str(tmp_path / "more.jsonl")),
+                         str(tmp_path / "run"), {"name": "stage2", "batch_size": 13},
+                         media_root=str(tmp_path))  # fmt: skip
+    trainer = UniteTrainer.from_config(config)
+    pairs = [trainer.train_dataset[row] for row in range(13)]
+    batch, identity = trainer.data_collator(pairs), {}
+    candidates = [found.candidate for found in pairs]
+    negatives = [item for found in pairs for item in found.negatives]
+    for ids, items in ((batch["candidate_ids"], candidates), (batch["negative_ids"], negatives)):
+        for number, item in zip(ids.tolist(), items, strict=True):
+            identity.setdefault(Path(item["image"]).stem, set()).add(number)
+    assert all(len(numbers) == 1 for numbers in identity.values())
+    assert len(set.union(*identity.values())) == 6
 
 
 def test_the_command_mines_what_a_file_describes(tmp_path, pictures, unite, capsys):

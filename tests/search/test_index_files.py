@@ -180,6 +180,20 @@ def test_shards_that_do_not_go_together_are_named():
         build_index([small, small])
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "allowed"),
+    [
+        ("neighbours", 1, "at least 2"),  # faiss would crash
+        ("neighbours", 10**10, "at most 1024"),
+        ("build_depth", 10**10, "at most 65536"),
+        ("search_depth", 10**10, "at most 65536"),
+    ],
+)
+def test_numbers_that_faiss_cannot_take_are_refused(field, value, allowed):
+    with pytest.raises(ValueError, match=f"{field} is {value}: must be .*{allowed}"):
+        IndexConfig("hnsw", **{field: value})
+
+
 def test_k_may_be_any_whole_number(tmp_path):
     from unite_core.search.exact import search
 

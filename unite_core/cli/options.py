@@ -117,7 +117,7 @@ def parse(text: str | None, schema: Mapping) -> Any:
         return text
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 
@@ -126,7 +126,10 @@ def as_pairs(texts: Sequence[str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for text in texts:
         if text.startswith("{"):
-            found |= json.loads(text)
+            try:
+                found |= json.loads(text)
+            except (ValueError, RecursionError) as error:
+                raise click.BadParameter(f"{text[:40]!r}: no JSON object ({error})") from None
             continue
         name, equals, value = text.partition("=")
         if not equals:

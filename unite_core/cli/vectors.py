@@ -39,8 +39,10 @@ def index() -> click.Command:
 
     def run(vectors: Path, output: Path, **given) -> None:
         from ..search.index import build_index
+        from ..search.index_files import check_target
         from ..search.shards import ShardFolder
 
+        check_target(output)  # before the work
         built = build_index(ShardFolder(vectors), from_options(IndexConfig, given))
         built.save(output)
         counts = ", ".join(f"{count:,} {name}" for name, count in built.counts.items())
@@ -83,10 +85,16 @@ def search() -> click.Command:
         found = load_index(index)
         embedder = UniteEmbedder.load(model, **as_pairs(embed))
         search_query.check_model(found, embedder)
-        options = {"k": k, "modalities": list(modality) or None, "standardise": standardise}
+        options = {
+            "k": min(k, len(found.ids)),
+            "modalities": list(modality) or None,
+            "standardise": standardise,
+        }
         options["media_root"] = media_root
         if item:
-            results = search_query.search_items(found, embedder, [item], **options)
+            results = search_query.search_items(
+                found, embedder, [item], where=["the query"], **options
+            )
             click.echo(search_query.result_table(found, results))
             return
         corpus = Corpus(list(queries), take=("query",), media_root=media_root)
@@ -105,11 +113,12 @@ def search() -> click.Command:
         help="Search an index with one query, or with a file of them into a TREC run.",
         epilog='Example: unite search index --model MODEL --text "a waving hand" --modality image',
         params=[
-            click.Argument(["index"], type=click.Path(exists=True, file_okay=False)),
+            click.Argument(["index"], type=_FOLDER),
             click.Option(["--model"], required=True, help="Model that encoded the corpus."),
             *parts,
             click.Option(["--queries"], multiple=True, metavar="FILE", help="Items or records."),
-            click.Option(["--output"], type=Path, help="TREC run of --queries."),
+            click.Option(["--output"], type=click.Path(dir_okay=False, path_type=Path),
+                         help="TREC run of --queries."),
             click.Option(["--media-root"], default=".", show_default=True,
                          help="Folder that media paths are relative to."),
             click.Option(["--modality"], multiple=True,

@@ -11,7 +11,6 @@ such code.
 from __future__ import annotations
 
 import re
-import shutil
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..files import write_json
+from ..files import replacing_folder, working_in, write_json
 from ..model.embedder import UniteEmbedder
 from .text_only import write_text_files
 
@@ -127,22 +126,17 @@ def export_model(model: str | Path, folder: str | Path, dtype: str = "float32",
         text_only  export the text side alone, which needs no `trust_remote_code`
     Returns
         differences of the check, computed in `dtype` on this machine.
-    Raises ExportError if a vector differs, FileExistsError if `folder` exists.
+    Raises ExportError if a vector differs, FileExistsError if `folder` exists, InUseError if
+    another process exports to it.
     """
     folder = Path(folder)
     if folder.exists():
         raise FileExistsError(f"{folder} exists: remove it, or export to another folder")
     if dtype not in _DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(_DTYPES)}; not {dtype!r}")
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
+    with working_in(folder), replacing_folder(folder) as partial:
         write_export(model, partial, dtype, text_only)
-        differences = check_export(model, partial, dtype, items)
-        partial.replace(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return differences
+        return check_export(model, partial, dtype, items)
 
 
 def write_export(model: str | Path, folder: Path, dtype: str, text_only: bool) -> None:
@@ -152,7 +146,7 @@ def write_export(model: str | Path, folder: Path, dtype: str, text_only: bool) -
     import transformers
 
     embedder = _merged(model, dtype)
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     kinds = (write_text_files if text_only else _write_whole)(embedder, folder)
     modules = [
         {"idx": i, "name": str(i), "path": path, "type": kind}
@@ -220,6 +214,8 @@ def check_export(model: str | Path, folder: str | Path, dtype: str = "float32",
         a Difference per item. Raises ExportError if one exceeds the tolerance: 1e-4 per coordinate
         in float32, 4e-3 in float16, 2e-2 in bfloat16.
     """
+    if not (Path(folder) / "modules.json").is_file():
+        raise ExportError(f"{folder}: is no export (no modules.json): export the model to it first")
     whole = (Path(folder) / _MODULE.name).is_file()
     items = probes() if items is None else dict(items)
     if not whole:

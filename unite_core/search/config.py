@@ -22,6 +22,7 @@ from ..settings import (
 __all__ = ["EncodeConfig", "IndexConfig", "MineConfig"]
 
 Side = Literal["query", "candidate"]
+_Depth = Annotated[int, Field(ge=1, le=65536)]
 
 
 @settings
@@ -68,11 +69,11 @@ class IndexConfig:
 
     kind: Literal["flat", "hnsw", "ivf"] = "flat"
     """Exact search, a graph of neighbours, or cells."""
-    neighbours: Count = 32
+    neighbours: Annotated[int, Field(ge=2, le=1024)] = 32
     """hnsw: links of each candidate."""
-    build_depth: Count = 200
+    build_depth: _Depth = 200
     """hnsw: candidates looked at to place one."""
-    search_depth: Count = 128
+    search_depth: _Depth = 128
     """hnsw: candidates looked at to find k, at least k."""
     cells: Count | None = None
     """ivf: number of cells; null: 4 sqrt(n), at most n / 39."""

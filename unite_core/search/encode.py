@@ -20,6 +20,8 @@ from dataclasses import asdict
 from itertools import count, islice
 from pathlib import Path
 
+import numpy as np
+
 from ..data.bad_media import BadMediaRow, check_bad_share
 from ..distributed import barrier, processes, rank_zero_first
 from ..files import read_json, working_in, write_json
@@ -27,7 +29,7 @@ from ..versions import note_versions, warn_of_versions
 from .blocks import Block, encode_blocks, model_key, noted_error
 from .config import EncodeConfig
 from .corpus import Corpus, item_key
-from .shards import check_shards, read_header, shard_files, shard_sums
+from .shards import check_shards, read_header, shard_files, shard_sums, truncate
 
 __all__ = ["encode_corpus"]
 
@@ -50,6 +52,7 @@ def encode_corpus(config: EncodeConfig, embedder=None,
         from ..model.embedder import UniteEmbedder
 
         embedder = UniteEmbedder.load(config.model, **config.embed)
+    truncate(np.zeros((1, embedder.dim), np.float32), config.dim)  # before any work
     corpus = Corpus(config.data, items, config.take, config.media_root)
     total, digest = corpus.survey()
     folder, inputs = Path(config.output), _inputs(config, embedder, digest)
@@ -132,7 +135,9 @@ def _check_folder(folder: Path, inputs: Mapping, shards: int) -> None:
     before = read_json(noted)
     changes = [name for name in inputs if not isinstance(before, dict) or before.get(name)
                != inputs[name]]  # fmt: skip
-    if changes:
+    if changes and not shard_files(folder):  # a start that came to nothing
+        write_json(noted, {**inputs, "versions": note_versions()}, indent=1)
+    elif changes:
         raise ValueError(
             f"{folder} holds vectors of another model, corpus or configuration "
             f"({', '.join(changes)} changed): remove it or choose another output"
@@ -174,9 +179,7 @@ def _report(folder: Path, inputs: Mapping, total: int) -> dict:
 
 
 def _bad_rows(header: Mapping) -> list[BadMediaRow]:
-    return [
-        BadMediaRow.from_error(name, noted_error(text)) for name, text in header["bad"].items()
-    ]
+    return [BadMediaRow.from_error(name, noted_error(text)) for name, text in header["bad"].items()]
 
 
 def _local_items(total: int, size: int, rank: int, world: int) -> int:

@@ -54,6 +54,8 @@ def mine(config: MineConfig, embedder=None, progress: bool = True) -> Path:
         from ..model.embedder import UniteEmbedder
 
         embedder = UniteEmbedder.load(config.model)
+    if Path(config.output).is_dir():
+        raise ValueError(f"output {config.output} is a folder; give the name of a file")
     with working_in(config.output):
         return _mine_records(config, embedder, progress)
 
