@@ -85,6 +85,9 @@ def media(tmp_path_factory):
     clip = (root / "clip.avi").read_bytes()
     (root / "cut.avi").write_bytes(clip[: len(clip) // 2])
     (root / "head.avi").write_bytes(clip[:300])
+    Image.new("RGB", (30, 40)).save(root / "b.png")
+    Image.new("RGB", (900, 4)).save(root / "long.png")
+    (root / "page.mp4").write_text("<html><body>404</body></html>" * 50)
     (root / "list.m3u8").write_text("#EXTM3U\n#EXTINF:1,\n/etc/hostname\n")
     return root
 
@@ -108,6 +111,9 @@ FAULTS = [
     ("bomb.png", {"header": "too many pixels"}),
     ("cut.png", {"decode": "truncated"}),
     ("zip.png", {"decode": "archive in an image"}),
+    ("long.png", {"header": "sides too unequal"}),
+    ("a" * 300 + ".png", {"file": "no file under the media root"}),
+    ("\ud800.png", {"name": "broken Unicode"}),
 ]
 CLIPS = [
     ("clip.avi", {}),
@@ -118,6 +124,8 @@ CLIPS = [
     ("cut.avi", {"decode": "truncated"}),
     (["a.png", "gone.png"], {"file": "no file under the media root"}),
     (["a.png", "cut.png"], {"decode": "truncated"}),
+    (["a.png", "b.png"], {"header": "cannot be decoded"}),
+    ("page.mp4", {"header": "cannot be decoded"}),
 ]
 
 

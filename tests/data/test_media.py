@@ -1,16 +1,24 @@
 """Media are read as they are, or refused with the file, the cause and the remedy."""
 
+import contextlib
 import io
 import os
+import struct
+import warnings
+import zlib
 
 import av
 import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
+from unite_core.curate.validate import MediaCheck, cause_of
 from unite_core.data import animations, containers
+from unite_core.data.bad_media import BadMediaRow
+from unite_core.data.items import ItemError, as_item
 from unite_core.data.media import MediaError, image_shape, load_image
-from unite_core.data.videos import choose_frames, load_video, read_clip, video_shape
+from unite_core.data.records import RecordError, validate_record
+from unite_core.data.videos import choose_frames, clip_header, load_video, read_clip, video_shape
 
 
 def picture(shade: int, size=(32, 24)) -> Image.Image:
@@ -114,7 +122,169 @@ def test_camera_orientation_is_applied(tmp_path):
     exif[0x0112] = 6
     picture(9, (32, 24)).save(tmp_path / "a.jpg", exif=exif)
     assert load_image("a.jpg", tmp_path).size == (24, 32)
-    assert sorted(image_shape("a.jpg", tmp_path)) == [24, 32]
+    assert image_shape("a.jpg", tmp_path) == (32, 24)
+    picture(9, (32, 24)).save(tmp_path / "a.tif", exif=exif)
+    assert load_image("a.tif", tmp_path).size == (24, 32)
+    assert image_shape("a.tif", tmp_path) == (32, 24)
+
+
+def segment(marker: int, data: bytes) -> bytes:
+    return bytes([0xFF, marker]) + struct.pack(">H", len(data) + 2) + data
+
+
+def chunk(name: bytes, data: bytes, checksum: int | None = None) -> bytes:
+    checksum = zlib.crc32(name + data) if checksum is None else checksum
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", checksum)
+
+
+@pytest.mark.parametrize("kind", ["jpg", "webp", "png"])
+@pytest.mark.parametrize(
+    "exif", [b"Exif\0\0MM\0*\xff\xff\xff\xff", b"Exif\0\0II", b"Exif\0\0" + b"z" * 50]
+)
+def test_unreadable_orientation_means_no_turn(kind, exif, tmp_path):
+    path = tmp_path / f"a.{kind}"
+    noise().save(path, exif=exif)
+    assert load_image(path, tmp_path).size == (64, 48) and image_shape(path, tmp_path) == (48, 64)
+
+
+BOMB = zlib.compress(b"a" * (80 << 20))
+BAD_CHUNKS = [
+    chunk(b"zTXt", b"k\0\0" + BOMB), chunk(b"iTXt", b"k\0\1\0\0\0" + BOMB),
+    chunk(b"iCCP", b"k\0\0" + BOMB), chunk(b"zTXt", b"k\0\0garbage"), chunk(b"tEXt", b"x", 1),
+    chunk(b"gAMA", b"z"), chunk(b"pHYs", b"z"), chunk(b"eXIf", b"zz"), chunk(b"eXIf", b"zz", 1),
+    chunk(b"tEXt", b"Raw profile type exif\0\nexif\n zz\nzz"),
+]  # fmt: skip
+BAD_SEGMENTS = [
+    segment(0xE0, b"JFIF\0\1"), segment(0xEE, b"Adobe"), segment(0xE2, b"MPF\0MM\0*\0\0\0\x08\0\1"),
+    segment(0xE2, b"ICC_PROFILE\0\1\5xxx"), segment(0xED, b"Photoshop 3.0\x008BIM\4\4\0"),
+]  # fmt: skip
+
+
+def test_bad_metadata_are_no_reason_to_drop_a_picture(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for kind, bad in (("png", BAD_CHUNKS), ("jpg", BAD_SEGMENTS)):
+        path = tmp_path / f"a.{kind}"
+        noise().save(path, exif=exif)
+        good, data = load_image(path, tmp_path), path.read_bytes()
+        places = (33, len(data) - 12) if kind == "png" else (2,)
+        for part in bad:
+            for place in places:
+                path.write_bytes(data[:place] + part + data[place:])
+                with warnings.catch_warnings():
+                    warnings.simplefilter("error")
+                    turned, shape = load_image(path, tmp_path), image_shape(path, tmp_path)
+                if part[4:8] == b"eXIf":  # of two orientations either may count
+                    continue
+                assert np.array_equal(np.asarray(turned), np.asarray(good)), part[:20]
+                assert shape == (64, 48)
+            path.write_bytes(data[: places[0]] + part + data[places[0] : -len(data) // 3])
+            refuse("cannot be decoded", path, tmp_path)
+
+
+def test_a_picture_in_memory_that_is_decoded_late_is_a_media_error(tmp_path):
+    for kind in ("png", "jpg", "gif", "webp"):
+        path = tmp_path / f"a.{kind}"
+        noise().save(path)
+        path.write_bytes(path.read_bytes()[:-200])
+        try:
+            image = Image.open(path)
+        except OSError:
+            continue
+        with image:
+            refuse("image in memory: cannot be decoded", image, ".")
+
+
+def test_a_cut_gif_is_a_media_error_wherever_it_is_cut(tmp_path):
+    whole = tmp_path / "whole.gif"
+    write_animation(whole, 4, 100)
+    data = whole.read_bytes()
+    for end in range(len(data)):
+        (tmp_path / "a.gif").write_bytes(data[:end])
+        for load in (load_image, load_video, image_shape, video_shape, clip_header):
+            with contextlib.suppress(MediaError):
+                load("a.gif", tmp_path)
+
+
+def test_links_of_a_hub_cache_lead_to_its_blobs_only(tmp_path):
+    cache = tmp_path / "datasets--a--b"
+    snapshot = cache / "snapshots" / "0123"
+    (snapshot / "data").mkdir(parents=True)
+    (cache / "blobs").mkdir()
+    picture(3).save(cache / "blobs" / "abcd", "PNG")
+    picture(4).save(tmp_path / "secret.png")
+    (snapshot / "data" / "a.png").symlink_to("../../../blobs/abcd")
+    (snapshot / "data" / "secret.png").symlink_to(tmp_path / "secret.png")
+    (snapshot / "data" / "other.png").symlink_to("../../../refs")
+    (cache / "refs").write_text("0123")
+    checks = MediaCheck(snapshot, "decode")
+    for root in (snapshot, snapshot / "data"):
+        assert load_image(root / "data" / "a.png" if root is snapshot else "a.png", root)
+    assert not checks.fault(record("data/a.png"))
+    outside = (
+        "data/secret.png",
+        "data/other.png",
+        "../../blobs/abcd",
+        str(cache / "blobs" / "abcd"),
+    )
+    for name in outside:
+        refuse("outside the media root", name, snapshot)
+        assert checks.fault(record(name))
+
+
+def record(path: str) -> dict:
+    return {"query": {"text": "a"}, "candidate": {"image": path}}
+
+
+def test_names_that_no_file_can_have_are_media_errors(tmp_path):
+    os.symlink("loop.png", tmp_path / "loop.png")
+    os.mkfifo(tmp_path / "pipe.png")
+    check = MediaCheck(tmp_path, "file")
+    for name in ("a" * 300 + ".png", "a/" * 3000 + "a.png", "loop.png", "pipe.png", "."):
+        refuse("no such file", name, tmp_path)
+        refuse("no such file", name, tmp_path, load_video)
+        assert cause_of(check.fault(record(name))) == "no file under the media root"
+    for name, fault in (("a\0.png", "is no path"), ("", "is no path"), ("\ud800.png", "surrogate")):
+        refuse(fault, name, tmp_path)
+        with pytest.raises(ItemError, match=fault):
+            as_item({"image": name})
+        with pytest.raises(RecordError, match=fault):
+            validate_record(record(name))
+    refuse("must be a string", PathOfBytes(), tmp_path)
+
+
+class PathOfBytes(os.PathLike):
+    def __fspath__(self):
+        return b"a.png"
+
+
+def test_texts_that_no_prompt_can_hold_are_refused_by_model_and_records():
+    for text, fault in (
+        ("a <|image_pad|>", r"reserved token <\|image_pad"),
+        ("\ud800", "surrogate"),
+    ):
+        with pytest.raises(ItemError, match=fault):
+            as_item({"text": text})
+        with pytest.raises(RecordError, match=fault):
+            validate_record({"query": {"text": text}, "candidate": {"text": "b"}})
+
+
+def test_causes_of_bad_rows_are_the_same_words_for_the_same_defect(tmp_path):
+    (tmp_path / "empty.png").touch()
+    Image.new("RGB", (900, 3)).save(tmp_path / "long.png")
+    (tmp_path / "page.mp4").write_text("<html><body>404</body></html>" * 50)
+    causes = {"empty.png": "empty file", "long.png": "sides of more than 200 : 1",
+              "page.mp4": "cannot be decoded"}  # fmt: skip
+    for name, cause in causes.items():
+        with pytest.raises(MediaError) as caught:
+            (load_video if name.endswith("4") else load_image)(name, tmp_path)
+        row = BadMediaRow.from_error("row 3", caught.value)
+        assert row.cause == cause and name in row.message and row.message.startswith("row 3: ")
+    error = ItemError("999 tokens without any text, more than max_length 20: raise max_length")
+    assert (
+        BadMediaRow.from_error("a", error).cause
+        == "tokens without any text, more than max_length 20"
+    )
 
 
 def test_arrays_are_checked():

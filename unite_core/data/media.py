@@ -151,7 +151,7 @@ def naming_file(path: Any) -> Iterator[None]:
 
 
 def _words(error: Exception) -> str:
-    return str(error) or type(error).__name__
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 @contextmanager
@@ -162,24 +162,46 @@ def opened(path: Path) -> Iterator[Image.Image]:
 
 
 def _from_file(path: Path, use: Callable[[Image.Image], Any]) -> Any:
-    """What `use` makes of the image; a PNG whose metadata are damaged is read without them."""
+    """What `use` makes of the image; a PNG or JPEG with damaged metadata is read without them."""
     try:
         with opened(path) as image:
             return use(image)
     except MediaError:
         with naming_file(path):
-            plain = _pixel_chunks(path)
+            plain = _without_metadata(path)
         if plain is None:
             raise
     with naming_file(path), Image.open(io.BytesIO(plain)) as image:
         return use(image)
 
 
-def _pixel_chunks(path: Path) -> bytes | None:
-    """A PNG without the chunks that do not decide its pixels; None if it has only such."""
+def _without_metadata(path: Path) -> bytes | None:
+    """A PNG or JPEG without what decides neither its pixels nor its turn; None if it has only such.
+
+    It is only looked at after an error.
+    """
     data = path.read_bytes() if path.stat().st_size <= 4 * MAX_PIXELS else b""
-    if not data.startswith(b"\x89PNG\r\n\x1a\n"):
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        plain = _png_pixels(data)
+    elif data.startswith(b"\xff\xd8\xff"):
+        plain = _jpeg_pixels(data)
+    else:
         return None
+    return plain if len(plain) < len(data) else None
+
+
+def _jpeg_pixels(data: bytes) -> bytes:
+    kept, start = [data[:2]], 2
+    while data[start : start + 1] == b"\xff" and data[start + 1 : start + 2] != b"\xda":
+        marker, end = data[start + 1], start + 2 + int.from_bytes(data[start + 2 : start + 4])
+        is_short_adobe = marker == 0xEE and end - start < 16
+        if marker in (0xE1, 0xEE) and not is_short_adobe or not 0xE0 <= marker <= 0xFE:
+            kept.append(data[start:end])
+        start = end
+    return b"".join(kept) + data[start:]
+
+
+def _png_pixels(data: bytes) -> bytes:
     kept, start = [data[:8]], 8
     while start + 8 <= len(data):
         end = start + 12 + int.from_bytes(data[start : start + 4])
@@ -188,8 +210,7 @@ def _pixel_chunks(path: Path) -> bytes | None:
         if name in _PIXEL_CHUNKS or (name == b"eXIf" and whole):
             kept.append(data[start:end])
         start = end
-    plain = b"".join(kept)
-    return plain if len(plain) < len(data) else None
+    return b"".join(kept)
 
 
 def _picture(source: Any) -> Image.Image:
