@@ -118,7 +118,8 @@ def main() -> int:
         return 1
     except Exception as error:
         traceback.print_exc()
-        report.status(f"failed: {type(error).__name__}: {str(error)[:300]}")
+        words = " ".join(str(error).split())[:300]
+        report.status(f"failed: {type(error).__name__}: {words}")
         return 1
     return 0
 

@@ -23,7 +23,7 @@ from unite_core.train.losses import stage_loss
 from unite_core.train.trainer import UniteTrainer
 
 from .devices import matmul_peak, measured, release, synchronize
-from .model import random_embedder, write_records_of
+from .model import later_names, random_embedder, write_records_of
 from .part import Report, Setup
 
 __all__ = ["run"]
@@ -36,6 +36,8 @@ SIDE = 224  # of the pictures whose memory is measured: 64 visual tokens
 def run(report: Report, setup: Setup) -> None:
     peak = matmul_peak(setup, torch.bfloat16)
     report.row("matrix-product peak", bfloat16_tflop_s=peak)
+    if words := later_names():
+        report.note("transformers", words)
     losses, caches = {}, {}
     for stage in ("stage1", "stage2"):
         for cached in (False, True):
