@@ -184,9 +184,9 @@ def test_more_processes_may_go_on_with_the_same_batches(corpus):
 def test_other_versions_of_packages_are_said(corpus, monkeypatch):
     config = stopped(corpus, monkeypatch)
     inputs = read_json(corpus / "out" / "inputs.json")
-    assert inputs["versions"]["torch"] == torch.__version__.split("+")[0] or inputs["versions"]
-    write_json(corpus / "out" / "inputs.json", inputs | {"versions": {"torch": "1.0"}})
-    with pytest.warns(UserWarning, match="other versions of packages: .*torch was '1.0', now"):
+    versions = inputs["versions"] | {"torch": "1.0"}
+    write_json(corpus / "out" / "inputs.json", inputs | {"versions": versions})
+    with pytest.warns(UserWarning, match="out was begun with other versions .torch 1.0 before, "):
         train(config)
 
 

@@ -13,7 +13,6 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from unite_core.data.bad_media import BadMediaError, BadMediaRow, check_bad_share
-from unite_core.data.items import ItemError
 from unite_core.data.modality import Modality
 from unite_core.data.pairs import PairDataset
 from unite_core.data.records import write_records
@@ -101,9 +100,10 @@ def test_items_of_a_group_count_as_one(root, processor):
         *(record({"text": f"more {n}"}, {"text": f"{n}"}) for n in range(12)),
     )
     assert dataset.pairs[1].groups[0] == dataset.pairs[3].groups[0] > 0
-    ids = PairCollator(processor, root)([dataset[row] for row in range(4)])["candidate_ids"]
-    assert len(set(ids.tolist())) == 3
-    assert ids[0] == ids[1]
+    collator = PairCollator(processor, root, identities=dataset.identity_of)
+    ids = collator([dataset[row] for row in range(4)])["candidate_ids"]
+    assert len(set(ids.tolist())) == 2
+    assert ids[0] == ids[1] == ids[3]  # equal content is of the group, wherever it stands
     queries, candidates = dataset.identities
     assert ids.tolist() == candidates[:4].tolist()
     assert queries[1] == queries[3]
@@ -290,12 +290,45 @@ def test_a_batch_with_a_single_pair_left_is_an_error(root, processor):
         PairCollator(processor, root)(dataset.pairs)
 
 
-def test_an_item_that_does_not_fit_names_its_record(root, processor):
-    small = Processor(processor.tokenizer, replace(processor.config, max_length=20))
-    dataset = dataset_of(root, record(TEXT, {"image": "b.png"}), record(TEXT, {"image": "b.png"}))
-    short = pytest.warns(UserWarning, match="text is cut")
-    with short, pytest.raises(ItemError, match="toy.jsonl, record 1"):
-        PairCollator(small, root)(dataset.pairs)
+def test_an_item_that_does_not_fit_takes_its_pair_out_and_names_its_record(root, processor):
+    small = Processor(processor.tokenizer, replace(processor.config, max_length=40))
+    short = record({"text": "a"}, {"text": "b"})
+    large = {"image": ["b.png"] * 9}
+    dataset = dataset_of(root, short, record({"text": "a"}, large), short)
+    with pytest.warns(UserWarning, match="text is cut"):
+        batch = PairCollator(small, root)(dataset.pairs)
+    (bad,) = batch["bad"]
+    assert bad.where.endswith("toy.jsonl, record 2")
+    assert "tokens without any text, more than max_length 40" in bad.message
+    assert len(batch["target_modality"]) == 2
+
+
+def test_a_hard_negative_has_the_identity_of_equal_candidates_in_groups(root, processor):
+    dataset = dataset_of(
+        root,
+        record({"text": "1"}, {"image": "a.png"}, candidate_group="one"),
+        record({"text": "2"}, {"image": "b.png"}, candidate_group="one"),
+        record({"text": "3"}, {"image": "f0.png"}, negative=[{"image": "b.png"}, {"text": "x"}]),
+        record({"text": "4"}, {"image": "b.png"}),  # its group stands in another record
+        record({"text": "5"}, {"image": "f1.png"}, candidate_group="two"),
+        record({"text": "6"}, {"image": "f1.png"}, candidate_group="three"),
+        record({"text": "7"}, {"image": "f2.png"}, candidate_group="two"),
+        record({"text": "8"}, {"image": "f3.png"}, candidate_group="three"),
+        record({"text": "9"}, {"text": "alone"}),
+    )
+    collator = PairCollator(processor, root, identities=dataset.identity_of)
+    batch = collator(dataset.pairs)
+    ids, negatives = batch["candidate_ids"].tolist(), batch["negative_ids"].tolist()
+    assert ids[0] == ids[1] == ids[3] == negatives[0] == dataset.pairs[0].groups[1]
+    assert ids[4] == ids[5] == ids[6] == ids[7]  # groups that share an item are one
+    assert len({*ids, *negatives}) == 5  # one, f0, two, alone, x
+    assert ids == dataset.identities[1].tolist()
+
+
+def test_without_groups_the_identities_are_the_contents(root):
+    dataset = mixed(root)
+    assert dataset.identity_of == {}
+    assert all(map(np.array_equal, dataset.identities, dataset.contents))
 
 
 def test_a_collator_travels_to_another_process(root, processor):

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,9 +16,11 @@ import numpy as np
 import torch
 
 from .bad_media import BadMediaError, BadMediaRow, list_bad
+from .identities import merge_identities
 from .items import files_of
 from .packed import PackedRows
-from .records import GROUPS, content_id, iter_records, target_modality
+from .readers import Row, iter_rows
+from .records import GROUPS, RecordError, content_id, target_modality, validate_record
 
 __all__ = ["PackedPairs", "Pair", "PairDataset", "PairTable", "Pick", "content_number"]
 
@@ -114,10 +117,12 @@ class PairDataset(torch.utils.data.Dataset):
     Args
         files       record files of any format of `data.readers`
         media_root  folder that media paths are relative to and must not leave
-    Raises RecordError for the first invalid record, BadMediaError if no record is usable.
+    Raises RecordError for a file that cannot be read to its end or has no valid record,
+    BadMediaError if no record is usable.
 
-    Records that name a missing or empty media file are left out and listed in `bad`; damage inside
-    a file shows only when it is encoded. A record without `source` gets its file's stem. A hard
+    Invalid records, and those that name a missing or empty media file, are left out and listed in
+    `bad`, of which `max_bad_share` allows some; damage inside a file shows only when it is encoded.
+    A record without `source` gets its file's stem. A hard
     negative with the same content as its own positive is dropped, with one warning that counts
     them: the loss would push the positive away.
     """
@@ -125,16 +130,26 @@ class PairDataset(torch.utils.data.Dataset):
     def __init__(self, files: Sequence[str | Path], media_root: str | Path = "."):
         self.pairs = PackedPairs()
         self.bad: list[BadMediaRow] = []
+        self.group_names: dict[int, str] = {}  # by the numbers in `Pair.groups`
+        invalid = 0
         repeated: list[str] = []  # places of hard negatives that equal their positive
         defects: dict[str, str] = {}  # path -> defect of the file, "" for none
         for file in map(Path, files):
-            for row, record in enumerate(iter_records(file, media_root=media_root), 1):
-                pair = _pair(record, file.stem, f"{file}, record {row}", repeated)
+            for row, found in enumerate(iter_rows(file, media_root=media_root), 1):
+                try:
+                    record = _record(found, media_root)
+                    pair = _pair(record, file.stem, f"{file}, record {row}", repeated)
+                except RecordError as error:
+                    self.bad.append(_invalid(found.where, str(error)))
+                    invalid += 1
+                    continue
                 if not self._is_bad(pair, Path(media_root), defects):
                     self.pairs.append(pair, str(file), row)
+                    self.group_names |= zip(pair.groups, map(record.get, GROUPS), strict=True)
         if not self.pairs:
             names = ", ".join(map(str, files))
-            raise BadMediaError(f"{names}: no usable record\n{list_bad(self.bad)}")
+            kind = RecordError if invalid == len(self.bad) else BadMediaError
+            raise kind(f"{names}: no usable record\n{list_bad(self.bad)}")
         if repeated:
             warnings.warn(
                 f"{len(repeated)} hard negatives repeat their record's candidate and are left "
@@ -166,11 +181,25 @@ class PairDataset(torch.utils.data.Dataset):
         return ids[0], ids[1]
 
     @cached_property
+    def identity_of(self) -> dict[int, int]:
+        """Identity of each content that some record puts into a group, see `merge_identities`."""
+        members = []
+        for side, name in enumerate(GROUPS):
+            groups = np.array(self.pairs.columns[name])
+            for row in np.flatnonzero(groups).tolist():
+                members.append((content_number(self.pairs.rows[row][side]), int(groups[row])))
+        return merge_identities(members)
+
+    @cached_property
     def identities(self) -> tuple[np.ndarray, np.ndarray]:
-        """As `contents`, with the group's number in its place where a record names a group."""
-        columns = (self.pairs.columns[name] for name in GROUPS)
-        both = zip(self.contents, map(np.array, columns), strict=True)
-        query, candidate = (np.where(group > 0, group, content) for content, group in both)
+        """As `contents`, with the group's number in its place for what is in a group."""
+        known = self.identity_of
+        if not known:
+            return self.contents
+        query, candidate = (
+            np.array([known.get(content, content) for content in side.tolist()], dtype=np.int64)
+            for side in self.contents
+        )
         return query, candidate
 
     def _is_bad(self, pair: Pair, root: Path, defects: dict[str, str]) -> bool:
@@ -181,6 +210,21 @@ class PairDataset(torch.utils.data.Dataset):
                 self.bad.append(BadMediaRow(pair.where, cause, f"{pair.where}: {path}: {cause}"))
                 return True
         return False
+
+
+def _record(row: Row, media_root: str | Path) -> dict:
+    if row.error:
+        raise RecordError(row.error)
+    validate_record(row.value, row.where, media_root)
+    return row.value
+
+
+def _invalid(where: str, message: str) -> BadMediaRow:
+    """A row that is no record; its cause is what the message says without names and values."""
+    message = message.encode("utf-8", "backslashreplace").decode()
+    words = re.sub(r"""'[^']*'|"[^"]*"|\([^)]*\)""", "", message.removeprefix(where))
+    cause = " ".join(words.split(": ", 1)[-1].split(";")[0].split())
+    return BadMediaRow(where, cause.strip(" :,") or "invalid record", message)
 
 
 def _pair(record: Mapping, stem: str, where: str, repeated: list[str]) -> Pair:
@@ -227,5 +271,7 @@ def _paths(pair: Pair) -> Iterator[str]:
 def _defect(path: Path) -> str:
     try:
         return "" if path.stat().st_size else "empty file"
-    except OSError:
+    except FileNotFoundError:
         return "no such file"
+    except OSError as error:  # a name that is too long, links in a circle, a folder closed to us
+        return (error.strerror or "no such file").lower()

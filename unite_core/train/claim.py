@@ -12,15 +12,16 @@ import hashlib
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from importlib import metadata
 from pathlib import Path
 
 from ..data.items import files_of
 from ..data.pairs import PairDataset
+from ..data.readers import row_files
 from ..distributed import processes
 from ..files import read_json, write_json
 from ..model.checkpoint import base_of, locate
 from ..settings import read_config, write_config
+from ..versions import note_versions, warn_of_versions
 from .config import TrainConfig
 
 __all__ = ["check_run", "claim"]
@@ -35,9 +36,6 @@ _MODEL_FILES = (
     "config.json", "unite.json", "preprocessor_config.json", "adapter_config.json",
     "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "added_tokens.json",
     "special_tokens_map.json",
-)  # fmt: skip
-_PACKAGES = (
-    "torch", "transformers", "tokenizers", "peft", "accelerate", "numpy", "pillow", "av",
 )  # fmt: skip
 _END = 2**18  # bytes of both ends of a media file that are hashed
 
@@ -67,8 +65,8 @@ def claim(config: TrainConfig, inputs: Mapping, dataset: PairDataset) -> None:
     before = read_json(output / "inputs.json") if (output / "train.json").is_file() else {}
     media = _media(dataset, config.media_root, before.get("media", {}))
     if not before:
-        versions = {"versions": _versions()}
-        write_json(output / "inputs.json", {**inputs, "media": media, **versions}, indent=1)
+        noted = {**inputs, "media": media, "versions": note_versions()}
+        write_json(output / "inputs.json", noted, indent=1)
         write_config(config, output / "train.json")
         return
     if "media" in before and media["content"] != before["media"]["content"]:
@@ -76,12 +74,7 @@ def claim(config: TrainConfig, inputs: Mapping, dataset: PairDataset) -> None:
         _refuse(output, [
             f"media files, or which of them are missing, differ ({old} files then, {new} now)"
         ])  # fmt: skip
-    if changes := _differences(before.get("versions", _versions()), _versions()):
-        warnings.warn(
-            f"{output} was started with other versions of packages: {'; '.join(changes)}. It goes "
-            "on, but its numbers may differ from those of a run with one version",
-            stacklevel=3,
-        )
+    warn_of_versions(before.get("versions"), str(output))
 
 
 def _inputs(config: TrainConfig) -> dict:
@@ -137,10 +130,8 @@ def _refuse(output: Path, changes: list[str]) -> None:
 
 
 def _files(path: Path) -> list[Path]:
-    """A file of records, or all files of a folder of them."""
-    if not path.is_dir():
-        return [path]
-    return sorted(file for file in path.rglob("*") if file.is_file())
+    """A file of records, or all files of a folder that have rows."""
+    return [*row_files(path), *path.rglob("*.arrow")] if path.is_dir() else [path]
 
 
 def _hash(files: Iterable[Path]) -> str:
@@ -184,7 +175,3 @@ def _ends(path: Path) -> bytes:
         stream.seek(max(size - _END, min(size, _END)))
         digest.update(stream.read())
     return digest.digest()
-
-
-def _versions() -> dict[str, str]:
-    return {name: metadata.version(name) for name in _PACKAGES}

@@ -3,21 +3,22 @@
 A batch holds B pairs. Their items (B queries, B candidates, K hard negatives) are sorted by length
 and cut into groups that share a forward, so that short texts are not padded to the longest clip.
 
-A pair with a media file that cannot be read is left out of its batch and reported with it, never
-replaced by another.
+A pair with a media file that cannot be read, or an item that does not fit, is left out of its batch
+and reported with it, never replaced by another.
 """
 
 # Shapes: B pairs in a batch, K hard negatives, N = 2 B + K items.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from ..data.bad_media import BadMediaError, BadMediaRow, list_bad
+from ..data.items import ItemError
 from ..data.media import MediaError
 from ..data.modality import modality_of
 from ..data.pairs import Pair, content_number
@@ -43,14 +44,16 @@ class PairCollator:
         encode_vision  that of a UniteEmbedder with a frozen tower: caches visual tokens, not pixels
         forward_tokens  tokens per group at most, padding included; a longer item is a group alone
         fewest         pairs that must be left in a batch; 0 where it is only a process's part
-    Raises BadMediaError where fewer are left, and an error that names the record where an item
-    does not fit `max_length`.
+        identities     `PairDataset.identity_of`: which contents are of a group
+    Raises BadMediaError where fewer are left.
     """
 
     def __init__(self, processor: Processor, media_root: str | Path = ".",
                  forward_items: int = 32, cache_mib: int = 0,
                  encode_vision: Callable[[list[Encoded]], list[Encoded]] | None = None,
-                 fewest: int = 2, forward_tokens: int | None = None):  # fmt: skip
+                 fewest: int = 2, forward_tokens: int | None = None,
+                 identities: Mapping[int, int] | None = None):  # fmt: skip
+        self.identities = identities or {}
         self.fewest, self.forward_tokens = fewest, forward_tokens
         self.processor, self.media_root = processor, media_root
         self.forward_items, self.encode_vision = forward_items, encode_vision
@@ -64,7 +67,7 @@ class PairCollator:
                 items = (pair.query, pair.candidate, *pair.negatives)
                 keys.append([self._encode(item, pair.where, encoded) for item in items])
                 good.append(pair)
-            except MediaError as error:
+            except (MediaError, ItemError) as error:
                 bad.append(BadMediaRow.from_error(pair.where, error))
         if len(good) < self.fewest:
             raise BadMediaError(f"{len(good)} pairs are left in a batch\n{list_bad(bad)}")
@@ -72,7 +75,7 @@ class PairCollator:
         order = [query for query, *_ in keys] + [candidate for _, candidate, *_ in keys]
         order += [negative for _, _, *negatives in keys for negative in negatives]
         groups, places = self._groups([encoded[key] for key in order])
-        return {"groups": groups, "order": places, "bad": bad, **_labels(good)}
+        return {"groups": groups, "order": places, "bad": bad, **_labels(good, self.identities)}
 
     def _encode(self, item: dict, where: str, encoded: dict[tuple, Encoded]) -> tuple:
         """Encode an item, unless it is in `encoded` or cached; returns its key in `encoded`."""
@@ -156,9 +159,13 @@ class _Cache:
         return ((channels / 255 - self.mean) / self.std).flatten(1)
 
 
-def _labels(pairs: Sequence[Pair]) -> dict:
+def _labels(pairs: Sequence[Pair], identities: Mapping[int, int]) -> dict:
     codes = [pair.target_modality for pair in pairs]
-    ids = [pair.groups[1] or content_number(pair.candidate) for pair in pairs]
+    numbers = [content_number(pair.candidate) for pair in pairs]
+    ids = [
+        identities.get(number, pair.groups[1] or number)
+        for number, pair in zip(numbers, pairs, strict=True)
+    ]
     negatives = [negative for pair in pairs for negative in pair.negatives]
     labels = {
         "source": [pair.source for pair in pairs],
@@ -166,6 +173,8 @@ def _labels(pairs: Sequence[Pair]) -> dict:
         "candidate_ids": torch.tensor(ids, dtype=torch.long),
     }
     if negatives:
+        numbers = [content_number(item) for item in negatives]
+        ids = [identities.get(number, number) for number in numbers]
         labels["negative_modality"] = torch.tensor([int(modality_of(item)) for item in negatives])
-        labels["negative_ids"] = torch.tensor([content_number(item) for item in negatives])
+        labels["negative_ids"] = torch.tensor(ids)
     return labels

@@ -103,7 +103,7 @@ class UniteTrainer(Trainer):
         encode_vision = embedder.encode_vision if config.cache_vision else None
         collator = PairCollator(embedder.processor, config.media_root, config.forward_items, cache,
                                 encode_vision, 2 if world == 1 else 0,
-                                config.forward_tokens)  # fmt: skip
+                                config.forward_tokens, dataset.identity_of)  # fmt: skip
         return cls(embedder, stage, arguments, dataset, sampler, collator,
                    config.max_bad_share, config.grad_cache, config.shard_frozen)  # fmt: skip
 
