@@ -3,6 +3,9 @@
 import json
 import os
 import shutil
+import signal
+import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,6 +17,7 @@ from tests.search.planted import D, Planted, text
 from unite_core import versions as versions_module
 from unite_core.files import InUseError, working_in
 from unite_core.search import shards as shards_module
+from unite_core.search import vector_store
 from unite_core.search.blocks import model_key
 from unite_core.search.config import EncodeConfig, MineConfig
 from unite_core.search.encode import encode_corpus
@@ -206,3 +210,88 @@ def test_mining_notices_pictures_and_rows_that_changed(tmp_path):
     (folder / "b.jsonl").write_text(json.dumps(row) + "\n")
     with pytest.raises(ValueError, match=r"another configuration, .*\(data changed\)"):
         mine(config, embedder(), progress=False)
+
+
+def test_a_start_that_came_to_nothing_claims_nothing(finished, tmp_path):
+    config, _ = finished
+    other = {**vars(config), "output": str(tmp_path / "other")}
+    other.pop("__pydantic_initialised__", None)
+    with pytest.raises(ValueError, match="dim 65 is not in 1 to 64"):
+        encode_corpus(EncodeConfig(**other | {"dim": 65}), embedder(), progress=False)
+    broken = embedder()
+    broken.dies_at = 0
+    with pytest.raises(KeyboardInterrupt):
+        encode_corpus(EncodeConfig(**other), broken, progress=False)
+    folder = encode_corpus(EncodeConfig(**other | {"dim": 32}), embedder(), progress=False)
+    assert len(shard_files(folder)) == 4
+
+
+def test_a_full_disk_is_said(tmp_path, monkeypatch):
+    from safetensors import SafetensorError
+
+    def full(*_):
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    shard = Shard(["a"], np.ones((1, 4)), np.ones(1, dtype=np.uint8))
+    with pytest.raises(OSError, match=r"a.safetensors: cannot be written .*is the disk full\?"):
+        write_shard(tmp_path / "a.safetensors", shard)
+    assert not list(tmp_path.iterdir())
+
+
+_EVENTS = {"open", "os.rename", "os.remove", "os.mkdir"}
+
+
+def die_at(operation: int, work) -> bool:
+    """Do work in a forked process that kills itself at a file operation; whether it was killed."""
+    child = os.fork()
+    if not child:
+        seen = 0
+
+        def count(event, _):
+            nonlocal seen
+            seen += event in _EVENTS
+            if event in _EVENTS and seen == operation:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        sys.addaudithook(count)
+        try:
+            work()
+        except BaseException:
+            os._exit(1)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0, "it may be killed, not fail"
+    return os.WIFSIGNALED(status)
+
+
+def test_kills_at_every_file_operation_lose_no_vector_of_a_corpus(finished, tmp_path):
+    config, folder = finished
+    whole = {path.name: path.read_bytes() for path in folder.iterdir()}
+    planted, kills = embedder(), 0
+    for operation in range(1, 1000, 2):
+        shutil.rmtree(folder)
+        if not die_at(operation, lambda: encode_corpus(config, planted, progress=False)):
+            break
+        kills += 1
+        kept = {path: path.stat().st_mtime_ns for path in shard_files(folder)}
+        encode_corpus(config, planted, progress=False)
+        assert {path.name: path.read_bytes() for path in folder.iterdir()} == whole
+        assert all(path.stat().st_mtime_ns == stamp for path, stamp in kept.items())
+    assert kills >= 20
+
+
+def test_kills_at_every_file_operation_lose_no_vector_of_a_store(tmp_path, monkeypatch):
+    monkeypatch.setattr(vector_store, "SHARD_ITEMS", 2)
+    planted, items = embedder(), [text(name) for name in [*NAMES, "a", "b"]]
+    expected = np.stack([planted.vectors[item["text"]] for item in items])
+    kills = 0
+    for operation in range(1, 1000):
+        store = tmp_path / str(operation)
+        if not die_at(operation, partial(encode_items, planted, items, store, progress=False)):
+            break
+        kills += 1
+        stored = encode_items(planted, items, store, progress=False)
+        np.testing.assert_array_equal(stored.rows(np.arange(9)), expected)
+        assert not list(store.rglob("*.partial"))
+    assert kills >= 20

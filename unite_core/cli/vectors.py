@@ -42,8 +42,9 @@ def index() -> click.Command:
         from ..search.index_files import check_target
         from ..search.shards import ShardFolder
 
+        config = from_options(IndexConfig, given)
         check_target(output)  # before the work
-        built = build_index(ShardFolder(vectors), from_options(IndexConfig, given))
+        built = build_index(ShardFolder(vectors), config)
         built.save(output)
         counts = ", ".join(f"{count:,} {name}" for name, count in built.counts.items())
         click.echo(f"{output}: {counts}")
