@@ -5,6 +5,7 @@
 #   make test     all tests and all notebooks
 #   make lab      JupyterLab on this machine, opened with its token
 #   make bench    every speed/*.py beside its peers, into speed/RESULTS.md
+#   make gpu-check  what only a GPU can show, in eight minutes, into runs/gpu_check
 # CORPUS=shapes works without any download; PYTHON names the python (3.11 or newer) of a new .venv.
 
 PYTHON ?= python3
@@ -21,7 +22,7 @@ export OMP_NUM_THREADS ?= $(CORES)
 export OMP_WAIT_POLICY ?= PASSIVE
 export HF_HUB_DISABLE_TELEMETRY = 1
 
-.PHONY: run controls study test lab notebooks figures bench lint clean
+.PHONY: run controls study test lab notebooks figures bench gpu-check lint clean
 .DEFAULT_GOAL := run
 
 run: $(READY)
@@ -50,8 +51,11 @@ figures: $(READY)
 	$(BIN)/unite notebooks publish $(RUNS)
 
 bench: .venv-bench/ready
-	for script in speed/[!_]*.py; do \
+	for script in $(filter-out speed/gpu_check.py,$(wildcard speed/[!_]*.py)); do \
 	  PYTHONPATH=. .venv-bench/bin/python $$script || exit 1; done
+
+gpu-check: $(READY)
+	$(BIN)/python speed/gpu_check.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

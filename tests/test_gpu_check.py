@@ -80,6 +80,10 @@ def test_results_that_must_be_equal_are(whole):
     assert len(options) >= 19
     for row in options:
         assert row["loss"] > 0 and row["apart"] < (8e-3 if "bfloat16" in row["name"] else 1e-5)
+    values = {row["name"]: row["loss"] for row in options}
+    for name in ("shared negatives", "temperatures", "cross_modal_weight", "random_mask", "margin"):
+        base = "mamcl" if name == "shared negatives" else "mamcl symmetric"
+        assert abs(values[f"mamcl {name}"] - values[base]) > 1e-4, name  # the option does something
     losses = rows_of(parts["losses"])
     for task in ("info_nce", "mamcl"):
         for route in ("ours", "torch cross_entropy", "dense mask (released)"):

@@ -157,7 +157,7 @@ def gradients_of(route, query, candidate, modality):
     """Loss and both gradients of a route of `speed/loss.py`."""
     leaves = [vector.detach().requires_grad_() for vector in (query, candidate)]
     loss = route(*leaves, modality, False)
-    return float(loss), [leaf.grad for leaf in leaves]
+    return float(loss.detach()), [leaf.grad for leaf in leaves]
 
 
 def chunks(report: Report, setup: Setup, dim: int) -> None:
