@@ -1,10 +1,14 @@
 """Adapters make records of rows in the layouts of the real data sets, and refuse all others."""
 
+import errno
+import os
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unite_core.curate.adapters import ADAPTERS, adapter, folder_rows, require_columns
+from unite_core.curate.adapters import ADAPTERS, adapter, folder_files, folder_rows, require_columns
+from unite_core.curate.validate import MediaCheck, Report, cause_of, check_rows
 from unite_core.data.json_stream import RecordError
 from unite_core.data.readers import Row, iter_rows
 from unite_core.data.records import validate_record
@@ -224,3 +228,72 @@ def test_folders_of_media_and_texts(tmp_path):
     assert all(isinstance(row, Row) for row in found.values())
     with pytest.raises(RecordError, match="no folder"):
         list(folder_rows(tmp_path / "none"))
+
+
+ODD_ROWS = [
+    ("mmeb", MMEB | {"qry": 5}),
+    ("mmeb", MMEB | {"pos_text": ["a"], "qry_image_path": 3}),
+    ("mmeb", MMEB | {"neg_text": {"a": 1}}),
+    ("covr", {"pth1": 1, "pth2": None, "edit": 7}),
+    ("captions", {"image": 4, "caption": 5}),
+    ("captions", {"image": {"a": 1}, "captions": [None, 3, {"raw": 1}]}),
+    ("text-pairs", {"query": 1, "positive": 2, "negative": 3}),
+    ("text-pairs", {"query": "a", "positive": [{"title": 1, "text": 2}], "negative": {}}),
+    ("native", {"query": 5, "candidate": [], "negative": 3}),
+]
+
+
+@pytest.mark.parametrize(("name", "row"), ODD_ROWS)
+def test_odd_rows_are_rejects_of_a_known_cause(name, row):
+    report = Report()
+    convert = adapter(name, instruction="Find it:", task="t")
+    rows = [Row("set.jsonl, row 1", row), Row("set.jsonl, row 2", row)]
+    results = list(check_rows(rows, convert, MediaCheck(depth="name"), report))
+    assert results and all(result.where.startswith("set.jsonl, row") for result in results)
+    assert report.rows == 2 and set(report.causes) <= {"wrong type", "empty item"}
+
+
+@ADAPTERS.register("crashes")
+def crashes(row):
+    yield {"query": {"text": row["text"].strip()}, "candidate": {"text": "a"}}
+
+
+def test_a_crash_of_an_adapter_is_a_reject_that_names_it():
+    report = Report()
+    rows = [Row("row 1", {"text": 5}), Row("row 2", {}), Row("row 3", {"text": "good "})]
+    found = list(check_rows(rows, adapter("crashes"), MediaCheck(depth="name"), report))
+    assert found[2] == {"query": {"text": "good"}, "candidate": {"text": "a"}}
+    assert report.causes == {"not the layout of the adapter": 2}
+    assert "adapter crashes (AttributeError: 'int' object has no" in found[0].message
+    assert "(KeyError: 'text')" in found[1].message
+
+
+def test_options_may_have_any_name():
+    with pytest.raises(RecordError, match="adapter native has no option name"):
+        adapter("native", name="x")
+
+
+def test_a_plain_folder_skips_nothing_in_silence(tmp_path, monkeypatch):
+    for name in ("a.png", "a.txt", "b.txt", "c.png"):
+        (tmp_path / name).write_text("text")
+    (tmp_path / "b.png").symlink_to("gone.png")
+    (tmp_path / "c.txt").symlink_to("gone.txt")
+    os.mkfifo(tmp_path / "d.png")
+    (tmp_path / "d.txt").write_text("d")
+    (tmp_path / "closed").mkdir()
+    real = os.scandir
+
+    def scan(path):
+        if str(path).endswith("closed"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scan)
+    good, *bad = folder_rows(tmp_path)
+    assert good.value == {"image": "a.png", "caption": ["text"]}
+    errors = {row.where.rpartition("/")[2]: cause_of(row.error) for row in bad}
+    assert errors == {
+        "b.png": "no regular file", "c.png": "no regular file", "d.png": "no regular file",
+        "closed": "unreadable folder",
+    }  # fmt: skip
+    assert len(list(folder_files(tmp_path))) == 5

@@ -5,14 +5,17 @@ import posixpath
 from dataclasses import asdict
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from unite_core.corpora.scenes import Scene, draw
 from unite_core.curate.adapters import adapter
 from unite_core.curate.build import MixError, build_mix, choose
 from unite_core.curate.recipe import Recipe, Source, read_recipe
-from unite_core.curate.rows import below
+from unite_core.curate.rows import below, load_tests
 from unite_core.curate.validate import BadRowsError
+from unite_core.data.json_stream import RecordError
 from unite_core.data.pairs import PairDataset
 from unite_core.data.readers import iter_rows
 from unite_core.data.records import validate_record
@@ -210,3 +213,36 @@ def test_a_mix_that_keeps_duplicates_names_no_groups(base):
     rules = {"alignment": "keep", "duplicates": "keep"}
     _, rows = mixed(base, rules=rules)
     assert len(rows) >= 13 and not any(row.get("candidate_group") for row in rows)
+
+
+def test_a_hub_image_set_is_curated_and_trained_from(base, tmp_path):
+    files = sorted((base / "one/images").glob("*.png"))[:6]
+    rows = [{"image": {"bytes": file.read_bytes(), "path": file.name}, "caption": file.stem}
+            for file in files]  # fmt: skip
+    rows.append({"image": {"bytes": b"<html>", "path": "page.png"}, "caption": "a page"})
+    pq.write_table(pa.Table.from_pylist(rows), base / "hub.parquet")
+    source = Source("hub", "hub.parquet", "hub", "captions")
+    done = build_mix(recipe(sources=[source], rules={"alignment": "keep"}), base)
+    pairs = PairDataset([done.parent / "mix.parquet"], base)
+    paths = {pair.query["text"]: pair.candidate["image"][0] for pair in pairs}
+    assert set(paths) == {file.stem for file in files}
+    assert all(path.startswith("hub/embedded/") for path in paths.values())
+    assert all((base / paths[file.stem]).read_bytes() == file.read_bytes() for file in files)
+    removed = json.loads((done.parent / "card.json").read_text())["removed"]
+    assert [(row["reason"], row["hits"]) for row in removed] == [("unreadable", 1)]
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        {"queries": [{"text": "a"}]},
+        {"queries": [{"text": "a"}], "positives": [[7]], "candidates": [{"text": "b"}]},
+        {"queries": 5, "positives": 5, "candidates": 5},
+        {"queries": [5], "positives": [[0]], "candidates": [{"text": "b"}]},
+        {"queries": [{"text": "a"}], "positives": [], "candidates": []},
+    ],
+)
+def test_a_damaged_evaluation_task_is_named(base, task):
+    (base / "tasks.json").write_text(json.dumps([task]))
+    with pytest.raises(RecordError, match="tasks.json, task 1[:,]"):
+        list(load_tests(Source("tasks", "tasks.json"), base))

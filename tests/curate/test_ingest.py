@@ -1,8 +1,12 @@
 """Ingesting writes valid records and rejects in parts, resumes, and refuses a changed source."""
 
+import io
 import json
+import os
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -167,3 +171,86 @@ def test_sources_of_all_layouts(tmp_path):
     with pytest.raises(ValueError, match="depth must be one of name, file"):
         ingest.ingest_source(texts, tmp_path / "c", tmp_path, depth="deep")
     assert not (tmp_path / "c").exists()
+
+
+def test_half_surrogates_are_rejects_by_name_wherever_they_stand(tmp_path):
+    good = {"query": {"text": "a"}, "candidate": {"text": "b"}}
+    odd = [{"query": {"text": "\ud800"}}, {"candidate": {"image": "\ud800.png"}}, {"\ud800": 1},
+           {"task": "\ud800"}, {"source": "\udcff"}, {"query_group": "\ud800"},
+           {"candidate": {"text": "b", "\ud800": 1}}, {"negative": {"text": "\ud800"}}]  # fmt: skip
+    rows = [good, *(good | change for change in odd)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    source = Source("rows", "rows.jsonl")
+    for workers in (0, 1):
+        folder = tmp_path / f"out {workers}"
+        report = ingest.ingest_source(source, folder, tmp_path, tmp_path, max_bad_share=1.0,
+                                      workers=workers)  # fmt: skip
+        assert report.causes == {"broken Unicode": 6, "unknown field": 2}
+        assert list(iter_ingested(folder)) == [good]
+        shown = json.loads((folder / "report.json").read_text())["examples"]
+        assert all(f"{tmp_path}/rows.jsonl, line" in message for *_, message in shown)
+
+
+def test_file_names_that_are_no_utf8_are_rejects(tmp_path):
+    folder = tmp_path / "pairs"
+    folder.mkdir()
+    for name in (b"a", b"\xff"):
+        with open(os.fsencode(folder) + b"/" + name + b".txt", "w") as file:
+            file.write("a caption")
+        Image.new("RGB", (8, 8)).save(folder / "a.png")
+        os.link(folder / "a.png", os.fsencode(folder) + b"/\xff.png") if name != b"a" else None
+    source = Source("pairs", "pairs", "pairs", "folder")
+    report = ingest.ingest_source(source, tmp_path / "out", tmp_path, tmp_path, max_bad_share=1.0)
+    assert (report.records, report.causes) == (1, {"broken Unicode": 1})
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "5", '{"rows": 1, "records": 1, "causes": 3}'])
+def test_damaged_counts_of_a_part_are_named(run, tmp_path, content):
+    run(tmp_path / "out")
+    (tmp_path / "out" / "part-00000.json").write_text(content)
+    with pytest.raises(RecordError, match=r"part-00000.json: no .*; remove"):
+        run(tmp_path / "out")
+    (tmp_path / "out" / "part-00000.jsonl").write_text('{"query')
+    with pytest.raises(RecordError, match=r"part-00000.jsonl, line 1: damaged"):
+        list(iter_ingested(tmp_path / "out"))
+
+
+@pytest.mark.parametrize("depth", ["file", "header", "decode"])
+def test_causes_are_those_of_the_files_and_not_of_their_names(tmp_path, depth):
+    folder = tmp_path / "truncated archive; no column"
+    folder.mkdir()
+    page = "<!DOCTYPE html><html><body>" + "<p>404 not found</p>\n" * 99 + "</body></html>"
+    (folder / "more than 9 pixels.mp4").write_text(page)
+    (folder / "is cut.png").write_text(page)
+    (folder / "truncated.png").touch()
+    (folder / "truncated.mp4").touch()
+    rows = [
+        {
+            "query": {"text": "a"},
+            "candidate": {"video" if "mp4" in file.name else "image": file.name},
+        }
+        for file in sorted(folder.iterdir())
+    ]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    source = Source("rows", "rows.jsonl")
+    report = ingest.ingest_source(source, tmp_path / "out", tmp_path, folder, depth, 1.0)
+    broken = {} if depth == "file" else {"cannot be decoded": 2}
+    assert report.causes == {"empty file": 2} | broken
+
+
+def test_media_in_a_table_are_unpacked_before_parts_are_held(tmp_path):
+    content = io.BytesIO()
+    Image.new("RGB", (8, 8), "red").save(content, "png")
+    rows = [{"image": {"bytes": content.getvalue(), "path": "x.png"}, "caption": "red"},
+            {"image": {"bytes": b"<html>", "path": "y.png"}, "caption": "page"},
+            {"image": {"bytes": b"", "path": None}, "caption": "empty"}]  # fmt: skip
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "set.parquet")
+    source = Source("set", "set.parquet", "set", "captions")
+    for workers in (0, 1):
+        folder = tmp_path / f"out {workers}"
+        report = ingest.ingest_source(source, folder, tmp_path, tmp_path / "root", "decode", 1.0,
+                                      workers)  # fmt: skip
+        assert report.causes == {"cannot be decoded": 1, "empty file": 1}
+        (record,) = iter_ingested(folder)
+        path = tmp_path / "root" / "set" / record["candidate"]["image"]
+        assert path.read_bytes() == content.getvalue()

@@ -1,10 +1,14 @@
 """Every source gives the same rows in every packing, and broken ones an error by name."""
 
+import contextlib
 import csv
+import errno
 import gzip
 import importlib
 import io
 import json
+import os
+import time
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,6 +20,7 @@ from hypothesis import strategies as st
 from unite_core.data import json_stream as jsonrows
 from unite_core.data.json_stream import RecordError
 from unite_core.data.readers import iter_rows, row_files
+from unite_core.files import read_json
 
 ROWS = [
     {"query": {"text": f"text {n} ü\u2028"}, "candidate": {"image": f"{n}.png"}} for n in (1, 2)
@@ -194,3 +199,110 @@ def test_a_missing_package_is_named(monkeypatch):
         RecordError, match=r"needs datasets: pip install 'unite-workbook\[curate\]'"
     ):
         list(iter_rows("hub:owner/name"))
+
+
+def pipe(path):
+    os.mkfifo(path)
+
+
+def dangling(path):
+    path.symlink_to("nowhere.jsonl")
+
+
+def circle(path):
+    path.symlink_to(path.name)
+
+
+@pytest.mark.parametrize("make", [pipe, dangling, circle])
+@pytest.mark.parametrize("name", ["x.jsonl", "x.parquet", "x.csv.gz"])
+def test_what_is_no_regular_file_is_an_error_and_never_waited_for(tmp_path, make, name):
+    (tmp_path / "a.jsonl").write_bytes(lines(ROWS))
+    make(tmp_path / name)
+    for source in (tmp_path / name, tmp_path):
+        with pytest.raises(RecordError, match=rf"{name}: (no regular|No such|Too many levels)"):
+            list(iter_rows(source))
+
+
+@pytest.mark.parametrize("suffix", [".bz2", ".xz", ".zip", ".lz4"])
+def test_a_packing_that_is_not_read_is_an_error_in_a_folder(tmp_path, suffix):
+    (tmp_path / "a.jsonl").write_bytes(lines(ROWS))
+    (tmp_path / f"b.jsonl{suffix}").write_bytes(b"packed")
+    with pytest.raises(RecordError, match=rf"b.jsonl{suffix}: packed in a way that is not read"):
+        list(iter_rows(tmp_path))
+    (tmp_path / f"b.jsonl{suffix}").rename(tmp_path / f"images{suffix}")
+    assert len(list(iter_rows(tmp_path))) == 2, "what holds no rows is nobody's business"
+
+
+def test_a_subfolder_that_cannot_be_listed_is_an_error(tmp_path, monkeypatch):
+    (tmp_path / "a.jsonl").write_bytes(lines(ROWS))
+    (tmp_path / "closed").mkdir()
+    real = os.scandir
+
+    def scan(path):
+        if str(path).endswith("closed"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scan)
+    with pytest.raises(RecordError, match="closed: Permission denied"):
+        list(iter_rows(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["\0.jsonl", "\ud800.jsonl", "x" * 300 + ".jsonl"])
+def test_a_name_that_no_file_can_have_is_an_error(tmp_path, name):
+    with pytest.raises(RecordError, match="check the path"):
+        list(iter_rows(tmp_path / name))
+
+
+@pytest.mark.parametrize("packing", PACKINGS)
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'a,b\n1,"' + b"x" * (1 << 22),
+        b"a,b\n" + b"x" * (1 << 22),
+        b'a,b\n"' + b'\n","' * (1 << 20),
+        b"x" * (1 << 22),
+    ],
+)
+def test_a_csv_row_without_end_is_not_taken_in_whole(tmp_path, monkeypatch, packing, content):
+    monkeypatch.setattr(jsonrows, "MAX_VALUE", 1 << 16)
+    path = tmp_path / f"bomb.csv{packing}"
+    path.write_bytes(PACKINGS[packing](content))
+    with pytest.raises(RecordError, match=r"line \d+: a row longer than 65536 characters"):
+        list(iter_rows(path))
+
+
+@pytest.mark.parametrize("packing", [".gz", ".zst"])
+@pytest.mark.parametrize("kind", [".jsonl", ".csv"])
+def test_a_packed_bomb_is_refused_while_it_unpacks(tmp_path, monkeypatch, packing, kind):
+    monkeypatch.setattr(jsonrows, "MAX_UNPACKED", 1 << 20)
+    path = tmp_path / f"bomb{kind}{packing}"
+    path.write_bytes(PACKINGS[packing](b'{"a": 1}\n' * (1 << 20)))
+    count = 0
+    with pytest.raises(RecordError, match="unpacks to more than 200 times"):
+        for _ in iter_rows(path):
+            count += 1
+    assert count < 1 << 19
+
+
+def seconds(work):
+    start = time.process_time()
+    with contextlib.suppress(RecordError, ValueError):
+        work()
+    return time.process_time() - start
+
+
+def test_doubled_keys_take_linear_time(tmp_path):
+    names = ", ".join(f'"k{n}": 1' for n in range(20_000))
+    path = tmp_path / "a.json"
+    path.write_text(f"[{{{names}, {names}}}]")
+    assert seconds(lambda: list(iter_rows(path))) < 2
+    with pytest.raises(RecordError, match="field k0, k1, k10 and 19997 more given twice"):
+        list(iter_rows(path))
+    assert seconds(lambda: read_json(path, strict=True)) < 2
+
+
+def test_zstandard_unpacks_in_linear_time(tmp_path):
+    path = tmp_path / "a.jsonl.zst"
+    path.write_bytes(zstandard.compress(b" " * (1 << 26) + b'\n{"a": 1}\n'))
+    assert seconds(lambda: list(iter_rows(path))) < 3

@@ -292,7 +292,7 @@ def folder_rows(root: str | Path) -> Iterator[Row]:
     rows with an error; other files are ignored. Links are not followed.
     """
     root = Path(root)
-    if not root.is_dir():
+    if not os.path.isdir(root):
         raise RecordError(f"{root}: no folder; name the folder of the media and their texts")
     closed: list[OSError] = []
     for folder, names in _folders(root, closed.append):

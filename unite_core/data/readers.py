@@ -79,7 +79,7 @@ def raw_rows(
     """As `iter_rows`, but lines of JSON Lines stay undecoded, so that workers can decode them."""
     if str(source).startswith(HUB):
         yield from _hub_rows(str(source), split, media_root)
-    elif Path(source).is_dir() and _is_saved(Path(source)):
+    elif os.path.isdir(source) and _is_saved(Path(source)):
         yield from _saved_rows(Path(source), split, media_root)
     else:
         for file in row_files(source):
@@ -93,7 +93,7 @@ def row_files(source: str | Path) -> list[Path]:
     pipe) is a RecordError rather than left out; links to folders are not followed.
     """
     path = Path(source)
-    if not path.is_dir():
+    if not os.path.isdir(path):
         return [path]
     files = sorted(file for file in _below(path) if _holds_rows(file))
     if not files:
