@@ -60,6 +60,31 @@ def test_mixed_batches_equal_the_authors(embedder, batch_size):
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
 
 
+@pytest.mark.parametrize("batch_size", [-1, 0, 1.5, "2"])
+def test_batches_of_no_items_are_refused(embedder, batch_size):
+    with pytest.raises(ValueError, match="batch_size must be a number from 1 on, or None"):
+        embed_all(embedder, batch_size=batch_size)
+
+
+ODD = [
+    None, 5, "x", b"", [], {}, {"text": 5}, {"text": ["a"]}, {"image": {}}, {"image": [None]},
+    {"video": [[]]}, {"video": [["a.png", 5]]}, {"video": 5}, {"image": "\0"}, {"image": "\ud800"},
+    {"video": [[["a.png"]]]}, {"text": "\ud800"}, {"text": "<|video_pad|>"}, {1: 2}, np.zeros(()),
+    {"image": b"x"}, {"video": iter([1])}, {"image": "a" * 300}, {"video": "."},
+    {"image": np.zeros((4, 4, 3))}, {"video": np.zeros((2, 0, 4, 3), np.uint8)},
+    Image.new("F", (3, 3)), Image.new("RGB", (0, 3)), Image.new("RGB", (30, 6001)),
+    {"video": [Image.new("RGB", (3, 3)), Image.new("RGB", (3, 4))]},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("item", ODD, ids=range(len(ODD)))
+def test_odd_items_are_item_or_media_errors(embedder, item):
+    plan = embedder.plan([{"text": "a"}, item], ["first", "second"], FOLDER)
+    assert list(plan.bad) == [1] and str(plan.bad[1]).startswith("second: ")
+    with pytest.raises((ItemError, MediaError), match="^item 1: "):
+        embedder.embed([{"text": "a"}, item], FOLDER, progress=False)
+
+
 def test_order_of_items_does_not_matter(embedder):
     backwards = embedder.embed(list(ITEMS.values())[::-1], FOLDER, progress=False)
     np.testing.assert_allclose(backwards[::-1], EXPECTED, atol=1e-5)
@@ -133,7 +158,7 @@ def test_errors_name_the_index(embedder):
     cut = Image.new("RGB", (1000, 2))
     with pytest.raises(ItemError, match="item 1: the item is empty"):
         embedder.embed([{"text": "a"}, {}], progress=False)
-    with pytest.raises(ItemError, match="item 0: 1000 x 2 pixels"):
+    with pytest.raises(MediaError, match="item 0: image in memory: sides of more than 200 : 1"):
         embedder.embed([cut], progress=False)
     with pytest.raises(MediaError, match="item 2: ../b.png: lies outside"):
         embedder.embed([{"text": "a"}] * 2 + [{"image": "../b.png"}], FOLDER, progress=False)

@@ -128,7 +128,7 @@ class MediaCheck:
     def _fault(self, kind: str, file) -> str:
         if isinstance(file, list | tuple):
             faults = (self._fault("image", frame) for frame in file)
-            return next(filter(None, faults), "") or self._sizes_fault(file)
+            return next(filter(None, faults), "") or self._frames_fault(file)
         if not isinstance(file, str):
             return ""
         faults = self._faults[kind]
@@ -136,15 +136,14 @@ class MediaCheck:
             faults[file] = self._check(kind, file)
         return faults[file]
 
-    def _sizes_fault(self, frames) -> str:
-        """What is wrong with the sizes of the frames of one video, each of which can be read."""
-        files = [frame for frame in frames if isinstance(frame, str)]
-        if self.depth == "file":
-            return ""
-        sizes = {image_shape(file, self.root) for file in files}
-        if len(sizes) < 2:
-            return ""
-        return f"{files[0]}: the frames of one video must have one size, not {sorted(sizes)}"
+    def _frames_fault(self, frames) -> str:
+        """What is wrong with a video of frames that can be read one by one."""
+        try:
+            if self.depth != "file":
+                video_shape(frames, self.root)
+        except MediaError as error:
+            return f"{frames[0]}: {error}"
+        return ""
 
     def _check(self, kind: str, path: str) -> str:
         found = self._files.locate(path)

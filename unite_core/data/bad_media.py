@@ -23,7 +23,7 @@ class BadMediaRow:
 
     @classmethod
     def from_error(cls, where: str, error: MediaError | ItemError) -> BadMediaRow:
-        """From an error "file: cause (detail); remedy" or "cause: remedy", or one raised from it."""
+        """From an error "file: cause (detail); remedy" or "cause: remedy", or raised from one."""
         source = error.__cause__
         source = source if isinstance(source, MediaError | ItemError) else error
         message = str(source)

@@ -8,6 +8,7 @@ FFmpeg gets the open file without its name, and may open no other: a name can be
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,8 @@ __all__ = ["container_header", "read_container"]
 MAX_HELD = 2**29  # pixels in frames that are held at once, 1.6 GB
 _PASSES = 3  # what is decoded must agree with what was planned
 _PROBED = 64  # packets in which the first frame must be
+_MOOV = 2**26  # bytes of an MP4's header that are looked at
+_FLAT = struct.pack(">5i", 1 << 16, 0, 0, 0, 1 << 16)  # how a matrix [a b . c d . . . .] begins
 _NESTED = {"hls", "concat", "dash", "webvtt", "sdp", "rtsp", "imf"}  # formats that open others
 _TURNS = {  # how a display matrix [a b . c d .] moves pixels, y downwards
     (0, 1, -1, 0): Image.Transpose.ROTATE_270, (-1, 0, 0, -1): Image.Transpose.ROTATE_180,
@@ -75,7 +78,9 @@ def read_container(path: Path, fps: float, min_frames: int, max_frames: int) -> 
 
 
 def container_header(path: Path) -> tuple[int, int, int, float]:
-    """Number of frames, height, width and seconds; only the first frame is decoded, for its turn.
+    """Number of frames, height, width and seconds.
+
+    At most the first frame is decoded, for its turn, and none of an MP4 that states no turn.
 
     Where a container states no number of frames, or also counts some that a cut hides, it is
     duration x rate.
@@ -85,7 +90,8 @@ def container_header(path: Path) -> tuple[int, int, int, float]:
         expected = round(seconds * _rate(stream))
         frames = min(stream.frames or expected, expected) or stream.frames
         height, width = stream.height, stream.width
-        if _first_turn(container, stream) in _QUARTER:
+        is_flat = "mov" in container.format.name.split(",") and not _states_turn(path)
+        if not is_flat and _first_turn(container, stream) in _QUARTER:
             height, width = width, height
         return frames, height, width, seconds
 
@@ -173,6 +179,27 @@ def _decode(container, stream, chosen: Sequence[int]) -> tuple[list[Image.Image]
             image = frame.to_image()
             frames.append(image if turn is None else image.transpose(turn))
     return frames, stamps
+
+
+def _states_turn(path: Path) -> bool:
+    """Whether an MP4 or a track of it has another display matrix than the usual one."""
+    with path.open("rb") as file:
+        while len(head := file.read(8)) == 8:
+            size = int.from_bytes(head[:4])
+            if size == 1:
+                size = int.from_bytes(file.read(8)) - 8
+            if head[4:] == b"moov":
+                movie = file.read(min(size, _MOOV))
+                return any(
+                    header[place : place + 20] != _FLAT
+                    for name, place in ((b"mvhd", 36), (b"tkhd", 40))
+                    for header in movie.split(name)[1:]
+                    for place in [place + 12 * (header[:1] == b"\1")]
+                )
+            if size < 8:
+                break
+            file.seek(size - 8, os.SEEK_CUR)
+    return True
 
 
 def _first_turn(container, stream) -> Image.Transpose | None:

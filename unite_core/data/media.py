@@ -74,11 +74,12 @@ def resolve(source: str | os.PathLike, root: str | Path) -> Path:
     text = os.fspath(source)
     if not isinstance(text, str):
         raise MediaError(f"{text!r:.200}: a path must be a string, not {type(text).__name__}")
-    shown = text if len(text) <= 300 else text[:300] + "..."
+    shown = text if text.isprintable() else ascii(text)[1:-1]
+    shown = shown if len(shown) <= 300 else shown[:300] + "..."
     if "://" in text or text.startswith("data:"):
         raise MediaError(f"{shown}: remote media are refused; download it and give its path")
     if fault := path_fault(text):
-        raise MediaError(f"{shown!a}: {fault}")
+        raise MediaError(f"{shown}: {fault}")
     base = os.path.realpath(root)
     path = inside(os.path.join(base, text), base)
     if path is None:
@@ -234,9 +235,7 @@ def to_rgb(image: Image.Image, name: Any) -> Image.Image:
 
     Other errors are for the caller's `naming_file`.
     """
-    if image.mode[0] in "IF":
-        raise MediaError(f"{name}: mode {image.mode} has no 8-bit pixels; save it with 8 bits")
-    check_sides(image.height, image.width, name)
+    _check_fit(image, name)
     image.load()
     turn = _turn(image)
     if turn is not None:
@@ -246,6 +245,12 @@ def to_rgb(image: Image.Image, name: Any) -> Image.Image:
     image = image.convert("RGBA")
     white = Image.new("RGBA", image.size, "white")
     return Image.alpha_composite(white, image).convert("RGB")
+
+
+def _check_fit(image: Image.Image, name: Any) -> None:
+    if image.mode[0] in "IF":
+        raise MediaError(f"{name}: mode {image.mode} has no 8-bit pixels; save it with 8 bits")
+    check_sides(image.height, image.width, name)
 
 
 def check_sides(height: int, width: int, name: Any) -> None:
@@ -259,8 +264,8 @@ def check_sides(height: int, width: int, name: Any) -> None:
 
 
 def _upright_shape(image: Image.Image, name: Any) -> tuple[int, int]:
+    _check_fit(image, name)
     height, width = image.height, image.width
-    check_sides(height, width, name)
     if image.format != "TIFF" and _turn(image) in (_TURNS[5], _TURNS[6], _TURNS[7], _TURNS[8]):
         return width, height  # Pillow gives the size of a TIFF upright
     return height, width

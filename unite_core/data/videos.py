@@ -58,11 +58,7 @@ def read_clip(source: Any, root: str | Path = ".", fps: float = 1.0, min_frames:
     """
     if not isinstance(source, (str, os.PathLike)):
         frames = [load_image(frame, root) for frame in _frames_given(source)]
-        if len({frame.size for frame in frames}) != 1:
-            raise MediaError(
-                "the frames of one video must have one size, not "
-                f"{sorted({f.size for f in frames})}: resize them, or give them as images"
-            )
+        _check_sizes({frame.size for frame in frames})
         return Clip(frames, [index / fps for index in range(len(frames))])
     path = resolve(source, root)
     with naming_file(path):
@@ -81,7 +77,9 @@ def video_shape(source: Any, root: str | Path = ".") -> tuple[int | None, int, i
     """Number of frames (None for a container file), height and width, from the header alone."""
     if not isinstance(source, (str, os.PathLike)):
         frames = _frames_given(source)
-        return len(frames), *image_shape(frames[0], root)
+        shapes = {image_shape(frame, root) for frame in frames}
+        _check_sizes({shape[::-1] for shape in shapes})
+        return len(frames), *shapes.pop()
     path = resolve(source, root)
     with naming_file(path):
         if is_animation(path):
@@ -94,6 +92,14 @@ def clip_header(source: str | os.PathLike, root: str | Path = ".") -> ClipHeader
     path = resolve(source, root)
     with naming_file(path):
         return ClipHeader(*(animation_header if is_animation(path) else container_header)(path))
+
+
+def _check_sizes(sizes: set[tuple[int, int]]) -> None:
+    if len(sizes) > 1:
+        raise MediaError(
+            f"the frames of one video must have one size, not {sorted(sizes)}: resize them, or "
+            "give them as images"
+        )
 
 
 def _frames_given(source: Any) -> Any:

@@ -12,6 +12,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -61,8 +62,8 @@ def plan_batches(processor: Processor, items: Sequence[Any], where: Sequence[str
         token_bytes  memory of a kept visual token
         kept_bytes   memory for media between batches; what exceeds it is read again
     """
-    if batch_size is not None and batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, or None, not {batch_size}")
+    if batch_size is not None and not (isinstance(batch_size, Integral) and batch_size > 0):
+        raise ValueError(f"batch_size must be a number from 1 on, or None, not {batch_size!r}")
     planned, shapes, bad = processor.plan_items(items, where), {}, {}
     lengths = {}
     for row, item in enumerate(planned):
