@@ -32,13 +32,8 @@ from .minhash import text_groups
 from .perceptual_hash import image_hashes, near_groups, video_hashes
 
 __all__ = [
-    "Leaks",
-    "DuplicateGroups",
-    "exact_duplicates",
-    "leaks",
-    "near_duplicates",
-    "with_groups",
-]
+    "DuplicateGroups", "Leaks", "exact_duplicates", "leaks", "near_duplicates", "with_groups",
+]  # fmt: skip
 
 
 class DuplicateGroups(NamedTuple):

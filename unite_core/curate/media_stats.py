@@ -29,14 +29,9 @@ from ..model.preprocessing import Layout, frame_sizes, grid_of, image_sizes
 from .reasons import Reasons
 
 __all__ = [
-    "MediaStats",
-    "MediaHeader",
-    "distinct_media",
-    "mark_media",
-    "measure_media",
-    "media_of",
+    "MediaHeader", "MediaStats", "distinct_media", "mark_media", "measure_media", "media_of",
     "read_header",
-]
+]  # fmt: skip
 
 
 SIDE = 32  # S: contrast and motion are measured on thumbnails

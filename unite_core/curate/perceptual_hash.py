@@ -34,12 +34,8 @@ from ..data.videos import read_clip
 from .item_groups import connect, renumber
 
 __all__ = [
-    "MediaHashes",
-    "image_hashes",
-    "near_groups",
-    "near_pairs",
-    "video_hashes",
-]
+    "MediaHashes", "image_hashes", "near_groups", "near_pairs", "video_hashes",
+]  # fmt: skip
 
 
 MAX_DISTANCE = 4  # bits of 128, see `near_groups`

@@ -21,16 +21,9 @@ from .media_stats import MediaStats, mark_media
 from .reasons import Reasons
 
 __all__ = [
-    "ATTRIBUTES",
-    "bare_text",
-    "clean",
-    "granularity",
-    "languages",
-    "media_faults",
-    "text_faults",
-    "top_shares",
-    "words_of",
-]
+    "ATTRIBUTES", "bare_text", "clean", "granularity", "languages", "media_faults", "text_faults",
+    "top_shares", "words_of",
+]  # fmt: skip
 
 
 def clean(

@@ -16,12 +16,9 @@ from .backbones import backbone_of, has_fast_path
 from .vision import visual_tokens
 
 __all__ = [
-    "input_embeddings",
-    "is_plain_decoder",
-    "pooled_states",
-    "shared_tokens",
+    "input_embeddings", "is_plain_decoder", "pooled_states", "shared_tokens",
     "takes_visual_tokens",
-]
+]  # fmt: skip
 
 
 def is_plain_decoder(language_model: nn.Module) -> bool:

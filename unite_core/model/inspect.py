@@ -26,22 +26,10 @@ from .preprocessing import Layout, frame_sizes, grid_of, image_sizes
 from .processor import Processor
 
 __all__ = [
-    "KINDS",
-    "POOLINGS",
-    "VARIANTS",
-    "Variant",
-    "by_modality",
-    "embed_variant",
-    "grid_for",
-    "pool_states",
-    "pooled_vectors",
-    "position_cosines",
-    "positions_of",
-    "describe_tokens",
-    "token_kinds",
-    "token_runs",
-    "token_states",
-]
+    "KINDS", "POOLINGS", "VARIANTS", "Variant", "by_modality", "describe_tokens", "embed_variant",
+    "grid_for", "pool_states", "pooled_vectors", "position_cosines", "positions_of",
+    "token_kinds", "token_runs", "token_states",
+]  # fmt: skip
 
 
 KINDS = ("template", "text", "image", "video")

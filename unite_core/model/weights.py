@@ -16,13 +16,9 @@ from pathlib import Path
 import torch
 
 __all__ = [
-    "CheckpointError",
-    "check_weights",
-    "read_object",
-    "read_safetensors",
-    "read_weights",
+    "CheckpointError", "check_weights", "read_object", "read_safetensors", "read_weights",
     "renamed",
-]
+]  # fmt: skip
 
 
 _UNUSED = {"lm_head.weight"}  # tied or not: an embedder has no use for it

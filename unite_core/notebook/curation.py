@@ -46,13 +46,12 @@ def from_corpus(root: str | Path) -> CurationInput:
 def from_recipe(path: str | Path) -> CurationInput:
     """Records, evaluation pairs, rules and model of a recipe, without rejects."""
     recipe, base = read_recipe(path), Path(path).parent
+    root = base / recipe.media_root
     rows = PackedRows(sort_keys=True)
     for source in recipe.sources:
-        load_source(source, base, rows, recipe.max_bad_share, lambda _: None)
-    tests = [test for source in recipe.tests for test in load_tests(source, base)]
-    return CurationInput(
-        _positives(rows), tests, base / recipe.media_root, recipe.rules, recipe.model
-    )
+        load_source(source, base, rows, recipe.max_bad_share, lambda _: None, root)
+    tests = [test for source in recipe.tests for test in load_tests(source, base, root)]
+    return CurationInput(_positives(rows), tests, root, recipe.rules, recipe.model)
 
 
 def sample(given: CurationInput, records: int, seed: int) -> CurationInput:
