@@ -4,11 +4,13 @@
     python speed/gpu_check.py --tiny          # every part at toy sizes, also on a CPU
 
 Works from a plain checkout without network. Each part is a process of its own with a time limit of
-its own, so a crash, a hang or a lack of memory in one leaves the rows of the others; what a part
-found before it failed stays, too. After each part the results are written: `gpu_check.json`,
-`gpu_check.txt` (the same as tables) and `gpu_check.log` (what the parts printed). Weights are
-random at the real sizes of Qwen2-VL-2B, made on the device. Packages that are missing can come as
-wheels; parts and peers that need a missing one are skipped with a line that names it.
+its own (and what earlier ones left of theirs), so a crash, a hang or a lack of memory in one leaves
+the rows of the others; what a part found before it failed stays, too. After each part the results
+are written: `gpu_check.json`, `gpu_check.txt` (the same as tables) and `gpu_check.log` (what the
+parts printed). Weights are random at the real sizes of Qwen2-VL-2B, made on the device. Packages
+that are missing can come as wheels for that machine's python: pydantic, pydantic_core,
+annotated_types and typing_inspection are needed, liger_kernel, inf_cl and sentence_transformers are
+compared with, av decodes clips. Parts and peers whose package is missing are skipped by name.
 
 This file needs python alone. Exit code 0: every part ran and every check held.
 """
@@ -53,12 +55,19 @@ def main(arguments: list[str] | None = None) -> int:
     end = time.monotonic() + TOTAL
     parts = [Part(name, planned=limits[name]) for name in options.parts]
     (output / "gpu_check.log").write_text("")
+    head = {
+        "when": time.strftime("%Y-%m-%d %H:%M:%S"),
+        "commit": commit(),
+        "arguments": " ".join(sys.argv[1:] if arguments is None else arguments),
+    }
     with tempfile.TemporaryDirectory() as scratch:
         environment = environment_of(options.wheels, Path(scratch, "wheels"), options.device)
+        spare = 0.0  # seconds that earlier parts left: the sum of the plan is never exceeded
         for part in parts:
-            limit = min(limits[part.name], end - time.monotonic())
+            limit = min(limits[part.name] + spare, end - time.monotonic())
             run_part(part, limit, Path(scratch, part.name), output, environment, options)
-            write_results(parts, output, sys.argv[1:] if arguments is None else arguments)
+            spare = max(0.0, limit - part.seconds)
+            write_results(parts, output, head)
     print((output / "gpu_check.txt").read_text())
     return 0 if all(part.good for part in parts) else 1
 
@@ -82,6 +91,16 @@ def seconds_of(text: str) -> tuple[str, float]:
     if name not in PLAN:
         raise argparse.ArgumentTypeError(f"{name!r} is no part: {', '.join(PLAN)}")
     return name, float(seconds)
+
+
+def commit() -> str:
+    """Of this checkout, with a + for changed files."""
+    command = ["git", "describe", "--always", "--abbrev=12", "--dirty=+"]
+    try:
+        done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return done.stdout.strip()
 
 
 def environment_of(wheels: Path | None, unpacked: Path, device: str | None) -> dict[str, str]:

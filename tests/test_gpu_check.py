@@ -5,9 +5,11 @@ import os
 import subprocess
 import sys
 import zipfile
+from unittest import mock
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from unite_core.notebook.runs import project_root
 
@@ -165,7 +167,7 @@ def test_results_are_readable_with_any_rows(tmp_path):
         {"name": "longer", "ms": None, "ok": False},
         {"name": "b", "note": "skipped"},
     ]
-    write_results([part, Part("losses", 60)], tmp_path, [])
+    write_results([part, Part("losses", 60)], tmp_path, {"when": "now"})
     text = (tmp_path / "gpu_check.txt").read_text()
     assert "0.123" in text and "b: skipped" in text and "NO" in text
     assert json.loads((tmp_path / "gpu_check.json").read_text())["parts"][0]["good"] is False
@@ -190,3 +192,51 @@ def test_the_model_has_the_real_sizes_and_can_be_made_anywhere(monkeypatch):
     config = embedder.base.config
     assert config.image_token_id == embedder.processor.image_id
     assert config.video_token_id == embedder.processor.video_id
+
+
+def test_the_branches_for_a_gpu_call_torch_as_it_is(monkeypatch):
+    """On a pretended GPU: what only runs on one, but for the kernels themselves."""
+    monkeypatch.syspath_prepend(str(SPEED))
+    from gpu import devices, part, steps
+
+    card = mock.Mock(name="card", total_memory=80 * 2**30, major=9, minor=0)
+    card.name = "H100"
+    allocated = {"memory_allocated": 2**30, "max_memory_allocated": 3 * 2**30}
+    calls = {name: mock.create_autospec(getattr(torch.cuda, name), return_value=value)
+             for name, value in {**allocated, "synchronize": None, "empty_cache": None,
+                                 "reset_peak_memory_stats": None,
+                                 "get_device_properties": card}.items()}  # fmt: skip
+    setup = part.Setup(True, torch.device("cuda"), 0.0, SPEED)
+    with mock.patch.multiple(torch.cuda, **calls):
+        assert setup.cuda and "H100, 80 GiB, compute 9.0" in devices.describe(setup)["card"]
+        result, seconds, gib = devices.measured(lambda: 5, setup.device)
+        assert result == 5 and seconds > 0 and gib == 2.0
+        clock = steps.Clock(setup.device)
+        clock.on_step_begin()
+        clock.on_step_end()
+    assert clock.gib == [3.0] and clock.seconds[0] > 0
+    assert calls["synchronize"].call_count == 4
+    assert calls["reset_peak_memory_stats"].call_count == 2
+
+
+@pytest.mark.parametrize(("resumed", "ok"), [(0.0, True), (2.0, True), (5.0, False)])
+def test_a_resumed_run_may_differ_as_much_as_an_untouched_one(tmp_path, monkeypatch, resumed, ok):
+    monkeypatch.syspath_prepend(str(SPEED))
+    from gpu import part, resuming
+
+    configs = {}
+    for name, shift in (("first", 0.0), ("second", 1.0), ("killed", resumed)):
+        folder = tmp_path / name
+        (folder / "adapter").mkdir(parents=True)
+        save_file(
+            {"a.lora_B": torch.ones(2, 2) + shift}, folder / "adapter/adapter_model.safetensors"
+        )
+        (folder / "history.json").write_text(json.dumps([{"loss": 1.0}, {"loss": 0.5 + shift}]))
+        configs[name] = mock.Mock(output=str(folder))
+    rows = tmp_path / "rows.jsonl"
+    resuming.compare(part.Report(rows), configs)
+    found = {row["name"]: row for row in map(json.loads, rows.read_text().splitlines())}
+    assert found["untouched runs, weights"]["apart"] == 1.0
+    assert not found["untouched runs, weights"]["repeats_to_the_bit"]
+    row = found["resumed against untouched, weights"]
+    assert (row["apart"], row["allowed"], row["ok"]) == (resumed, 4.0, ok)

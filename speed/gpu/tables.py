@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -42,10 +41,9 @@ class Part:
                 self.rows.append(entry)
 
 
-def write_results(parts: list[Part], output: Path, arguments: list[str]) -> None:
+def write_results(parts: list[Part], output: Path, head: dict[str, str]) -> None:
     """Write gpu_check.json and gpu_check.txt; each is whole or as before."""
-    facts = next((part.facts for part in parts if part.facts), {})
-    head = {"when": time.strftime("%Y-%m-%d %H:%M:%S"), "arguments": arguments, **facts}
+    head = head | next((part.facts for part in parts if part.facts), {})
     whole = {**head, "parts": [asdict(part) | {"good": part.good} for part in parts]}
     _replace(output / "gpu_check.json", json.dumps(whole, indent=1) + "\n")
     lines = [f"{name}: {value}" for name, value in head.items()]
