@@ -188,7 +188,7 @@ def test_a_value_repeated_a_million_times_is_refused_in_little_memory(
 
 def test_a_file_that_declares_twenty_gigabytes_is_refused_unread(tmp_path, monkeypatch):
     path = tmp_path / "bomb.parquet"
-    cells = pa.ListArray.from_arrays([0, 40_000_000], pa.nulls(40_000_000, pa.int8()))
+    cells = pa.ListArray.from_arrays([0, 20_000_000], pa.nulls(20_000_000, pa.int8()))
     pq.write_table(pa.table({"cells": cells}), path)
     del cells
     monkeypatch.setattr(tables, "table_rows", lambda batches, *_: map(pytest.fail, batches))

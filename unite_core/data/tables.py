@@ -60,8 +60,13 @@ def table_rows(
         try:
             values = batch.to_pylist()
         except Exception:  # a bad string is a UnicodeDecodeError, a bad date a ValueError, ...
-            values = [None] * batch.num_rows
-        for place, value in enumerate(values):
+            values = []
+        if values and not media:
+            for place, value in enumerate(values, number + 1):
+                yield Row(f"{where} {place}", value)
+            number += len(values)
+            continue
+        for place, value in enumerate(values or [None] * batch.num_rows):
             number += 1
             row = Row(f"{where} {number}", value)
             if value is None:
@@ -127,17 +132,14 @@ def _batches(file, path: Path, packed: int) -> Iterator:
 
 
 def _batch_rows(file, path: Path, number: int) -> int:
-    """How many rows of a row group are decoded together: a power of two."""
+    """How many rows of a row group are decoded together: a power of two.
+
+    Its columns' metadata are not asked: pyarrow ends the process where these are damaged.
+    """
     group = file.metadata.row_group(number)
-    columns = [group.column(place) for place in range(group.num_columns)]
-    unpacked = sum(max(column.total_uncompressed_size, 0) for column in columns)
-    packed = path.stat().st_size
-    refuse_bomb(path, unpacked, packed)
-    for place, column in enumerate(columns):
-        if file.schema.column(place).max_repetition_level:
-            refuse_bomb(path, _VALUE * column.num_values, packed)
-    each = unpacked // max(group.num_rows, 1)
-    if unpacked > _PROBED and any(column.has_dictionary_page for column in columns):
+    refuse_bomb(path, group.total_byte_size, path.stat().st_size)
+    each = max(group.total_byte_size, 0) // max(group.num_rows, 1)
+    if group.total_byte_size > _PROBED:
         each += _longest(path, number)
     return min(_ROWS, 1 << (_BYTES // max(each, 1)).bit_length() >> 1 or 1)
 
@@ -163,8 +165,13 @@ def _length(array) -> int:
 
 
 def _unpacked_bytes(array) -> int:
-    """Bytes of an array with each value of a dictionary counted as often as it stands there."""
-    compute = import_reader("pyarrow.compute")
+    """Bytes of an array with repeated values counted each time, and lists as Python has them."""
+    types, compute = import_reader("pyarrow").types, import_reader("pyarrow.compute")
+    if types.is_struct(array.type):
+        return sum(map(_unpacked_bytes, array.flatten()))
+    if types.is_list(array.type) or types.is_large_list(array.type):
+        values = array.flatten()
+        return _VALUE * len(values) + _unpacked_bytes(values)
     count = array.nbytes
     for leaf in _dictionaries(array):
         lengths = compute.binary_length(leaf.dictionary)
