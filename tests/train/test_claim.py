@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from unite_core.files import InUseError, read_json, working_in, write_json
 from unite_core.model.checkpoint import default_config
 from unite_core.settings import write_config
 from unite_core.train import claim as claim_module
+from unite_core.train import trainer as trainer_module
 from unite_core.train.claim import check_run, claim
 from unite_core.train.config import StageConfig, TrainConfig
 from unite_core.train.run import train
@@ -253,6 +255,19 @@ def test_a_trained_tower_is_float32_whatever_the_checkpoint_is(corpus):
     wanted = again.embed(picture, corpus, progress=False)
     found = embedder.embed(picture, corpus, progress=False)  # half of it bfloat16
     assert (wanted * found).sum() > 0.99
+
+
+def test_a_float32_tower_trains_beside_a_bfloat16_decoder(corpus, monkeypatch):
+    half = partial(adapted_model, dtype=torch.bfloat16)
+    monkeypatch.setattr(trainer_module, "adapted_model", half)
+    config = config_of(corpus, train_vision=True, bf16=True, learning_rate=1e-5)
+    trainer = UniteTrainer.from_config(config)
+    tower = trainer.model.embedder.base.visual
+    before = {name: weight.clone() for name, weight in tower.named_parameters()}
+    trainer.train()
+    for name, weight in tower.named_parameters():
+        step = (weight - before[name]).abs().max()
+        assert 1e-7 < step < 1e-4, name  # far below what bfloat16 can tell apart in most weights
 
 
 def test_the_vision_tower_has_a_learning_rate_of_its_own(corpus):

@@ -299,3 +299,18 @@ def test_two_processes_go_on_exactly(corpus, tmp_path):
     assert logged(output)[:-1] == history[:-1]  # the last row sums up what the command did
     again = UniteEmbedder.load(output / "model").state_dict()
     assert all(torch.equal(weights[name], again[name]) for name in weights)
+
+
+@pytest.mark.slow
+def test_one_process_goes_on_with_the_batches_of_two(corpus, tmp_path):
+    from unite_core.train.run import train
+
+    train(config_of(corpus, tmp_path / "one", 12))
+    launch("torchrun", config_of(corpus, tmp_path / "two", 6), tmp_path)
+    for gone in ("checkpoint-6", "model", "adapter"):
+        shutil.rmtree(tmp_path / "two" / gone)
+    with pytest.raises(ValueError, match="processes was 2, now 1; stage|stage.*processes was 2"):
+        train(config_of(corpus, tmp_path / "two", 8))
+    train(config_of(corpus, tmp_path / "two", 12))
+    for first, second in zip(logged(tmp_path / "one"), logged(tmp_path / "two"), strict=True):
+        assert first == pytest.approx(second, rel=1e-4, abs=1e-5)
