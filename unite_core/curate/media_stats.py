@@ -165,7 +165,7 @@ class _Mapper:
 
 
 def _shard_key(shard: Sequence[tuple[str, str]], root: str | Path) -> str:
-    digest = hashlib.sha256(f"facts 1 {FRAMES} {SIDE}".encode())
+    digest = hashlib.sha256(f"facts 2 {FRAMES} {SIDE}".encode())  # 2: clips upright, by time
     for kind, path in shard:
         try:
             state = os.stat(Path(root, path))
