@@ -80,7 +80,7 @@ def wrong_values(schema):
 
 
 def test_every_configuration_is_walked():
-    others = "Embed Sampling Index Rule Clean Align Profile Shapes Injection".split()
+    others = ("Embed", "Sampling", "Index", "Rule", "Clean", "Align", "Profile", "Shapes")
     assert set(KINDS) >= {*NEEDED, *(f"{name}Config" for name in others)}
     assert len(FIELDS) > 100
 
@@ -134,7 +134,8 @@ def test_a_configuration_survives_json_and_is_frozen(kind, tmp_path):
         ('{"model": "m", "data": "d", "output": "o", "bf16": "false"}', "must be true or false"),
         ('{"model": "m", "data": "d", "output": "o", "stage": {"name": "stage1", '
          '"learning_rate": "1e-4"}}', "stage.learning_rate is '1e-4': must be a number greater"),
-        ('{"model": "m", "data": "d", "output": "o", "sampling": []}', "sampling is .*must be an object"),
+        ('{"model": "m", "data": "d", "output": "o", "sampling": []}',
+         "sampling is .*must be an object"),
         ('{"model": "m", "data": "d", "output": "o", "embed": {"max_frames": 2.5}}',
          "embed.max_frames is 2.5: must be a whole number"),
         ('{"model": "m", "data": "d", "output": "o", "weights": {"a": -1}}', "weights.a is -1"),

@@ -69,39 +69,34 @@ def _add_to_query(context: click.Context, option: click.Parameter, values) -> No
         item[option.name] = list(values) if len(values) > 1 else values[0]
 
 
+def _search(index, model, embed, queries, output, media_root, modality, k, standardise, **_):
+    """Print what one query finds, or write what a file of queries finds as a TREC run."""
+    item = click.get_current_context().meta["unite.item"]
+    if bool(item) == bool(queries) or bool(queries) != bool(output):
+        raise click.UsageError(
+            "give one query by --text, --image or --video, or --queries with --output"
+        )
+    from ..model.embedder import UniteEmbedder
+    from ..search import query
+    from ..search.corpus import Corpus
+    from ..search.index import load_index
+
+    found = load_index(index)
+    embedder = UniteEmbedder.load(model, **as_pairs(embed))
+    query.check_model(found, embedder)
+    options = {"k": min(k, len(found.ids)), "modalities": list(modality) or None,
+               "standardise": standardise, "media_root": media_root}  # fmt: skip
+    if item:
+        results = query.search_items(found, embedder, [item], where=["the query"], **options)
+        click.echo(query.result_table(found, results))
+        return
+    corpus = Corpus(list(queries), take=("query",), media_root=media_root)
+    total, _ = corpus.survey()
+    query.write_run(output, query.run_lines(found, embedder, corpus, **options), total)
+
+
 def search() -> click.Command:
     from ..data.modality import KEYS
-
-    def run(index, model, embed, queries, output, media_root, modality, k, standardise, **_):
-        item = click.get_current_context().meta["unite.item"]
-        if bool(item) == bool(queries) or bool(queries) != bool(output):
-            raise click.UsageError(
-                "give one query by --text, --image or --video, or --queries with --output"
-            )
-        from ..model.embedder import UniteEmbedder
-        from ..search import query as search_query
-        from ..search.corpus import Corpus
-        from ..search.index import load_index
-
-        found = load_index(index)
-        embedder = UniteEmbedder.load(model, **as_pairs(embed))
-        search_query.check_model(found, embedder)
-        options = {
-            "k": min(k, len(found.ids)),
-            "modalities": list(modality) or None,
-            "standardise": standardise,
-        }
-        options["media_root"] = media_root
-        if item:
-            results = search_query.search_items(
-                found, embedder, [item], where=["the query"], **options
-            )
-            click.echo(search_query.result_table(found, results))
-            return
-        corpus = Corpus(list(queries), take=("query",), media_root=media_root)
-        total, _ = corpus.survey()
-        lines = search_query.run_lines(found, embedder, corpus, **options)
-        search_query.write_run(output, lines, total)
 
     parts = [
         click.Option([f"--{key}"], multiple=True, callback=_add_to_query, expose_value=True,
@@ -131,7 +126,7 @@ def search() -> click.Command:
             click.Option(["--embed"], multiple=True, metavar="NAME=VALUE",
                          help="Fields of EmbedConfig, as they were for encode."),
         ],
-        callback=run,
+        callback=_search,
     )  # fmt: skip
 
 
