@@ -8,7 +8,8 @@ and must return the same loss (checked to 1e-4). Decoded items are cached in eve
 pays for reading files. Repeats are interleaved: one of each route, then again.
 
 sentence-transformers' trainer does its own `training_step` on the module that
-`unite_core.export.sentence_transformers` ships. It knows no MAMCL, so in stage 2 it trains InfoNCE and must return that loss.
+`unite_core.export.sentence_transformers` ships. It knows no MAMCL, so in stage 2 it trains InfoNCE
+and must return that loss.
 """
 
 from __future__ import annotations
