@@ -318,3 +318,34 @@ def test_an_adapter_on_a_base_of_the_hub_says_that_it_is_fetched(tmp_path, monke
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(FOLDER))
     with pytest.warns(UserWarning, match="its base owner/name is no folder here, so it is fetched"):
         assert base_of(tmp_path, "x") == (FOLDER, "owner/name")
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("config.json", [1]),
+        ("config.json", "text"),
+        ("config.json", {"model_type": 3}),
+        ("config.json", {"model_type": "qwen2_vl", "vision_config": 3}),
+        ("config.json", {"model_type": "qwen2_vl", "hidden_size": "x"}),
+        ("config.json", {"num_attention_heads": 0}),
+        ("config.json", {"hidden_size": -1}),
+        ("config.json", {"architectures": [3], "vision_config": {"patch_size": 0}}),
+        ("preprocessor_config.json", [1]),
+        ("preprocessor_config.json", {"min_pixels": "a", "max_pixels": "b"}),
+    ],
+)
+def test_a_damaged_description_is_named_with_its_file(tmp_path, file, content):
+    folder = tmp_path / "model"
+    shutil.copytree(FOLDER, folder)
+    (folder / "unite.json").unlink(missing_ok=True)
+    if isinstance(content, dict) and "model_type" not in content:
+        whole = json.loads((folder / file).read_text())
+        inner = content.get("vision_config", {})
+        content = whole | content
+        if inner:
+            content["vision_config"] = whole["vision_config"] | inner
+    (folder / file).write_text(json.dumps(content))
+    with pytest.raises(CheckpointError, match=file.replace(".", r"\.")) as error:
+        UniteEmbedder.load(folder, device="cpu")
+    assert "\n" not in str(error.value)

@@ -21,7 +21,7 @@ from .backbones import BACKBONES, Backbone
 from .config import EmbedConfig
 from .preprocessing import Layout
 from .processor import Processor
-from .weights import CheckpointError, check_weights, read_object, read_weights
+from .weights import CheckpointError, check_weights, described_by, read_object, read_weights
 
 __all__ = [
     "CheckpointError", "base_of", "default_config", "load_backbone", "load_processor", "locate",
@@ -69,20 +69,21 @@ def default_config(folder: Path, base: Path, name: str) -> EmbedConfig:
         if (place / "unite.json").is_file():
             return read_config(EmbedConfig, place / "unite.json")
     raw = read_object(base / "config.json")
-    hints = [Path(name).name, raw.get("model_type", ""), *raw.get("architectures", [])]
-    released = any("unite" in hint.lower() for hint in hints)
+    hints = [Path(name).name, raw.get("model_type", ""), *(raw.get("architectures") or [])]
+    released = any("unite" in str(hint).lower() for hint in hints)
     config = EmbedConfig(
         positions="sequential" if released else "mrope",
         video_pixels="released" if released else "effective",
     )
     pixels = _read_pixels(base)
-    size = pixels.get("size", {})
-    low = pixels.get("min_pixels") or size.get("min_pixels") or size.get("shortest_edge")
-    high = pixels.get("max_pixels") or size.get("max_pixels") or size.get("longest_edge")
-    factor = pixels.get("patch_size", 14) * pixels.get("merge_size", 2)
-    if not low or not high or high >= _STOCK_TOKENS * factor**2:
-        return config
-    return replace(config, image_min_pixels=low, image_max_pixels=high)
+    with described_by(base / "preprocessor_config.json"):
+        size = pixels.get("size", {})
+        low = pixels.get("min_pixels") or size.get("min_pixels") or size.get("shortest_edge")
+        high = pixels.get("max_pixels") or size.get("max_pixels") or size.get("longest_edge")
+        factor = pixels.get("patch_size", 14) * pixels.get("merge_size", 2)
+        if not low or not high or high >= _STOCK_TOKENS * factor**2:
+            return config
+        return replace(config, image_min_pixels=low, image_max_pixels=high)
 
 
 def load_backbone(folder: Path, dtype: torch.dtype | None = None,
@@ -96,12 +97,13 @@ def load_backbone(folder: Path, dtype: torch.dtype | None = None,
     import transformers
     from transformers.initialization import no_init_weights
 
-    config = _model_config(folder)
+    with described_by(folder / "config.json"):
+        config = _model_config(folder)
     if attention is not None:
         config._attn_implementation = attention
     weights = read_weights(folder)
     model_class = getattr(transformers, _family(config.model_type, folder).model)
-    with torch.device("meta"):
+    with described_by(folder / "config.json"), torch.device("meta"):
         expected = model_class(config).state_dict()
     check_weights(weights, {name: w.shape for name, w in expected.items()}, folder)
     with no_init_weights():

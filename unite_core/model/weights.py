@@ -10,14 +10,15 @@ Known key layouts, all brought to transformers' names below `Qwen2VLModel`:
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
 __all__ = [
-    "CheckpointError", "check_weights", "read_object", "read_safetensors", "read_weights",
-    "renamed",
+    "CheckpointError", "check_weights", "described_by", "read_object", "read_safetensors",
+    "read_weights", "renamed",
 ]  # fmt: skip
 
 
@@ -101,13 +102,30 @@ def check_weights(weights: Mapping[str, torch.Tensor], expected: Mapping[str, to
 
 
 def read_object(path: Path) -> dict:
-    """Read a JSON file of a checkpoint."""
+    """Read a JSON file of a checkpoint, which holds an object."""
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file; {path.parent} is no complete checkpoint")
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: is no JSON ({error}); fetch it again") from error
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{path}: holds no object {{...}}; fetch it again")
+    return found
+
+
+@contextmanager
+def described_by(path: Path) -> Iterator[None]:
+    """Name a checkpoint's file where what it says is wrong, whatever trips over it."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except Exception as error:  # from transformers' code: TypeError, ZeroDivisionError, ...
+        words = " ".join(str(error).split())
+        raise CheckpointError(
+            f"{path}: its values fit no model ({type(error).__name__}: {words}); fetch it again"
+        ) from error
 
 
 def _first(names: Iterable[str], shown: int = 8) -> str:
