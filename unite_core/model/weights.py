@@ -119,7 +119,7 @@ def described_by(path: Path) -> Iterator[None]:
     """Name a checkpoint's file where what it says is wrong, whatever trips over it."""
     try:
         yield
-    except CheckpointError:
+    except (CheckpointError, ImportError):  # a package that is asked for and missing
         raise
     except Exception as error:  # from transformers' code: TypeError, ZeroDivisionError, ...
         words = " ".join(str(error).split())

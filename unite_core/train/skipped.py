@@ -12,7 +12,7 @@ import torch
 from ..data.bad_media import BadMediaError, BadMediaRow, check_bad_share
 from ..data.pairs import PairDataset
 from ..distributed import processes
-from ..files import read_json, write_json
+from ..files import from_row, read_json, write_json
 from .parallel import gather_bytes
 
 __all__ = ["SkippedRows"]
@@ -30,7 +30,8 @@ class SkippedRows:
     def __init__(self, path: Path, dataset: PairDataset, max_share: float):
         self.path, self.max_share = path, max_share
         self.total = len(dataset) + len(dataset.bad)
-        rows = [BadMediaRow(**row) for row in read_json(path)] if path.is_file() else []
+        stored = read_json(path) if path.is_file() else []
+        rows = [from_row(BadMediaRow, row, f"{path}, row {n}") for n, row in enumerate(stored, 1)]
         self.rows = {row.where: row for row in (*rows, *dataset.bad)}
         self.written = len(rows)
         self._check()
