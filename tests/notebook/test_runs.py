@@ -111,7 +111,7 @@ def test_command_line_runs_with_typed_parameters(notebook, tmp_path):
     assert json.loads((out / "run.json").read_text())["parameters"]["name"] == "7"
     refused = subprocess.run([*command, "-p", "stepz", "5"], capture_output=True, text=True)
     assert refused.returncode == 2
-    assert "parameter stepz does not exist; it takes steps: int = 3 how many" in refused.stderr
+    assert "parameter stepz does not exist; it takes; steps: int = 3 how many" in refused.stderr
     assert "Traceback" not in refused.stderr
 
 
