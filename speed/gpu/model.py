@@ -21,7 +21,7 @@ from unite_core.tiny.model import TINY
 
 from .part import Setup
 
-__all__ = ["corpus", "later_names", "model_config", "random_embedder", "text", "write_records_of"]
+__all__ = ["corpus", "model_config", "random_embedder", "text", "write_records_of"]
 
 
 FRAMES = 12
@@ -88,18 +88,6 @@ def spread_out(backbone) -> None:
         elif weight.ndim > 1:
             gain = 2.0 if "language_model" in name and ("q_proj" in name or "k_proj" in name) else 1
             weight.normal_(std=gain / weight[0].numel() ** 0.5)
-
-
-def later_names() -> str:
-    """Give an older transformers a name that the trainer calls; says so, or "" for a newer one."""
-    from transformers import PreTrainedModel
-    from transformers import __version__ as version
-
-    if hasattr(PreTrainedModel, "activation_checkpointing_enable"):
-        return ""
-    PreTrainedModel.activation_checkpointing_enable = PreTrainedModel.gradient_checkpointing_enable
-    return (f"transformers {version} has no activation_checkpointing_enable, which the trainer "
-            "calls: gradient_checkpointing_enable stands in")  # fmt: skip
 
 
 def text(rng, low: int = 3, high: int = 80) -> str:

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from unite_core.settings import read_config, write_config
 from unite_core.train.config import STAGE_2, TrainConfig
 
-from .model import later_names, random_embedder, write_records_of
+from .model import random_embedder, write_records_of
 from .part import Report, Setup
 
 __all__ = ["run"]
@@ -99,7 +99,6 @@ def train_until(path: str, death: str) -> None:
     from unite_core.train.run import train
     from unite_core.train.trainer import UniteTrainer
 
-    later_names()
     torch.use_deterministic_algorithms(True, warn_only=True)
     step_of = UniteTrainer.training_step
 

@@ -23,7 +23,7 @@ from unite_core.train.losses import stage_loss
 from unite_core.train.trainer import UniteTrainer
 
 from .devices import matmul_peak, measured, release, synchronize
-from .model import later_names, random_embedder, write_records_of
+from .model import random_embedder, write_records_of
 from .part import Report, Setup
 
 __all__ = ["run"]
@@ -36,8 +36,6 @@ SIDE = 224  # of the pictures whose memory is measured: 64 visual tokens
 def run(report: Report, setup: Setup) -> None:
     peak = matmul_peak(setup, torch.bfloat16)
     report.row("matrix-product peak", bfloat16_tflop_s=peak)
-    if words := later_names():
-        report.note("transformers", words)
     losses, caches = {}, {}
     for stage in ("stage1", "stage2"):
         for cached in (False, True):
@@ -161,7 +159,7 @@ def memory(report: Report, setup: Setup) -> None:
     embedder = random_embedder(setup)
     stage = STAGE_1
     embedder.attach_lora(stage.lora_rank, stage.lora_alpha, stage.lora_dropout)
-    embedder.base.language_model.activation_checkpointing_enable()
+    embedder.checkpoint_activations()
     embedder.train()
     spent, used = {}, {}
     for pairs, cached in ((small, False), (small, True), (large, True)):

@@ -284,3 +284,19 @@ def test_importing_the_package_is_cheap():
         "assert len(unite_core.__all__) <= 20; assert spent < 0.3, spent"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_activations_are_checkpointed_in_trained_parts_also_by_an_older_transformers(monkeypatch):
+    from transformers import PreTrainedModel
+
+    called = []
+    embedder = UniteEmbedder.load(FOLDER, device="cpu")
+    embedder.attach_lora(4, 8)  # the tower is frozen
+    name = "activation_checkpointing_enable"
+    monkeypatch.setattr(PreTrainedModel, name, lambda part: called.append(("new", part)))
+    monkeypatch.setattr(PreTrainedModel, "gradient_checkpointing_enable",
+                        lambda part: called.append(("old", part)))  # fmt: skip
+    embedder.checkpoint_activations()
+    monkeypatch.delattr(PreTrainedModel, name)
+    embedder.checkpoint_activations()
+    assert called == [("new", embedder.base.language_model), ("old", embedder.base.language_model)]

@@ -255,6 +255,13 @@ class UniteEmbedder(torch.nn.Module):
         """
         self.backbone = attach_lora(self.backbone, rank, alpha, dropout, seed).train(self.training)
 
+    def checkpoint_activations(self) -> None:
+        """Keep only the inputs of layers that are trained: less memory, one forward more."""
+        for part in (self.base.language_model, self.base.visual):
+            if any(weight.requires_grad for weight in part.parameters()):
+                older = getattr(part, "gradient_checkpointing_enable", None)  # before 5.18
+                getattr(part, "activation_checkpointing_enable", older)()
+
     def save_lora(self, folder: str | Path) -> None:
         """Write the adapter in peft's format, with `unite.json`; `load_lora` reads it."""
         self._require_lora()

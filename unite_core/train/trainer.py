@@ -96,9 +96,7 @@ class UniteTrainer(Trainer):
         arguments = training_arguments(config, sampler.steps)
         embedder = adapted_model(config, arguments.device)
         if config.gradient_checkpointing:
-            for part in (embedder.base.language_model, embedder.base.visual):
-                if any(weight.requires_grad for weight in part.parameters()):
-                    part.activation_checkpointing_enable()
+            embedder.checkpoint_activations()
         cache = config.cache_mib // max(1, config.workers)
         encode_vision = embedder.encode_vision if config.cache_vision else None
         collator = PairCollator(embedder.processor, config.media_root, config.forward_items, cache,
