@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unite_core.curate.adapters import ADAPTERS, adapter, folder_files, folder_rows, require_columns
+from unite_core.curate.adapters import ADAPTERS, adapter, require_columns
+from unite_core.curate.media_folders import folder_files, folder_rows
 from unite_core.curate.validate import MediaCheck, Report, cause_of, check_rows
 from unite_core.data.json_stream import RecordError
 from unite_core.data.readers import Row, iter_rows

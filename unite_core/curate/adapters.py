@@ -13,24 +13,23 @@ instruction comes from the caller. A new layout is one function, in this package
 
 A recipe's source then names it: `"adapter": "my-set", "options": {"language": "de"}`.
 
-The adapter "folder" reads plain folders, where each media file has a text file of the same name.
+The adapter "folder" takes the rows of `media_folders`.
 """
 
 from __future__ import annotations
 
 import inspect
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from ..data.embedded import FOLDER as EMBEDDED
 from ..data.items import IMAGE_PLACEHOLDER, VIDEO_PLACEHOLDER
 from ..data.json_stream import RecordError
-from ..data.readers import Row
 from ..registry import Registry
+from .media_folders import VIDEOS
 
-__all__ = ["ADAPTERS", "Adapter", "adapter", "folder_files", "folder_rows", "require_columns"]
+__all__ = ["ADAPTERS", "Adapter", "adapter", "require_columns"]
 
 
 Adapter = Callable[[Mapping], Iterator[dict]]
@@ -45,7 +44,6 @@ _MMEB = ("qry", "qry_image_path", "pos_text", "pos_image_path")
 _COVR = ("pth1", "pth2", "edit")
 _CAPTIONS = ("caption", "captions", "sentences", "text")
 _MEDIA = ("image", "video", "image_path", "video_path", "file_name", "video_name", "path")
-_VIDEO_SUFFIXES = {".mp4", ".webm", ".mkv", ".avi", ".mov", ".gif", ".m4v", ".mpg", ".mpeg"}
 _PAIRS = (  # columns of query, positive and hard negative in text data sets
     ("sent0", "sent1", "hard_neg"),  # NLI as in SimCSE
     ("anchor", "positive", "negative"),
@@ -234,7 +232,7 @@ def _caption(text):
 def _kind(column: str, path) -> str:
     if column.startswith("video"):
         return "video"
-    is_video = isinstance(path, str) and PurePosixPath(path).suffix.lower() in _VIDEO_SUFFIXES
+    is_video = isinstance(path, str) and PurePosixPath(path).suffix.lower() in VIDEOS
     return "video" if is_video else "image"
 
 
@@ -277,78 +275,3 @@ def _first_column(row: Mapping, names: tuple[str, ...], what: str) -> str:
         if row.get(name) is not None:
             return name
     raise RecordError(f"no column of {what} among {', '.join(row)}; known are {', '.join(names)}")
-
-
-IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
-VIDEOS = {".mp4", ".webm", ".mkv", ".avi", ".mov", ".gif", ".m4v"}
-_MAX_TEXT = 1 << 20  # bytes of a caption file
-
-
-def folder_rows(root: str | Path) -> Iterator[Row]:
-    """Yield rows {"image" or "video": path below `root`, "caption": texts}, ordered by name.
-
-    A `.webp` file is a video if it is animated. Every line that is not blank is a caption. A media
-    file without text, a text without media file, a link, and a folder that cannot be listed become
-    rows with an error; other files are ignored. Links are not followed.
-    """
-    root = Path(root)
-    if not os.path.isdir(root):
-        raise RecordError(f"{root}: no folder; name the folder of the media and their texts")
-    closed: list[OSError] = []
-    for folder, names in _folders(root, closed.append):
-        for stem in sorted({Path(name).stem for name in names}):
-            yield from _pairs(root, folder, stem, names)
-    for error in closed:
-        yield Row(str(error.filename), None, f"folder cannot be listed ({error.strerror})")
-
-
-def folder_files(root: str | Path) -> Iterator[Path]:
-    """All files that `folder_rows` considers, ordered by name."""
-    for folder, names in _folders(Path(root)):
-        yield from (folder / name for name in sorted(names) if (folder / name).is_file())
-
-
-def _folders(root: Path, fail: Callable | None = None) -> Iterator[tuple[Path, set[str]]]:
-    for folder, subfolders, names in os.walk(root, onerror=fail):
-        subfolders.sort()
-        yield Path(folder), set(names)
-
-
-def _pairs(root: Path, folder: Path, stem: str, files: set[str]) -> Iterator[Row]:
-    suffixes = sorted(Path(name).suffix for name in files if Path(name).stem == stem)
-    media = [suffix for suffix in suffixes if suffix.lower() in IMAGES | VIDEOS | {".webp"}]
-    has_text = ".txt" in suffixes
-    if has_text and not media:
-        yield Row(str(folder / f"{stem}.txt"), None, "a text without a media file of the same name")
-    for suffix in media:
-        path = folder / f"{stem}{suffix}"
-        if has_text:
-            yield _row(root, path, folder / f"{stem}.txt")
-        else:
-            yield Row(str(path), None, f"no text file {stem}.txt beside it")
-
-
-def _row(root: Path, path: Path, text: Path) -> Row:
-    if text.is_symlink() or path.is_symlink():
-        return Row(str(path), None, "a link; put the file itself into the folder")
-    if not (text.is_file() and path.is_file()):
-        return Row(str(path), None, "no regular file, or its text is none; save it as a file")
-    try:
-        with text.open("rb") as file:
-            content = file.read(_MAX_TEXT + 1)
-        captions = content.decode("utf-8-sig").splitlines()
-        kind = "video" if _moves(path) else "image"
-    except (OSError, UnicodeDecodeError) as error:
-        return Row(str(path), None, f"it or {text.name} cannot be read as UTF-8 text ({error})")
-    if len(content) > _MAX_TEXT:
-        return Row(str(path), None, f"{text.name} is longer than {_MAX_TEXT} bytes")
-    captions = [line.strip() for line in captions if line.strip()]
-    return Row(str(path), {kind: path.relative_to(root).as_posix(), "caption": captions or ""})
-
-
-def _moves(path: Path) -> bool:
-    if path.suffix.lower() != ".webp":
-        return path.suffix.lower() in VIDEOS
-    with path.open("rb") as file:
-        head = file.read(21)
-    return head[12:16] == b"VP8X" and bool(head[20] & 2)  # the animation flag of the header

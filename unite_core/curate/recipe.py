@@ -23,8 +23,9 @@ from ..settings import (
     read_config,
     settings,
 )
-from .adapters import Adapter, adapter, folder_files, folder_rows
+from .adapters import Adapter, adapter
 from .config import ProfileConfig, RuleConfig
+from .media_folders import folder_files, folder_rows
 
 __all__ = ["FOLDER", "Recipe", "Source", "read_recipe"]
 

@@ -1,0 +1,86 @@
+"""Plain folders of media, where each media file has a text file of the same name beside it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from ..data.json_stream import RecordError
+from ..data.readers import Row
+
+__all__ = ["IMAGES", "VIDEOS", "folder_files", "folder_rows"]
+
+IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
+VIDEOS = {".mp4", ".webm", ".mkv", ".avi", ".mov", ".gif", ".m4v", ".mpg", ".mpeg"}
+_MAX_TEXT = 1 << 20  # bytes of a caption file
+
+
+def folder_rows(root: str | Path) -> Iterator[Row]:
+    """Yield rows {"image" or "video": path below `root`, "caption": texts}, ordered by name.
+
+    A `.webp` file is a video if it is animated. Every line that is not blank is a caption. A media
+    file without text, a text without media file, a link, and a folder that cannot be listed become
+    rows with an error; other files are ignored. Links are not followed.
+    """
+    root = Path(root)
+    if not os.path.isdir(root):
+        raise RecordError(f"{root}: no folder; name the folder of the media and their texts")
+    closed: list[OSError] = []
+    for folder, names in _folders(root, closed.append):
+        for stem in sorted({Path(name).stem for name in names}):
+            yield from _pairs(root, folder, stem, names)
+    for error in closed:
+        yield Row(str(error.filename), None, f"folder cannot be listed ({error.strerror})")
+
+
+def folder_files(root: str | Path) -> Iterator[Path]:
+    """All files that `folder_rows` considers, ordered by name."""
+    for folder, names in _folders(Path(root)):
+        yield from (folder / name for name in sorted(names) if (folder / name).is_file())
+
+
+def _folders(root: Path, fail: Callable | None = None) -> Iterator[tuple[Path, set[str]]]:
+    for folder, subfolders, names in os.walk(root, onerror=fail):
+        subfolders.sort()
+        yield Path(folder), set(names)
+
+
+def _pairs(root: Path, folder: Path, stem: str, files: set[str]) -> Iterator[Row]:
+    suffixes = sorted(Path(name).suffix for name in files if Path(name).stem == stem)
+    media = [suffix for suffix in suffixes if suffix.lower() in IMAGES | VIDEOS | {".webp"}]
+    has_text = ".txt" in suffixes
+    if has_text and not media:
+        yield Row(str(folder / f"{stem}.txt"), None, "a text without a media file of the same name")
+    for suffix in media:
+        path = folder / f"{stem}{suffix}"
+        if has_text:
+            yield _row(root, path, folder / f"{stem}.txt")
+        else:
+            yield Row(str(path), None, f"no text file {stem}.txt beside it")
+
+
+def _row(root: Path, path: Path, text: Path) -> Row:
+    if text.is_symlink() or path.is_symlink():
+        return Row(str(path), None, "a link; put the file itself into the folder")
+    if not (text.is_file() and path.is_file()):
+        return Row(str(path), None, "no regular file, or its text is none; save it as a file")
+    try:
+        with text.open("rb") as file:
+            content = file.read(_MAX_TEXT + 1)
+        captions = content.decode("utf-8-sig").splitlines()
+        kind = "video" if _moves(path) else "image"
+    except (OSError, UnicodeDecodeError) as error:
+        return Row(str(path), None, f"it or {text.name} cannot be read as UTF-8 text ({error})")
+    if len(content) > _MAX_TEXT:
+        return Row(str(path), None, f"{text.name} is longer than {_MAX_TEXT} bytes")
+    captions = [line.strip() for line in captions if line.strip()]
+    return Row(str(path), {kind: path.relative_to(root).as_posix(), "caption": captions or ""})
+
+
+def _moves(path: Path) -> bool:
+    if path.suffix.lower() != ".webp":
+        return path.suffix.lower() in VIDEOS
+    with path.open("rb") as file:
+        head = file.read(21)
+    return head[12:16] == b"VP8X" and bool(head[20] & 2)  # the animation flag of the header
