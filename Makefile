@@ -19,7 +19,7 @@ NODE = $(if $(shell command -v npm),,$(comma)node)
 comma := ,
 
 export OMP_NUM_THREADS ?= $(CORES)
-export OMP_WAIT_POLICY ?= PASSIVE
+export GOMP_SPINCOUNT ?= 20000
 export HF_HUB_DISABLE_TELEMETRY = 1
 
 .PHONY: run controls study test lab notebooks figures bench gpu-check lint clean

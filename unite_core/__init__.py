@@ -9,9 +9,10 @@ import lazy_loader
 
 __version__ = "0.1.0"
 
-# Threads that spin while they wait eat the time of those they wait for: beside other work a
-# training step takes many times longer (speed/load.py). OpenMP reads this when torch is imported.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Threads that spin long while they wait eat the time of those they wait for: beside other work a
+# training step takes many times longer. Not to spin at all costs a third when nothing else runs
+# (speed/load.py). libgomp, torch's OpenMP, reads this when torch is imported.
+os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
