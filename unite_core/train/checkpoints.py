@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
 
-from ..files import read_json, write_json
+from ..files import file_hash, read_json, write_json
 
 __all__ = [
     "check_manifest", "copy_weights", "load_weights", "save_weights", "trained_weights",
@@ -86,6 +85,4 @@ def _files(folder: Path) -> list[str]:
 
 
 def _digest(path: Path) -> dict[str, int | str]:
-    with path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    return {"bytes": path.stat().st_size, "sha256": digest}
+    return {"bytes": path.stat().st_size, "sha256": file_hash(path)}

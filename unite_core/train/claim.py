@@ -18,7 +18,7 @@ from ..data.items import files_of
 from ..data.pairs import PairDataset
 from ..data.readers import row_files
 from ..distributed import processes
-from ..files import read_json, write_json
+from ..files import file_hash, read_json, write_json
 from ..model.checkpoint import base_of, locate
 from ..settings import read_config, write_config
 from ..versions import note_versions, warn_of_versions
@@ -139,8 +139,7 @@ def _hash(files: Iterable[Path]) -> str:
     digest, found = hashlib.sha256(), False
     for file in filter(Path.is_file, sorted(files)):
         found = True
-        with file.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
+        digest.update(bytes.fromhex(file_hash(file)))
     return digest.hexdigest()[:16] if found else ""
 
 
