@@ -29,8 +29,8 @@ __all__ = ["check_run", "claim"]
 
 _FREE = (  # fields of a run or its stage that may change when it goes on
     "output", "save_total_limit", "save_steps", "logging_steps", "cache_mib", "cache_vision",
-    "workers", "forward_items", "forward_tokens", "grad_cache", "gradient_checkpointing",
-    "shard_frozen", "global_batch_size",
+    "vision_store", "workers", "forward_items", "forward_tokens", "grad_cache",
+    "gradient_checkpointing", "shard_frozen", "global_batch_size",
 )  # fmt: skip
 _MODEL_FILES = (
     "config.json", "unite.json", "preprocessor_config.json", "adapter_config.json",

@@ -25,6 +25,7 @@ from ..data.pairs import Pair, content_number
 from ..data.records import content_id
 from ..model.preprocessing import Layout
 from ..model.processor import Encoded, Processor
+from ..model.vision_store import VisionStore
 
 __all__ = ["PairCollator"]
 
@@ -45,6 +46,7 @@ class PairCollator:
         forward_tokens  tokens per group at most, padding included; a longer item is a group alone
         fewest         pairs that must be left in a batch; 0 where it is only a process's part
         identities     `PairDataset.identity_of`: which contents are of a group
+        store          visual tokens computed before; other media go through `encode_vision`
     Raises BadMediaError where fewer are left.
     """
 
@@ -52,8 +54,9 @@ class PairCollator:
                  forward_items: int = 32, cache_mib: int = 0,
                  encode_vision: Callable[[list[Encoded]], list[Encoded]] | None = None,
                  fewest: int = 2, forward_tokens: int | None = None,
-                 identities: Mapping[int, int] | None = None):  # fmt: skip
-        self.identities = identities or {}
+                 identities: Mapping[int, int] | None = None,
+                 store: VisionStore | None = None):  # fmt: skip
+        self.identities, self.store = identities or {}, store
         self.fewest, self.forward_tokens = fewest, forward_tokens
         self.processor, self.media_root = processor, media_root
         self.forward_items, self.encode_vision = forward_items, encode_vision
@@ -81,16 +84,22 @@ class PairCollator:
         """Encode an item, unless it is in `encoded` or cached; returns its key in `encoded`."""
         key = (content_id(item), *item)  # the prompt follows the order of the item's keys
         if key not in encoded:
-            known = self.cache.get(key)
+            known = self.cache.get(key) or self._stored(item, where)
             encoded[key] = known or self.processor.encode(item, self.media_root, where)
         return key
+
+    def _stored(self, item: dict, where: str) -> Encoded | None:
+        if self.store is None:
+            return None
+        return self.store.complete(self.processor, self.processor.plan_item(item, where), where)
 
     def _keep(self, encoded: dict[tuple, Encoded]) -> None:
         """Cache what was newly encoded, as visual tokens where `encode_vision` is given."""
         fresh = [key for key in encoded if key not in self.cache.items]
-        if self.encode_vision and fresh:
-            features = self.encode_vision([encoded[key] for key in fresh])
-            encoded |= dict(zip(fresh, features, strict=True))
+        pixels = [key for key in fresh if not encoded[key].has_features]
+        if self.encode_vision and pixels:
+            features = self.encode_vision([encoded[key] for key in pixels])
+            encoded |= dict(zip(pixels, features, strict=True))
         for key in fresh:
             self.cache.put(key, encoded[key])
 

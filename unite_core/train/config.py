@@ -52,6 +52,9 @@ class StageConfig:
     """Train the temperature, from the given value on."""
     cross_modal_weight: Share = 0.0
     """Of mamcl: weight of negatives of other modalities; 0 masks them, 1 is InfoNCE."""
+    modality_weight: NonNegative = 0.0
+    """Of mamcl: weight of the cross-entropy of the target modality through the scores, in which
+    candidates are constants; it trains queries to ask for their modality."""
     false_negative_margin: float | None = None
     """Drop negatives whose cosine is this far above the positive's; null: none."""
     dims: Annotated[tuple[Count, ...], BeforeValidator(one_or_more)] = ()
@@ -93,6 +96,10 @@ class StageConfig:
                 f"cross_modal_weight is {self.cross_modal_weight}: must be 0 for the loss "
                 f"{self.loss}"
             )
+        if self.modality_weight and self.loss != "mamcl":
+            raise ValueError(
+                f"modality_weight is {self.modality_weight}: must be 0 for the loss {self.loss}"
+            )
         if self.vision_learning_rate is not None and not self.train_vision:
             raise ValueError(
                 f"vision_learning_rate is {self.vision_learning_rate}: must be null where "
@@ -124,10 +131,11 @@ class SamplingConfig:
     mixing_exponent: Share = 1.0
     """A group of n pairs is drawn in proportion to n^alpha, alpha = 1 / T in [0, 1]: 1 as it is,
     0 all groups alike. With quotas this holds inside each modality."""
-    group_by: Literal["source", "task"] = "source"
-    """What makes a group of pairs."""
+    group_by: Literal["source", "task", "modality"] = "source"
+    """What makes a group of pairs; modality: that of the target."""
     sub_batch: Count = 1
-    """Pairs of a single group that stay together in a batch; 1: any."""
+    """Pairs of a single group that stay together in a batch; 1: any. As many as a batch of all
+    processes makes batches of one group each."""
     quotas: dict[str, NonNegative] = Field(default_factory=dict)
     """Share of each target modality in every global batch, such as {"text": 0.4, "image": 0.6};
     rounded by largest remainders. Empty: as the pairs come."""
@@ -195,6 +203,9 @@ class TrainConfig:
     """Processes that encode ahead of training; 0 encodes in between."""
     cache_vision: bool = False
     """Keep visual tokens in the cache instead of pixels: for a frozen vision tower."""
+    vision_store: PathName | None = None
+    """Folder of visual tokens that `unite_core.model.build_vision_store` made, shared by runs with
+    the same frozen tower; needs cache_vision. null: each run computes its own."""
     embed: fields_of(EmbedConfig) = Field(default_factory=dict)
     """Fields of EmbedConfig in place of what `model` was saved with, such as {"max_frames": 8};
     the trained model is saved with them."""
@@ -215,6 +226,8 @@ class TrainConfig:
                 f"global_batch_size {self.global_batch_size} is not a multiple of batch_size "
                 f"{self.stage.batch_size}: correct one of them"
             )
+        if self.vision_store is not None and not self.cache_vision:
+            raise ValueError("vision_store needs cache_vision: set it to true")
         if self.cache_vision and (self.stage.train_vision or self.workers):
             raise ValueError(
                 "cache_vision needs a frozen tower in the same process: train_vision must be false "

@@ -8,13 +8,14 @@ import torch
 
 from ..data.pairs import PairDataset
 from ..model.embedder import UniteEmbedder
+from ..model.vision_store import VisionStore
 from .config import TrainConfig
 from .sampler import PairSampler
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
 
-__all__ = ["adapted_model", "make_sampler", "training_arguments"]
+__all__ = ["adapted_model", "make_sampler", "training_arguments", "vision_store"]
 
 
 def adapted_model(config: TrainConfig, device: torch.device | str, dtype=None) -> UniteEmbedder:
@@ -31,6 +32,15 @@ def adapted_model(config: TrainConfig, device: torch.device | str, dtype=None) -
     if stage.train_vision:
         embedder.base.visual.float().requires_grad_(True)
     return embedder
+
+
+def vision_store(config: TrainConfig, embedder: UniteEmbedder) -> VisionStore | None:
+    """The store of visual tokens that a run names, checked against its tower."""
+    if config.vision_store is None:
+        return None
+    store = VisionStore(config.vision_store)
+    store.check(embedder)
+    return store
 
 
 def make_sampler(config: TrainConfig, dataset: PairDataset, rank: int = 0,

@@ -38,7 +38,7 @@ from .parallel import (
     with_blanks,
 )
 from .sampler import PairSampler
-from .setup import adapted_model, make_sampler, training_arguments
+from .setup import adapted_model, make_sampler, training_arguments, vision_store
 from .skipped import SkippedRows
 from .temperature import LearnedTemperature
 
@@ -101,7 +101,8 @@ class UniteTrainer(Trainer):
         encode_vision = embedder.encode_vision if config.cache_vision else None
         collator = PairCollator(embedder.processor, config.media_root, config.forward_items, cache,
                                 encode_vision, 2 if world == 1 else 0,
-                                config.forward_tokens, dataset.identity_of)  # fmt: skip
+                                config.forward_tokens, dataset.identity_of,
+                                vision_store(config, embedder))  # fmt: skip
         return cls(embedder, stage, arguments, dataset, sampler, collator,
                    config.max_bad_share, config.grad_cache, config.shard_frozen)  # fmt: skip
 
