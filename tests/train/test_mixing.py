@@ -67,13 +67,16 @@ def random_table(seed) -> PairTable:
 
 
 tables = st.integers(0, 2**32 - 1).map(random_table)
+few_contents = st.integers(0, 2**32 - 1).map(
+    lambda seed: np.random.default_rng(seed).integers(0, 100, (2, 90))
+)
 some_weights = st.dictionaries(
     st.sampled_from(["s0", "s1", "s2", "t0", "t1"]), st.sampled_from([0.5, 1.0, 1.3, 2.0, 3.0])
 )
 configs = st.builds(
     SamplingConfig,
     mixing_exponent=st.sampled_from([0.0, 0.5, 1.0]),
-    group_by=st.sampled_from(["source", "task"]),
+    group_by=st.sampled_from(["source", "task", "modality"]),
     sub_batch=st.sampled_from([1, 2]),
     quotas=st.sampled_from([{}, THIRDS]),
     distinct=st.booleans(),
@@ -164,7 +167,8 @@ def test_quotas_on_a_known_case_and_where_one_is_lost():
 @pytest.mark.filterwarnings("ignore:.*too few different items")
 def test_every_batch_keeps_to_quotas_and_sub_batches(table, weights, config, seed):
     sampler = PairSampler(pairs_of(table), 8, 30, weights, seed, replace(config, negatives=None))
-    group = table.task if config.group_by == "task" else table.source
+    groups = {"source": table.source, "task": table.task, "modality": table.target_modality}
+    group = groups[config.group_by]
     for batch in sampler:
         targets = table.target_modality[batch]
         if config.quotas:
@@ -205,6 +209,43 @@ def test_groups_take_turns_by_their_size(table, seed):
     assert groups == np.concatenate(passes)[:60].tolist()
 
 
+@given(tables, some_weights, st.booleans(), few_contents, st.integers(0, 9))
+@settings(max_examples=40)
+@pytest.mark.filterwarnings("ignore:.*too few different items")
+def test_a_batch_of_one_modality_comes_as_often_as_the_weights_say(
+    table, weights, distinct, contents, seed
+):
+    config = SamplingConfig(group_by="modality", sub_batch=8, distinct=distinct)
+    sampler = PairSampler(pairs_of(table, *contents), 8, 0, weights, seed, config)
+    passes = {  # pairs of each modality in a pass: those of one weight as often as it says
+        code: sum(round(weight * count) for weight, count in Counter(of_code.tolist()).items())
+        for code in (1, 2, 4)
+        if (of_code := sampler.weights[table.target_modality == code]).any()
+    }
+    wanted = {code: 5 * pairs // 8 for code, pairs in passes.items()}  # whole batches of 5 passes
+    sampler.steps = sum(wanted.values())
+    turns = Counter()
+    for batch in sampler:
+        (code,) = set(table.target_modality[batch].tolist())
+        turns[code] += 1
+    assert turns == wanted
+
+
+def test_all_modalities_get_equally_many_batches_with_an_exponent_of_0():
+    table = table_of([0] * 96, target=[1] * 64 + [2] * 24 + [3] * 8)
+    config = SamplingConfig(group_by="modality", sub_batch=8, mixing_exponent=0)
+    batches = list(PairSampler(pairs_of(table), 8, 24, sampling=config))
+    turns = Counter(int(table.target_modality[batch[0]]) for batch in batches)
+    assert turns == {1: 8, 2: 8, 3: 8}
+
+
+def test_a_modality_too_small_for_a_batch_of_its_own_is_named():
+    table = table_of([0] * 20, target=[1] * 14 + [3] * 6)
+    with pytest.raises(ValueError, match=r"modality 'text\+image' in the batch has 6 pairs"):
+        config = SamplingConfig(group_by="modality", sub_batch=8)
+        PairSampler(pairs_of(table), 8, 1, sampling=config)
+
+
 @given(tables, some_weights, configs, st.integers(1, 8), st.integers(0, 9))
 @pytest.mark.filterwarnings("ignore:.*too few different items")
 def test_the_parts_of_all_ranks_are_the_batch_of_one_process(table, weights, config, world, seed):
@@ -239,11 +280,6 @@ def test_resuming_anywhere_gives_the_rest_and_opens_nothing(table, config, done)
     whole = list(sampler)
     assert list(skip_first_batches(loader, done)) == whole[done:]
     assert opened == sum(whole[done:], [])
-
-
-few_contents = st.integers(0, 2**32 - 1).map(
-    lambda seed: np.random.default_rng(seed).integers(0, 100, (2, 90))
-)
 
 
 def contents_in(batch, dataset) -> list[set[int]]:
@@ -500,7 +536,7 @@ def test_more_processes_than_pairs_are_refused():
         ({"quotas": {"text+image": 0.5, "image,text": 0.5}}, "twice"),
         ({"quotas": {"smell": 1.0}}, "unknown modality 'smell'"),
         ({"mixing_exponent": 1.5}, "mixing_exponent is 1.5: must be .* at least 0 and at most 1"),
-        ({"group_by": "colour"}, "one of source, task"),
+        ({"group_by": "colour"}, "one of source, task, modality"),
         ({"sub_batch": 0}, "at least 1"),
         ({"negatives": -1}, "at least 0"),
         ({"quota": {}}, "sampling.quota is no field"),

@@ -177,5 +177,5 @@ def _by_modality(temperature: Tensor | Mapping[int, float | Tensor], codes: Tens
     missing = [code for code in codes.tolist() if code not in temperature]
     if missing:
         raise ValueError(f"temperature names no value for the modalities {missing}")
-    values = [temperature[code] for code in codes.tolist()]
-    return torch.stack([torch.as_tensor(tau, device=codes.device).double() for tau in values])
+    wide = {"dtype": torch.float64, "device": codes.device}
+    return torch.stack([torch.as_tensor(temperature[code], **wide) for code in codes.tolist()])

@@ -18,7 +18,7 @@ torch is imported by the losses, not by this module, so that a configuration can
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ..data.modality import parse_modality
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from .config import StageConfig
 
-__all__ = ["LOSSES", "LossBatch", "part_sizes", "stage_loss"]
+__all__ = ["LOSSES", "LossBatch", "modality_cross_entropy", "part_sizes", "stage_loss"]
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,14 @@ def _info_nce(batch: LossBatch, stage: StageConfig) -> Tensor:
 
 @LOSSES.register("mamcl")
 def _mamcl(batch: LossBatch, stage: StageConfig) -> Tensor:
-    """Only targets of the same modality are negatives; `cross_modal_weight` lets others count."""
-    return _masked(batch, stage, cross_modal_weight=stage.cross_modal_weight)
+    """Only targets of the same modality are negatives; `cross_modal_weight` lets others count.
+
+    `modality_weight` times `modality_cross_entropy` is added.
+    """
+    loss = _masked(batch, stage, cross_modal_weight=stage.cross_modal_weight)
+    if not stage.modality_weight:
+        return loss
+    return loss + stage.modality_weight * modality_cross_entropy(batch, stage)
 
 
 @LOSSES.register("random_mask")
@@ -78,12 +84,28 @@ def _random_mask(batch: LossBatch, stage: StageConfig) -> Tensor:
     return _masked(batch, stage, random_mask=seed)
 
 
+def modality_cross_entropy(batch: LossBatch, stage: StageConfig) -> Tensor:
+    """Cross-entropy of the target modality through the scores, from query to candidate.
+
+        mean_i -log p(m_i | q_i),   p(m | q_i) = sum_{j: m_j = m} exp(s_ij) / sum_j exp(s_ij)
+
+    It is InfoNCE less MAMCL, whatever their options are. Candidates and hard negatives get no
+    gradient: modalities would drift apart, which changes no ranking inside one of them. Returns a
+    scalar in nats, >= 0 up to rounding; with `batch.rows` their part of it.
+    """
+    batch = replace(batch, candidate=batch.candidate.detach(), negatives=batch.negatives.detach())
+    whole, masked = (
+        _masked(batch, stage, symmetric=False, cross_modal_weight=weight) for weight in (1.0, 0.0)
+    )
+    return whole - masked
+
+
 def _masked(batch: LossBatch, stage: StageConfig, **mask) -> Tensor:
     from ..loss.contrastive import mamcl
 
     return mamcl(
         batch.query, batch.candidate, batch.target_modality,
-        negative_modality=batch.negative_modality, **mask, **_options(batch, stage),
+        negative_modality=batch.negative_modality, **_options(batch, stage) | mask,
     )  # fmt: skip
 
 

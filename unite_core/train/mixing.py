@@ -1,10 +1,10 @@
 """What a batch is made of: weights of pairs, mixing of groups, modality quotas, sub-batches.
 
 The pairs are divided into *streams*: one of all pairs, or one per target modality (quotas), per
-group (sub-batches), or both. A stream is endless: pass after pass, every pass a new shuffle in
-which a pair of weight w comes floor(w) or ceil(w) times. A batch takes a fixed number of pairs
-from each modality. `batch_order` reads the streams. All of it is a function of the pairs, the
-configuration and the seed.
+group (sub-batches; target modalities may be the groups, too), or both. A stream is endless: pass
+after pass, every pass a new shuffle in which a pair of weight w comes floor(w) or ceil(w) times. A
+batch takes a fixed number of pairs from each modality. `batch_order` reads the streams. All of it
+is a function of the pairs, the configuration and the seed.
 """
 
 # Shapes: N pairs, B pairs in a batch, h pairs in a sub-batch, G groups.
@@ -24,6 +24,7 @@ __all__ = ["Pool", "Stream", "pair_weights", "plan_pools", "quota_counts"]
 
 
 _CODES = 8  # of modalities, 0 to 7
+_MODALITIES = [Modality(code).label for code in range(_CODES)]
 _STREAM, _SCHEDULE = 1, 2  # what random numbers are for; `batch_order` has 3 and 4
 
 
@@ -155,6 +156,8 @@ def plan_pools(table: PairTable, config: SamplingConfig, batch_size: int,
 
 
 def _groups(table: PairTable, config: SamplingConfig) -> tuple[np.ndarray, Sequence[str]]:
+    if config.group_by == "modality":
+        return table.target_modality.astype(np.int64), _MODALITIES
     if config.group_by == "task":
         return table.task.astype(np.int64), table.tasks
     return table.source.astype(np.int64), table.sources
