@@ -152,7 +152,7 @@ def test_an_edit_changes_what_its_sentence_says_and_nothing_else(corpus):
 def test_tasks_ask_for_held_out_things_and_keep_siblings_in_the_pool(corpus, tmp_path):
     write_json(tmp_path / "tasks.json", retrieval_tasks(corpus, 0))
     tasks = read_tasks(tmp_path / "tasks.json")
-    assert len(tasks) == 48
+    assert len(tasks) == 64
     for task in tasks:
         for query, positives in zip(task.queries, task.positives, strict=True):
             sides = [*media_of([query]), *media_of(task.candidates[p] for p in positives)]
@@ -163,6 +163,67 @@ def test_tasks_ask_for_held_out_things_and_keep_siblings_in_the_pool(corpus, tmp
     pool = {code for _, code in media_of(edited.candidates)}
     sources = {code for _, code in media_of(edited.queries)}
     assert sources <= pool  # the reference, in the target style, competes
+
+
+def test_asked_twins_differ_from_plain_tasks_in_the_words_alone(corpus):
+    tasks = {(t["split"], t["name"]): t for t in retrieval_tasks(corpus, 0)}
+    twins = {key: t for key, t in tasks.items() if t["kind"] == "asked"}
+    assert len(twins) == 16
+    trained = [r["query"] for r in stage2_records(corpus, 0)]
+    openings = {q["text"].partition(":")[0] for q in trained if "text" in q}
+    for (split, name), twin in twins.items():
+        plain = tasks[split, name.removesuffix(", asked")]
+        assert plain["kind"] == "plain"
+        same = ("candidates", "positives", "families", "query_concepts", "candidate_concepts")
+        assert all(twin[field] == plain[field] for field in same)
+        for asked, bare in zip(twin["queries"], plain["queries"], strict=True):
+            assert asked["text"].partition(":")[0] in openings
+            assert asked["text"].endswith(bare.get("text", ""))
+            assert {k: v for k, v in asked.items() if k != "text"} == {
+                k: v for k, v in bare.items() if k != "text"
+            }
+    order = [t["name"] for t in retrieval_tasks(corpus, 0) if t["split"] == "style"]
+    assert order[12:] == [f"{name}, asked" for name in (*order[:3], order[4])]
+    kinds = {t["name"]: t["kind"] for t in tasks.values()}
+    for name, kind in kinds.items():
+        assert (kind == "instructed") == ("+" in name)
+
+
+def test_concepts_are_codes_and_tie_the_modalities_together(corpus):
+    tasks = {t["name"]: t for t in retrieval_tasks(corpus, 0) if t["split"] == "composition"}
+    modalities = {}
+    for task in tasks.values():
+        for item, code in zip(task["candidates"], task["candidate_concepts"], strict=True):
+            if code:
+                assert code in json.dumps(item)
+                modalities.setdefault(code, set()).update(item)
+        for answers, code in zip(task["positives"], task["query_concepts"], strict=True):
+            found = task["candidate_concepts"][answers[0]]
+            assert found == code or (task["name"] == "image + question → text" and not found)
+    assert all(found == {"text", "image", "video"} for found in modalities.values())
+    answers = tasks["image + question → text"]
+    assert "" in answers["candidate_concepts"]  # a tone or a kind is of many emoji
+
+
+def test_tasks_of_an_older_version_are_written_anew_and_nothing_else(
+    corpus, tmp_path, monkeypatch, capsys
+):
+    from unite_core.corpora.emoji import build as module
+
+    monkeypatch.setattr(module, "render_media", lambda *_: corpus)
+    manifest = module.build(tmp_path)
+    written = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    old = json.loads(manifest.read_text())
+    del old["tasks_format"]
+    write_json(manifest, old)
+    (tmp_path / "tasks.json").write_text("[]")
+    (tmp_path / "stage1.jsonl").write_text("stays")
+    module.build(tmp_path)
+    again = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    assert again == written | {"stage1.jsonl": b"stays"}
+    capsys.readouterr()
+    module.build(tmp_path)
+    assert "up to date" in capsys.readouterr().out
 
 
 def test_near_duplicates_between_families_are_found_and_merged(tmp_path):

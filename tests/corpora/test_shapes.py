@@ -156,6 +156,34 @@ def test_tasks_ask_for_their_split_and_know_the_answer(corpus):
         assert len(set(ids)) == len(ids)
 
 
+def test_tasks_say_their_kind_and_concepts(corpus):
+    for task in read_tasks(corpus / "tasks.json"):
+        fused = any(len(item) > 1 for item in task.queries)
+        assert task.kind == ("instructed" if fused else "plain")
+        for item, concept in zip(task.candidates, task.candidate_concepts, strict=True):
+            if task.name == "image + question → text":
+                assert concept == ""
+            else:
+                shown = [caption(Scene.from_path(path)) for path in media_of(item)]
+                assert concept == (shown or [item["text"]])[0]
+        for concept, answers in zip(task.query_concepts, task.positives, strict=True):
+            assert task.candidate_concepts[answers[0]] in (concept, "")
+
+
+def test_tasks_of_an_older_version_are_written_anew_and_nothing_else(tmp_path):
+    manifest = build(tmp_path, SMALL)
+    tasks, old = (tmp_path / "tasks.json").read_bytes(), json.loads(manifest.read_text())
+    del old["tasks_format"]
+    manifest.write_text(json.dumps(old))
+    (tmp_path / "tasks.json").write_text("[]")
+    (tmp_path / "stage1.jsonl").write_text("stays")
+    picture = next(tmp_path.rglob("*.png"))
+    picture.write_bytes(b"stays")
+    build(tmp_path, SMALL)
+    assert (tmp_path / "tasks.json").read_bytes() == tasks
+    assert (tmp_path / "stage1.jsonl").read_text() == "stays" == picture.read_text()
+
+
 def check_answer(name, query, answer, *shown):
     """Whether the answer is right, told from file names and texts alone."""
     if name in ("text → image", "text → video"):

@@ -43,6 +43,8 @@ __all__ = ["ShapesConfig", "build"]
 
 
 FRAME_MILLISECONDS = 250
+TASKS_FORMAT = 2
+"""Raised when the tasks of a corpus change, so that those on disk are written anew."""
 
 
 @settings
@@ -74,10 +76,16 @@ class ShapesConfig:
 
 
 def build(root: str | Path, config: ShapesConfig | None = None) -> Path:
-    """Generate the corpus below `root` and return the path of its manifest, written last."""
+    """Generate the corpus below `root` and return the path of its manifest, written last.
+
+    Of a corpus whose tasks alone are of an older version of this package, only these are written
+    anew.
+    """
     config, root = config or ShapesConfig(), Path(root)
     manifest = root / "manifest.json"
-    if manifest.is_file() and read_json(manifest).get("settings") == asdict(config):
+    made = read_json(manifest) if manifest.is_file() else {}
+    current = made.get("settings") == asdict(config)
+    if current and made.get("tasks_format") == TASKS_FORMAT:
         print(f"{manifest} is up to date")
         return manifest
     stages = {"stage1": list(_stage_1(config)), "stage2": list(_stage_2(config))}
@@ -87,13 +95,15 @@ def build(root: str | Path, config: ShapesConfig | None = None) -> Path:
     ]
     rows += [item for task in tasks for item in task["queries"] + task["candidates"]]
     media = sorted({item[key] for item in rows for key in ("image", "video") if key in item})
-    for path in media:
-        _save(root / path, Scene.from_path(path), config.image_size)
-    for name, records in stages.items():
-        write_records(root / f"{name}.jsonl", records)
+    if not current:
+        for path in media:
+            _save(root / path, Scene.from_path(path), config.image_size)
+        for name, records in stages.items():
+            write_records(root / f"{name}.jsonl", records)
     write_json(root / "tasks.json", tasks)
     counts = {"media": len(media), "tasks": len(tasks)} | {k: len(v) for k, v in stages.items()}
-    write_json(manifest, {"settings": asdict(config), "counts": counts})
+    about = {"settings": asdict(config), "tasks_format": TASKS_FORMAT, "counts": counts}
+    write_json(manifest, about)
     print(f"{root}: {', '.join(f'{number} {name}' for name, number in counts.items())}")
     return manifest
 
@@ -157,14 +167,14 @@ RETRIEVAL = (
     _Kind("video → text", True, _as_media, _as_words),
     _Kind("text → text", False, _as_paraphrase, _as_words),
 )
+SIMILAR = _Kind("image → image", False, _in_other_style, _as_solid)
 INSTRUCTIONS = (
-    _Kind("image → image", False, _in_other_style, _as_solid),
     _Kind("image + colour → image", False, _recoloured, _as_media),
     _Kind("image + motion → video", True, _set_moving, _as_media),
     _Kind("video + motion → video", True, _turned, _as_media),
     _Kind("image + question → text", False, _asked, _answered),
 )
-KINDS = (*RETRIEVAL, *INSTRUCTIONS)
+KINDS = (*RETRIEVAL, SIMILAR, *INSTRUCTIONS)
 
 
 def _stage_1(config: ShapesConfig) -> Iterator[dict]:
@@ -186,7 +196,7 @@ def _stage_1(config: ShapesConfig) -> Iterator[dict]:
 
 def _stage_2(config: ShapesConfig) -> Iterator[dict]:
     rng = random.Random(f"stage2 {config.seed}")
-    kinds = (*RETRIEVAL[:4], *INSTRUCTIONS)
+    kinds = (*RETRIEVAL[:4], SIMILAR, *INSTRUCTIONS)
     return _with_duplicates(lambda: _record(rng.choice(kinds), rng, caption), rng, config)
 
 
@@ -216,17 +226,24 @@ def _task(kind: _Kind, split: str, config: ShapesConfig) -> dict:
             scene = replace(scene, style="solid")
         targets[scene] = kind.query(scene, rng, caption)
     pool = [near for scene in targets for near in (scene, *_near(scene, rng))]
-    items = [kind.candidate(scene, caption) for scene in pool]
-    candidates = list({repr(item): item for item in items}.values())
-    index = {repr(candidate): row for row, candidate in enumerate(candidates)}
+    candidates, concepts = {}, {}
+    for scene in pool:
+        item = kind.candidate(scene, caption)
+        candidates.setdefault(repr(item), item)
+        # an answer such as "blue" is about many scenes
+        concepts[repr(item)] = "" if kind.candidate is _answered else caption(scene)
+    index = {key: row for row, key in enumerate(candidates)}
     return {
         "name": kind.name,
         "split": split,
+        "kind": "instructed" if kind in INSTRUCTIONS else "plain",
         "queries": list(targets.values()),
-        "candidates": candidates,
+        "candidates": list(candidates.values()),
         "positives": [[index[repr(kind.candidate(scene, caption))]] for scene in targets],
         "families": [f"{scene.colour} {scene.shape}" for scene in targets],
         "description": "generated shapes; one answer per query",
+        "query_concepts": [caption(scene) for scene in targets],
+        "candidate_concepts": list(concepts.values()),
     }
 
 

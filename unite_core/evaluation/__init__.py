@@ -11,6 +11,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "baselines": ["Thumbnails", "without_sentence"],
         "confusion": ["modality_confusion"],
+        "endpoints": ["ENDPOINTS", "Endpoint", "endpoint_tasks", "endpoint_values"],
+        "families": ["effective_families", "enough_families", "joint_effective_families",
+                     "joint_family_bootstrap", "joint_family_draws", "macro"],
         "metrics": ["METRICS", "bootstrap_interval", "chance_level", "paired_interval",
                     "query_metrics", "ranking_metrics"],
         "results": ["EvaluationResult", "Score", "comparison", "format_table", "load_results",

@@ -19,6 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -37,6 +38,8 @@ __all__ = [
 
 TARGET_SHARE = "target_share@10"
 
+Kind = Literal["", "plain", "asked", "instructed"]
+
 
 @dataclass(frozen=True)
 class RetrievalTask:
@@ -47,6 +50,13 @@ class RetrievalTask:
     positives   [Q] lists of indices into `candidates`, at least one each
     families    [Q] labels; intervals resample the queries of a family together, so a task needs
                 two families or more
+    kind        plain: bare queries of one modality, nothing tells which modality is wanted;
+                asked: the queries of a plain task in the words that training asks with;
+                instructed: other instructions; empty: not said
+    query_concepts, candidate_concepts
+                [Q] and [N] labels of what an item is about, in any modality, equal across the
+                tasks of a split; "" for an item that is about no single concept. A query's is
+                that of its answer. None: not known; give both or neither
     Raises ValueError naming the task, the row (counted from 1) and the remedy.
     """
 
@@ -57,12 +67,19 @@ class RetrievalTask:
     positives: list[list[int]]
     families: list[str]
     description: str = ""
+    kind: Kind = ""
+    query_concepts: list[str] | None = None
+    candidate_concepts: list[str] | None = None
 
     def __post_init__(self):
         for label in ("name", "split", "description"):
             value = getattr(self, label)
             if not isinstance(value, str) or not (value.strip() or label == "description"):
                 raise ValueError(f"{self}, {label}: {value!r} is no text; write some")
+        if self.kind not in get_args(Kind):
+            raise ValueError(
+                f"{self}, kind: {self.kind!r}; write plain, asked or instructed, or leave it out"
+            )
         for side in ("queries", "candidates", "positives", "families"):
             values = getattr(self, side)
             if not isinstance(values, list) or not values:
@@ -78,6 +95,7 @@ class RetrievalTask:
         for row, found in enumerate(self.positives, 1):
             self._check_positives(f"{self}, positives row {row}", found, self.query_ids[row - 1])
         self._check_families()
+        self._check_concepts()
 
     def __str__(self):
         return f"task {self.name!r} (split {self.split!r})"
@@ -106,6 +124,21 @@ class RetrievalTask:
                 f"{self}, families: only {self.families[0]!r}, so no interval can be given; add "
                 "queries of another family, or name a family for each independent query"
             )
+
+    def _check_concepts(self) -> None:
+        if (self.query_concepts is None) != (self.candidate_concepts is None):
+            raise ValueError(f"{self}: give query_concepts and candidate_concepts, or neither")
+        for side, items in (("query", self.queries), ("candidate", self.candidates)):
+            labels = getattr(self, f"{side}_concepts")
+            if labels is None:
+                continue
+            if not isinstance(labels, list) or len(labels) != len(items):
+                raise ValueError(f"{self}, {side}_concepts: give a list of {len(items)} labels")
+            for row, label in enumerate(labels, 1):
+                if not isinstance(label, str):
+                    raise ValueError(
+                        f"{self}, {side}_concepts row {row}: {label!r} is no string; quote it"
+                    )
 
     @cached_property
     def query_ids(self) -> list[str]:

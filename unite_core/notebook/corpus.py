@@ -44,5 +44,10 @@ def tasks_of(root: str | Path, *splits: str) -> list[RetrievalTask]:
 
 
 def is_instruction(task: RetrievalTask) -> bool:
-    """Whether a side of the task mixes modalities, as only instruction tasks do."""
+    """Whether the task is instructed: its queries say more than a plain search does.
+
+    Where the task file does not say the kind: whether a side of the task mixes modalities.
+    """
+    if task.kind:
+        return task.kind == "instructed"
     return any("+" in modality_of(side[0]).label for side in (task.queries, task.candidates))

@@ -15,7 +15,7 @@ from .catalogue import CLIP_PACKAGES, EXTRA_STYLES, PACKAGES, STYLES, read_catal
 from .corpus import Corpus
 from .pairs import WEIGHTS, stage1_records, stage2_records
 from .render import clip_sources, icon_names, render_clip, still_renderers
-from .tasks import retrieval_tasks
+from .tasks import TASKS_FORMAT, retrieval_tasks
 
 __all__ = ["build", "render_media"]
 
@@ -23,20 +23,25 @@ __all__ = ["build", "render_media"]
 def build(root, cache="data/packages", clips: tuple[int, ...] = (3,), seed: int = 0) -> Path:
     """Build the corpus below `root` and return the path of its manifest.
 
-    `clips` names the animation packages (1 to 4). The same arguments give the same files.
+    `clips` names the animation packages (1 to 4). The same arguments give the same files. Of a
+    corpus whose tasks alone are of an older version of this package, only these are written anew.
     """
     root, manifest = Path(root), Path(root) / "manifest.json"
     settings = {"clips": sorted(clips), "seed": seed, "packages": _versions(clips)}
-    if manifest.is_file() and read_json(manifest)["settings"] == settings:
+    made = read_json(manifest) if manifest.is_file() else {}
+    current = made.get("settings") == settings
+    if current and made.get("tasks_format") == TASKS_FORMAT:
         print(f"{manifest} is up to date")
         return manifest
     corpus = render_media(root, cache, clips)
-    write_records(root / "stage1.jsonl", stage1_records(corpus, seed))
-    write_records(root / "stage2.jsonl", stage2_records(corpus, seed))
+    if not current:
+        write_records(root / "stage1.jsonl", stage1_records(corpus, seed))
+        write_records(root / "stage2.jsonl", stage2_records(corpus, seed))
     tasks = retrieval_tasks(corpus, seed)
     write_json(root / "tasks.json", tasks)
     counts = {"emoji": len(corpus.emoji), "clips": len(corpus.moving), "tasks": len(tasks)}
-    write_json(manifest, {"settings": settings, "counts": counts, "weights": WEIGHTS})
+    about = {"settings": settings, "tasks_format": TASKS_FORMAT, "counts": counts}
+    write_json(manifest, about | {"weights": WEIGHTS})
     print(f"{root}: {counts['emoji']} emoji in {len(STYLES)} styles, {counts['clips']} clips")
     return manifest
 

@@ -3,6 +3,9 @@
 A single target style (Noto; Twemoji in the style split) makes every answer unique. Pools hold the
 split's items and those of training, so that a composed query cannot be answered by elimination; the
 concept split's pools hold unseen families only.
+
+Plain tasks, whose queries are bare, have a twin whose queries are in the words of stage 2. Concepts
+are emoji codes.
 """
 
 from __future__ import annotations
@@ -24,25 +27,32 @@ from .pairs import (
     tone_variants,
 )
 
-__all__ = ["SPLITS", "retrieval_tasks"]
+__all__ = ["SPLITS", "TASKS_FORMAT", "retrieval_tasks"]
 
 
 SPLITS = ("style", "composition", "concept")
 TARGET_STYLE = "noto"
 QUERIES = 300  # at most, per task
+TASKS_FORMAT = 2
+"""Raised when the tasks of a corpus change, so that those on disk are written anew."""
 
 Match = tuple[dict, dict, Emoji]  # query item, positive item, target emoji
-Pool = Iterable[tuple[dict, Emoji]]  # candidate item and its emoji
+Pool = Iterable[tuple[dict, str]]  # candidate item and its concept, "" for none
 
 
 def retrieval_tasks(corpus: Corpus, seed: int) -> list[dict]:
     """All tasks of all splits, as the JSON objects that `read_tasks` reads."""
-    return [
-        _task(name, split, matches(corpus, split, rng), pool(corpus, split), rng)
-        for split in (*SPLITS, "development")
-        for name, matches, pool in _TASKS
-        for rng in [random.Random(f"{name} {split} {seed}")]
-    ]
+    tasks = []
+    for split in (*SPLITS, "development"):
+        of_split = {}
+        for kind, definitions in (("plain", _PLAIN), ("instructed", _INSTRUCTED)):
+            for name, matches, pool in definitions:
+                rng = random.Random(f"{name} {split} {seed}")
+                task = _task(matches(corpus, split, rng), pool(corpus, split), rng)
+                of_split[name] = {"name": name, "split": split, "kind": kind} | task
+        tasks += of_split.values()
+        tasks += [_as_trained(of_split[name], words) for name, words in _ASKED.items()]
+    return tasks
 
 
 def _text_to_image(corpus, split, rng) -> Iterable[Match]:
@@ -125,44 +135,46 @@ def _captioned(corpus, split, rng) -> Iterable[Match]:
 
 
 def _all_pictures(corpus, split) -> Pool:
-    return ((_picture(corpus, split, emoji), emoji) for emoji in _siblings(corpus, split))
+    return ((_picture(corpus, split, emoji), emoji.code) for emoji in _siblings(corpus, split))
 
 
 def _all_target_pictures(corpus, split) -> Pool:
-    return ((_target_picture(corpus, emoji), emoji) for emoji in _siblings(corpus, split))
+    return ((_target_picture(corpus, emoji), emoji.code) for emoji in _siblings(corpus, split))
 
 
 def _all_texts(corpus, split) -> Pool:
-    return (({"text": coarse(emoji)}, emoji) for emoji in _siblings(corpus, split))
+    return (({"text": coarse(emoji)}, emoji.code) for emoji in _siblings(corpus, split))
 
 
 def _all_clips(corpus, split) -> Pool:
     shown = corpus.of("animated", *_with_siblings(split))
-    return ((_clip(corpus, emoji), emoji) for emoji in shown)
+    return ((_clip(corpus, emoji), emoji.code) for emoji in shown)
 
 
 def _all_clip_texts(corpus, split) -> Pool:
     shown = corpus.of("animated", *_with_siblings(split))
-    return (({"text": coarse(emoji)}, emoji) for emoji in shown)
+    return (({"text": coarse(emoji)}, emoji.code) for emoji in shown)
 
 
 def _all_answers(corpus, split) -> Pool:
     for emoji in _siblings(corpus, split):
         for _, answer in question_and_answers(emoji):
-            yield {"text": answer}, emoji
+            yield {"text": answer}, emoji.code if answer == emoji.label else ""
 
 
 def _all_captioned(corpus, split) -> Pool:
     style = _shown_style(split)
-    return ((captioned(corpus, emoji, style), emoji) for emoji in _siblings(corpus, split))
+    return ((captioned(corpus, emoji, style), emoji.code) for emoji in _siblings(corpus, split))
 
 
-_TASKS = (
+_PLAIN = (
     ("text → image", _text_to_image, _all_pictures),
     ("image → text", _image_to_text, _all_texts),
     ("text → video", _text_to_video, _all_clips),
     ("video → text", _video_to_text, _all_clip_texts),
     ("image → image", _image_to_image, _all_target_pictures),
+)
+_INSTRUCTED = (
     ("image + tone → image", _edited_image(tone_variants, "tone"), _all_target_pictures),
     ("image + gender → image", _edited_image(gender_variants, "gender"), _all_target_pictures),
     ("image + style → image", _restyled, _all_target_pictures),
@@ -171,6 +183,17 @@ _TASKS = (
     ("image + question → text", _questions, _all_answers),
     ("text → image + text", _captioned, _all_captioned),
 )
+# sentence of stage 2 that asks what a plain task asks; there is none for video → text
+_ASKED = {
+    "text → image": "picture", "image → text": "describe", "text → video": "clip",
+    "image → image": "same",
+}  # fmt: skip
+
+
+def _as_trained(task: dict, words: str) -> dict:
+    """The task with its queries in the words of stage 2."""
+    queries = [query | {"text": SENTENCES[words].format(**query)} for query in task["queries"]]
+    return task | {"name": f"{task['name']}, asked", "kind": "asked", "queries": queries}
 
 
 def _asked(corpus: Corpus, split: str) -> list[Emoji]:
@@ -219,17 +242,20 @@ def _clip(corpus: Corpus, emoji: Emoji) -> dict:
     return {"video": corpus.clip(emoji.code)}
 
 
-def _task(name: str, split: str, matches: Iterable[Match], pool, rng: random.Random) -> dict:
+def _task(matches: Iterable[Match], pool: Pool, rng: random.Random) -> dict:
     matches = list(matches)
     chosen = rng.sample(matches, min(QUERIES, len(matches)))
-    candidates = {repr(item): item for item, _ in pool}
+    candidates, concepts = {}, {}
+    for item, concept in pool:
+        candidates.setdefault(repr(item), item)
+        concepts[repr(item)] = concepts.get(repr(item)) or concept
     index = {key: position for position, key in enumerate(candidates)}
     return {
-        "name": name,
-        "split": split,
         "queries": [query for query, _, _ in chosen],
         "candidates": list(candidates.values()),
         "positives": [[index[repr(item)]] for _, item, _ in chosen],
         "families": [target.family for _, _, target in chosen],
         "description": f"{len(matches)} queries exist, {len(chosen)} drawn",
+        "query_concepts": [target.code for _, _, target in chosen],
+        "candidate_concepts": list(concepts.values()),
     }

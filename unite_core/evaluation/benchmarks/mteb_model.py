@@ -160,16 +160,16 @@ def _rows(batch: Mapping[str, Sequence]) -> list[dict]:
 
 
 def _item(row: Mapping, instruction: str, path: Path) -> dict:
-    """Item of a row, {} if empty: media first, then the instruction, then the text."""
+    """Item of a row, {} if empty: media first, then the text; with the instruction."""
     media = {name: row[name] for name in _PLACEHOLDERS if row.get(name) is not None}
-    words = [part.strip() for part in (instruction, row.get("text") or "")]
-    if not media and not words[1]:
+    text = (row.get("text") or "").strip()
+    if not media and not text:
         return {}
     lines = [_PLACEHOLDERS[name] for name, value in media.items() for _ in range(_count(value))]
     if "video" in media:
         media["video"] = _file(media["video"], path)
-    text = "\n".join([*lines, *filter(None, words)])
-    return ({"text": text} if any(words) else {}) | media
+    item = ({"text": "\n".join([*lines, text])} if text else {}) | media
+    return item | ({"instruction": instruction.strip()} if instruction.strip() else {})
 
 
 def _count(medium: Any) -> int:
