@@ -10,6 +10,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "embedder": ["UniteEmbedder"],
         "processor": ["Processor"],
         "prompts": ["build_prompt"],
+        "router": ["ModalityRouter"],
         "vision_store": ["VisionStore", "build_vision_store", "embed_stored"],
         "weights": ["CheckpointError"],
     },

@@ -55,6 +55,9 @@ class StageConfig:
     modality_weight: NonNegative = 0.0
     """Of mamcl: weight of the cross-entropy of the target modality through the scores, in which
     candidates are constants; it trains queries to ask for their modality."""
+    router_weight: NonNegative = 0.0
+    """Weight of the cross-entropy of the target modality by a linear head on the query's vector,
+    which is trained, too, and saved with the model; 0: no head."""
     false_negative_margin: float | None = None
     """Drop negatives whose cosine is this far above the positive's; null: none."""
     dims: Annotated[tuple[Count, ...], BeforeValidator(one_or_more)] = ()

@@ -27,9 +27,13 @@ from ..registry import Registry
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ..model.router import ModalityRouter
     from .config import StageConfig
 
-__all__ = ["LOSSES", "LossBatch", "modality_cross_entropy", "part_sizes", "stage_loss"]
+__all__ = [
+    "LOSSES", "LossBatch", "loss_batch", "modality_cross_entropy", "part_sizes", "router_loss",
+    "stage_loss",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -131,7 +135,7 @@ def stage_loss(
     rows: slice | None = None,
     temperature: float | Tensor | Mapping[int, float | Tensor] | None = None,
 ) -> Tensor:
-    """The stage's loss of one batch.
+    """The stage's loss of one batch, without its router's.
 
     Args
         vectors      [N, D]  unit vectors of queries, candidates and hard negatives, in this order
@@ -141,16 +145,32 @@ def stage_loss(
         temperature          in place of the stage's: a learned one, or {modality code: tau}
     Returns a scalar in nats. Raises ValueError for a loss that is not registered.
     """
+    return LOSSES[stage.loss](loss_batch(stage, vectors, labels, rows, temperature), stage)
+
+
+def loss_batch(stage, vectors, labels, rows=None, temperature=None) -> LossBatch:
+    """What a loss is given for the arguments of `stage_loss`."""
     query, candidate, negatives = vectors.split(part_sizes(vectors, labels["target_modality"]))
     if temperature is None:
         temperature = stage.temperature
         if isinstance(temperature, Mapping):
             temperature = {int(parse_modality(name)): tau for name, tau in temperature.items()}
-    batch = LossBatch(
+    return LossBatch(
         query, candidate, negatives, labels["target_modality"], labels["candidate_ids"],
         temperature, labels.get("negative_modality"), labels.get("negative_ids"), rows,
     )  # fmt: skip
-    return LOSSES[stage.loss](batch, stage)
+
+
+def router_loss(router: ModalityRouter, query: Tensor, target_modality: Tensor,
+                rows: slice = slice(None)) -> Tensor:  # fmt: skip
+    """Cross-entropy of the target modality by a head on the queries, a scalar in nats.
+
+    Args: query [B, D], target_modality [B] codes that the head knows; rows as in `stage_loss`.
+    """
+    from torch.nn.functional import cross_entropy
+
+    columns = router.columns(target_modality[rows])
+    return cross_entropy(router(query[rows]), columns, reduction="sum") / len(target_modality)
 
 
 def part_sizes(vectors: Tensor, target_modality: Tensor) -> list[int]:

@@ -4,7 +4,7 @@ The output folder holds `train.json` (the configuration), `inputs.json` (hashes 
 from, see `claim`), `checkpoint-N` (to resume from), `tensorboard`, `history.json` (what was
 logged), `skipped.json` (records left out, if any), `temperature.json` (if it is learned), `adapter`
 (the LoRA alone) and, once training is finished, `model`: the merged checkpoint that the next stage
-starts from. Each is complete or absent.
+starts from, with its router if one was trained. Each is complete or absent.
 
 Under torchrun or `accelerate launch` each process embeds `batch_size` pairs, and all are compared
 with all (`parallel`): W processes train what one would train with W times the `batch_size`.
@@ -114,5 +114,7 @@ def _publish(trainer: UniteTrainer, config: TrainConfig) -> None:
     embedder.merge_lora()
     partial = output / "model.partial"
     embedder.save(partial)
+    if trainer.model.router is not None:
+        trainer.model.router.save(partial)
     flush(partial)
     partial.replace(output / "model")

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from ..data.pairs import PairDataset
 from ..model.embedder import UniteEmbedder
+from ..model.router import ModalityRouter
 from ..model.vision_store import VisionStore
-from .config import TrainConfig
+from .config import StageConfig, TrainConfig
 from .sampler import PairSampler
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
 
-__all__ = ["adapted_model", "make_sampler", "training_arguments", "vision_store"]
+__all__ = ["adapted_model", "make_router", "make_sampler", "training_arguments", "vision_store"]
 
 
 def adapted_model(config: TrainConfig, device: torch.device | str, dtype=None) -> UniteEmbedder:
@@ -41,6 +43,13 @@ def vision_store(config: TrainConfig, embedder: UniteEmbedder) -> VisionStore | 
     store = VisionStore(config.vision_store)
     store.check(embedder)
     return store
+
+
+def make_router(stage: StageConfig, dim: int, dataset: PairDataset) -> ModalityRouter | None:
+    """A router at its start, with a class for each target modality of the records, if asked for."""
+    if not stage.router_weight:
+        return None
+    return ModalityRouter(dim, np.unique(dataset.table.target_modality))
 
 
 def make_sampler(config: TrainConfig, dataset: PairDataset, rank: int = 0,

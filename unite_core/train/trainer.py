@@ -24,12 +24,13 @@ from ..files import flush
 from ..loss.contrastive import in_batch_accuracy, surviving_share
 from ..model.embedder import UniteEmbedder
 from ..model.lora import fused_lora
+from ..model.router import ModalityRouter
 from .callbacks import ClampTemperature, EventFiles, PresentSteps, ProgressBar
 from .checkpoints import load_weights, save_weights, trained_weights, write_manifest
 from .collator import PairCollator
 from .config import StageConfig, TrainConfig
 from .gradcache import embed_groups
-from .losses import part_sizes, stage_loss
+from .losses import loss_batch, modality_cross_entropy, part_sizes, router_loss, stage_loss
 from .parallel import (
     average_gradients,
     broadcast_weights,
@@ -38,7 +39,7 @@ from .parallel import (
     with_blanks,
 )
 from .sampler import PairSampler
-from .setup import adapted_model, make_sampler, training_arguments, vision_store
+from .setup import adapted_model, make_router, make_sampler, training_arguments, vision_store
 from .skipped import SkippedRows
 from .temperature import LearnedTemperature
 
@@ -65,8 +66,9 @@ class UniteTrainer(Trainer):
                  max_bad_share: float = 0.01, grad_cache: bool = False,
                  shard: bool = False):  # fmt: skip
         temperature = LearnedTemperature(stage.temperature) if stage.learn_temperature else None
+        router = make_router(stage, embedder.dim, dataset)
         super().__init__(
-            model=PairModel(embedder, grad_cache, shard, temperature), args=args,
+            model=PairModel(embedder, grad_cache, shard, temperature, router), args=args,
             train_dataset=dataset, data_collator=collator,
             callbacks=[PresentSteps(), ProgressBar(), EventFiles(), ClampTemperature()],
         )  # fmt: skip
@@ -112,10 +114,15 @@ class UniteTrainer(Trainer):
         vectors, labels, rows = gather_batch(local, inputs)
         self.skipped.add(inputs["bad"], self.args.device)
         self.skipped.check_batch(len(labels["target_modality"]))
-        self._measure(vectors.detach(), labels)
-        # The parts add up to the loss; logged losses and gradients are averaged over processes.
         learned = model.temperature() if model.temperature is not None else None
-        loss = self.processes * stage_loss(self.stage, vectors, labels, rows, learned)
+        self._measure(vectors.detach(), labels, learned)
+        loss = stage_loss(self.stage, vectors, labels, rows, learned)
+        if model.router is not None:
+            codes = labels["target_modality"]
+            part = router_loss(model.router, vectors[: len(codes)], codes, rows)
+            loss = loss + self.stage.router_weight * part
+        # The parts add up to the loss; logged losses and gradients are averaged over processes.
+        loss = self.processes * loss
         return (loss, local) if return_outputs else loss
 
     def training_step(self, model, inputs, num_items_in_batch=None) -> Tensor:
@@ -166,13 +173,22 @@ class UniteTrainer(Trainer):
         model._is_accelerate_prepared = True  # as it is now
         return model
 
-    def _measure(self, vectors: Tensor, labels: Mapping[str, Tensor]) -> None:
-        """In-batch accuracy by target modality and the share of surviving pairs of this step."""
+    @torch.no_grad()
+    def _measure(self, vectors: Tensor, labels: Mapping[str, Tensor], learned) -> None:
+        """In-batch accuracy by target modality, surviving pairs, and what is added to the loss."""
         modality, ids = labels["target_modality"], labels["candidate_ids"]
         query, candidate, _ = vectors.split(part_sizes(vectors, modality))
         for code, share in in_batch_accuracy(query, candidate, modality, ids).items():
             self._measures[f"accuracy/{Modality(code).label}"].append(share)
         self._measures["surviving_share"].append(surviving_share(modality))
+        if self.stage.modality_weight:
+            batch = loss_batch(self.stage, vectors, labels, temperature=learned)
+            term = modality_cross_entropy(batch, self.stage)
+            self._measures["modality_loss"].append(term.item())
+        if (router := self.model.router) is not None:
+            hits = router(query).argmax(1) == router.columns(modality)
+            self._measures["router_accuracy"].append(hits.double().mean().item())
+            self._measures["router_loss"].append(router_loss(router, query, modality).item())
 
     def _get_output_dir(self, trial) -> str:
         """Where `_save_checkpoint` writes until the checkpoint is complete."""
@@ -220,15 +236,17 @@ class UniteTrainer(Trainer):
 
 
 class PairModel(torch.nn.Module):
-    """What is trained: the embedder, called once per step, and a learned temperature, if any.
+    """What is trained: the embedder, called once per step, a learned temperature, and a router.
 
     Args: cached as in `embed_groups`, shard as in `shard_frozen`.
     """
 
     def __init__(self, embedder: UniteEmbedder, cached: bool = False, shard: bool = False,
-                 temperature: LearnedTemperature | None = None):  # fmt: skip
+                 temperature: LearnedTemperature | None = None,
+                 router: ModalityRouter | None = None):  # fmt: skip
         super().__init__()
-        self.embedder, self.cached, self.temperature = embedder, cached, temperature
+        self.embedder, self.cached = embedder, cached
+        self.temperature, self.router = temperature, router
         self.sharded = shard and processes()[1] > 1
 
     def forward(self, groups: Sequence[Mapping[str, Tensor]], order: Tensor) -> Tensor:
