@@ -21,6 +21,7 @@ LAYERS = (
     {"model"},
     {"train", "search", "corpora", "curate", "export"},
     {"evaluation", "tiny"},
+    {"study"},
     {"plots"},
     {"notebook"},
     {"cli"},

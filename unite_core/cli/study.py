@@ -1,0 +1,40 @@
+"""The verb of studies: train and score arms in blocks of seeds, into one table."""
+
+from __future__ import annotations
+
+import click
+
+
+def study() -> click.Command:
+    from ..study.arms import STUDIES
+
+    def run(name: str, size: str, part: str | None, show: bool) -> None:
+        from ..study.execute import parts_of, run_part, run_study
+
+        chosen = STUDIES[name]
+        if size not in chosen.sizes:
+            raise click.BadParameter(f"{size!r}: must be one of {', '.join(chosen.sizes)}")
+        if show:
+            click.echo("\n".join(parts_of(chosen, chosen.sizes[size])))
+        elif part:
+            click.echo(run_part(chosen, size, part))
+        else:
+            for done, path in run_study(chosen, size):
+                click.echo(f"{done}: {path}")
+
+    return click.Command(
+        None,
+        help=f"Train and score all arms of a study ({', '.join(STUDIES)}) and write its table.\n\n"
+        "A killed study goes on with the part that it was in. Parts of one kind can run side by "
+        "side, here or on other machines with the same folder; `make study` does so.",
+        epilog="Example: unite study mask --size smoke",
+        params=[
+            click.Argument(["name"]),
+            click.Option(["--size"], default="small", show_default=True,
+                         help="smoke: minutes, on shapes; small: as in figures/study; full: the "
+                         "paper's model, for GPUs."),
+            click.Option(["--part"], help="Only this part."),
+            click.Option(["--list", "show"], is_flag=True, help="List the parts."),
+        ],
+        callback=run,
+    )  # fmt: skip

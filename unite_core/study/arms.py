@@ -1,0 +1,123 @@
+"""The studies as data: arms, blocks of seeds, sizes, and the runs that they make.
+
+docs/study.md says what each is for, and was written before the first run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..registry import Registry
+
+__all__ = ["STUDIES", "Arm", "Run", "Size", "Study", "runs_of"]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What one arm of a study changes: fields of its stage, of its batches, its records."""
+
+    name: str
+    label: str
+    """How figures and tables call it."""
+    stage: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of StageConfig in place of the study's."""
+    one_modality: bool = False
+    """Whether a batch has targets of one modality only."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much of a study is run: `smoke` proves that it works, `small` what was run here."""
+
+    corpus: str
+    """Name of the corpus that `root` is made of, where it is missing."""
+    train_root: str
+    """Folder with the stages' records."""
+    root: str
+    """Folder with tasks.json and all media; may be the same."""
+    steps_1: int
+    steps_2: int
+    blocks: int
+    fit_pairs: int = 2500
+    """Training pairs on which search-time scores are fitted."""
+    model: str = ""
+    """Backbone: a folder or hub id; empty: unite-tiny."""
+    recipe: str = "tiny"
+    """Whose stages: those for unite-tiny, or the paper's for 2B."""
+    batch_size: int = 64
+    corpus_options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Study:
+    """Arms that are compared within blocks of seeds."""
+
+    name: str
+    question: str
+    arms: tuple[Arm, ...]
+    sizes: Mapping[str, Size]
+    splits: tuple[str, ...]
+    """Of tasks, the primary one first; `development` alone may choose."""
+    stage_1_seeds: int
+    """Different seeds of stage 1; more blocks use them again."""
+
+    def arm(self, name: str) -> Arm:
+        """The arm of that name; ValueError lists the known ones."""
+        for arm in self.arms:
+            if arm.name == name:
+                return arm
+        known = ", ".join(arm.name for arm in self.arms)
+        raise ValueError(f"study {self.name} has no arm {name!r}: it has {known}")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: an arm in a block."""
+
+    arm: str
+    block: int
+    seed_1: int
+
+    @property
+    def name(self) -> str:
+        """`mamcl-3`: arm and block."""
+        return f"{self.arm}-{self.block}"
+
+
+STUDIES: Registry[Study] = Registry("study")
+"""Studies by name."""
+
+_SMOKE = Size("shapes", "data/shapes", "data/shapes", steps_1=6, steps_2=6, blocks=2, fit_pairs=100)
+_EMOJI = Size("emoji", "data/emoji", "data/emoji_clips", steps_1=420, steps_2=420, blocks=6,
+              corpus_options={"clips": [1, 2, 3, 4]})  # fmt: skip
+_HUB = Size("", "data/unite", "data/unite", steps_1=20_000, steps_2=4_000, blocks=3,
+            model="Qwen/Qwen2-VL-2B-Instruct", recipe="paper", batch_size=1024)  # fmt: skip
+
+STUDIES.register("mask")(
+    Study(
+        "mask",
+        "Does the modality mask help?",
+        arms=(
+            Arm("info_nce", "InfoNCE", {"loss": "info_nce"}),
+            Arm("mamcl", "MAMCL", {"loss": "mamcl"}),
+            Arm("random_mask", "random mask", {"loss": "random_mask"}),
+            Arm("one_modality", "one modality a batch", {"loss": "info_nce"}, one_modality=True),
+            Arm("soft_mask", "soft mask", {"loss": "mamcl", "cross_modal_weight": 0.1}),
+            Arm("modality_term", "MAMCL + modality term",
+                {"loss": "mamcl", "modality_weight": 0.3}),
+            Arm("router", "MAMCL + router", {"loss": "mamcl", "router_weight": 0.3}),
+        ),
+        sizes={"smoke": _SMOKE, "small": _EMOJI, "full": _HUB},
+        splits=("concept", "composition", "development"),
+        stage_1_seeds=3,
+    )
+)  # fmt: skip
+
+
+def runs_of(study: Study, size: Size) -> Iterator[Run]:
+    """All runs, block by block, so that what is there when time runs out is balanced."""
+    for block in range(size.blocks):
+        for arm in study.arms:
+            yield Run(arm.name, block, block % study.stage_1_seeds)

@@ -1,0 +1,99 @@
+"""Run a study part by part: what it shares, its first stages, its runs, its table.
+
+Each part is complete or absent, so a killed study goes on with the part that it was in. The parts
+of a level do not depend on each other: several processes, or snakemake, may share them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from ..files import file_hash, read_json, write_json
+from ..model.router import ModalityRouter
+from ..settings import read_config
+from ..train.config import TrainConfig
+from .arms import Run, Size, Study, runs_of
+from .rows import row_of, write_table
+from .scoring import fit_scores, rank_tasks
+from .training import (
+    fit_records,
+    folder_of,
+    prepare,
+    run_items,
+    study_tasks,
+    train_run,
+    train_stage_1,
+)
+
+__all__ = ["parts_of", "run_part", "run_study"]
+
+
+def parts_of(study: Study, size: Size) -> list[str]:
+    """All parts in order: `prepare`, `stage1-SEED`, `run-ARM-BLOCK`, `table`."""
+    runs = list(runs_of(study, size))
+    seeds = sorted({run.seed_1 for run in runs})
+    return [
+        "prepare",
+        *(f"stage1-{seed}" for seed in seeds),
+        *(f"run-{run.name}" for run in runs),
+        "table",
+    ]
+
+
+def run_part(study: Study, size_name: str, part: str) -> Path:
+    """Do one part of `parts_of`, unless it is done; returns the file or folder it made."""
+    size, folder = study.sizes[size_name], folder_of(study, size_name)
+    if part not in parts_of(study, size):
+        raise ValueError(f"{part!r} is no part of study {study.name}: see --list")
+    kind, _, name = part.partition("-")
+    if kind == "prepare":
+        return prepare(study, size, folder)
+    if kind == "stage1":
+        return train_stage_1(size, folder, int(name))
+    if kind == "run":
+        (run,) = (run for run in runs_of(study, size) if run.name == name)
+        return _row(study, size, folder, run)
+    return _table(study, size, size_name, folder)
+
+
+def run_study(study: Study, size_name: str) -> Iterator[tuple[str, Path]]:
+    """Do all parts in order; yields each with what it made."""
+    for part in parts_of(study, study.sizes[size_name]):
+        yield part, run_part(study, size_name, part)
+
+
+def _row(study: Study, size: Size, folder: Path, run: Run) -> Path:
+    """Train and score a run; its row lies in its folder."""
+    home = folder / "runs" / run.name
+    if (home / "row.json").is_file():
+        return home / "row.json"
+    train_run(study, size, folder, run)
+    tasks = study_tasks(study, size)
+    vectors = dict(zip(run_items(study, size), np.load(home / "vectors.npy"), strict=True))
+    router = home / "router.safetensors"
+    config = read_config(TrainConfig, home / "train.json")
+    fit = fit_scores(fit_records(size), vectors, config.stage.temperature,
+                     ModalityRouter.load(home) if router.is_file() else None)  # fmt: skip
+    identity = {
+        "run": run.name, "study": study.name, "arm": run.arm, "block": run.block,
+        "seed_1": run.seed_1, "seed_2": run.block,
+        **read_json(home / "source.json"), "config": read_json(home / "train.json"),
+        "vectors": file_hash(home / "vectors.npy"),
+    }  # fmt: skip
+    write_json(home / "row.json", row_of(identity, list(rank_tasks(tasks, vectors, fit))))
+    return home / "row.json"
+
+
+def _table(study: Study, size: Size, size_name: str, folder: Path) -> Path:
+    """Write the table of the runs that are done, which need not be all."""
+    found = [folder / "runs" / run.name / "row.json" for run in runs_of(study, size)]
+    rows = [read_json(path) for path in found if path.is_file()]
+    if not rows:
+        raise ValueError(f"{folder} has no finished run: run the other parts first")
+    path = (Path("figures/study") if size_name == "small" else folder) / study.name
+    write_table(path, rows, study_tasks(study, size))
+    print(f"{len(rows)} of {len(found)} runs")
+    return path.with_suffix(".parquet")

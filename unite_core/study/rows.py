@@ -1,0 +1,123 @@
+"""The table of a study: one row for each run, and beside it the hits of every query.
+
+`NAME.parquet` has a row for each run: arm, block, seeds, where it comes from, its configuration,
+the metrics of every task. `NAME_hits.parquet` says for each run, task, pool and score which queries
+had their positive among the first ten, a bit each. `NAME_tasks.json` has the tasks' families and
+kinds, so that intervals over families need nothing but these three files.
+"""
+
+# Shapes: Q queries.
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..evaluation.tasks import RetrievalTask
+from ..files import read_json, replacing, write_json
+from .scoring import Ranks
+
+__all__ = ["StudyTable", "metrics_of", "read_table", "row_of", "write_table"]
+
+
+K = 10  # of the hits that are kept for every query
+
+
+@dataclass(frozen=True)
+class StudyTable:
+    """A study's rows, as `read_table` gives them."""
+
+    runs: list[dict[str, Any]]
+    """One for each run; `metrics` is a list of task, split, pool, score and their values."""
+    hits: dict[tuple[str, str, str, str, str], np.ndarray]
+    """{(run, task, split, pool, score): [Q] whether the positive is among the first ten}."""
+    tasks: list[dict[str, Any]]
+    """Name, split, kind, families [Q] and number of candidates of each task."""
+
+    def families(self, task: str, split: str) -> list[str]:
+        """[Q] family of each query of a task."""
+        for row in self.tasks:
+            if (row["name"], row["split"]) == (task, split):
+                return row["families"]
+        raise ValueError(f"the table has no task {task!r} of split {split!r}")
+
+
+def metrics_of(ranks: Ranks) -> dict[str, Any]:
+    """Means over a task's queries: recall@1, 10 and 100, MRR, nDCG@10, shares, counterparts."""
+    rank = ranks.rank
+    gain = np.where(rank <= K, 1 / np.log2(rank + 1), 0)
+    values = {f"recall@{k}": (rank <= k).mean() for k in (1, K, 100)}
+    values |= {"mrr": (1 / rank).mean(), f"ndcg@{K}": gain.mean()}
+    values |= {
+        f"target_share@{K}": ranks.target_share.mean(),
+        f"counterpart_recall@{K}": (ranks.counterpart_rank <= K).mean(),
+    }
+    place = {name: getattr(ranks, name) for name in ("task", "split", "pool", "score")}
+    return place | {name: round(float(value), 6) for name, value in values.items()}
+
+
+def row_of(identity: Mapping[str, Any], ranks: Sequence[Ranks]) -> dict[str, Any]:
+    """A run's row with its hits, as `write_table` takes it and as it lies in the run's folder."""
+    hits = [np.packbits(r.rank <= K).tobytes().hex() for r in ranks]
+    return {**identity, "metrics": list(map(metrics_of, ranks)), "hits": hits}
+
+
+def write_table(path: str | Path, rows: Iterable[Mapping[str, Any]],
+                tasks: Sequence[RetrievalTask]) -> None:  # fmt: skip
+    """Write the three files of a table from `row_of` of its runs, in the order of their names.
+
+    Args: path without suffix, such as figures/study/mask.
+    """
+    path, rows = Path(path), sorted(rows, key=lambda row: row["run"])
+    runs, hits = [], []
+    for row in rows:
+        runs.append({name: value for name, value in row.items() if name != "hits"})
+        for metrics, packed in zip(row["metrics"], row["hits"], strict=True):
+            place = {name: metrics[name] for name in ("task", "split", "pool", "score")}
+            hits.append({"run": row["run"], **place, "hits": bytes.fromhex(packed)})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path.with_name(f"{path.name}_tasks.json"), list(map(_described, tasks)))
+    _write(path.with_name(f"{path.name}_hits.parquet"), hits)
+    _write(path.with_suffix(".parquet"), runs)
+
+
+def read_table(path: str | Path) -> StudyTable:
+    """Read a table; `path` as in `write_table`. FileNotFoundError says what makes one."""
+    import pyarrow.parquet as parquet
+
+    path = Path(path)
+    if not path.with_suffix(".parquet").is_file():
+        raise FileNotFoundError(
+            f"{path.with_suffix('.parquet')} is missing: `unite study {path.name}` makes it"
+        )
+    tasks = read_json(path.with_name(f"{path.name}_tasks.json"))
+    queries = {(task["name"], task["split"]): len(task["families"]) for task in tasks}
+    hits = {}
+    for row in parquet.read_table(path.with_name(f"{path.name}_hits.parquet")).to_pylist():
+        count = queries[row["task"], row["split"]]
+        bits = np.unpackbits(np.frombuffer(row["hits"], np.uint8), count=count).astype(bool)
+        hits[row["run"], row["task"], row["split"], row["pool"], row["score"]] = bits
+    runs = parquet.read_table(path.with_suffix(".parquet")).to_pylist()
+    return StudyTable(runs, hits, tasks)
+
+
+def _described(task: RetrievalTask) -> dict[str, Any]:
+    return {
+        "name": task.name, "split": task.split, "kind": task.kind, "families": task.families,
+        "candidates": len(set(task.candidate_ids)),
+    }  # fmt: skip
+
+
+def _write(path: Path, rows: list[dict[str, Any]]) -> None:
+    import pyarrow as arrow
+    import pyarrow.parquet as parquet
+
+    for row in rows:  # one column of text: configurations need not have the same fields
+        row |= {name: json.dumps(row[name]) for name in ("config", "versions") if name in row}
+    with replacing(path) as partial:
+        parquet.write_table(arrow.Table.from_pylist(rows), partial, compression="zstd")

@@ -1,0 +1,191 @@
+"""Train one run of a study and keep its vectors; goes on after a kill.
+
+A study's folder holds `vision` (visual tokens that all runs share), `stage1/SEED` (one for each
+seed), and `runs/NAME` for each run: `train` while it trains, then `vectors.npy`, `source.json`
+(where they come from), `history.json`, `adapter` and a router if it has one. A run whose vectors
+are there is finished.
+"""
+
+# Shapes: N items, D embedding size.
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..corpora.registry import CORPORA
+from ..data.records import content_id, read_records
+from ..evaluation.tasks import RetrievalTask, read_tasks
+from ..files import read_json, replacing, working_in, write_json
+from ..model.embedder import UniteEmbedder
+from ..model.vision_store import VisionStore, build_vision_store, embed_stored
+from ..tiny.model import TINY
+from ..tiny.stages import TINY_STAGE_1, TINY_STAGE_2
+from ..train.config import STAGE_1, STAGE_2, SamplingConfig, StageConfig, TrainConfig
+from .arms import Arm, Run, Size, Study
+from .provenance import provenance
+
+__all__ = [
+    "fit_records", "folder_of", "items_of", "prepare", "run_items", "stage_1_config",
+    "stage_2_config", "study_tasks", "train_run", "train_stage_1",
+]  # fmt: skip
+
+
+_STAGES = {"tiny": (TINY_STAGE_1, TINY_STAGE_2), "paper": (STAGE_1, STAGE_2)}
+_KEPT = ("adapter", "history.json", "router.safetensors")
+
+
+def folder_of(study: Study, size_name: str) -> Path:
+    """Where a study of that size keeps its runs: `runs/study/NAME-SIZE`."""
+    return Path(os.environ.get("UNITE_RUNS", "runs"), "study", f"{study.name}-{size_name}")
+
+
+def prepare(study: Study, size: Size, folder: Path) -> Path:
+    """Make what all runs share: the corpora and, for a frozen tower, the visual tokens.
+
+    ValueError naming the files that a corpus without a builder lacks.
+    """
+    for root, options in ((size.train_root, {}), (size.root, size.corpus_options)):
+        if size.corpus:
+            CORPORA[size.corpus].build(root, **options)
+        elif not Path(root, "tasks.json").is_file():
+            raise ValueError(
+                f"{root} has no tasks.json: this size of study {study.name} needs stage1.jsonl, "
+                "stage2.jsonl, tasks.json and the media of both in that folder"
+            )
+    if (folder / "vision" / "index.json").is_file():
+        return folder / "vision"
+    items = list(items_of(study_tasks(study, size)).values())
+    for stage in ("stage1", "stage2"):
+        for record in read_records(Path(size.train_root, f"{stage}.jsonl")):
+            items += [record["query"], record["candidate"], *record.get("negatives", ())]
+    with working_in(folder):
+        build_vision_store(UniteEmbedder.load(_backbone(size)), items, size.root, folder / "vision")
+    return folder / "vision"
+
+
+def train_stage_1(size: Size, folder: Path, seed: int) -> Path:
+    """Train stage 1 of a seed, from which all arms of its blocks go on; returns the model."""
+    from ..train.run import train
+
+    torch.set_num_threads(1)
+    model = train(stage_1_config(size, folder, seed))
+    _remove_checkpoints(model.parent)
+    return model
+
+
+def train_run(study: Study, size: Size, folder: Path, run: Run) -> Path:
+    """Train a run and embed the items of tasks and fits; returns its folder.
+
+    Does nothing if its vectors are there. InUseError where another process works on it.
+    """
+    from ..train.run import train
+
+    home = folder / "runs" / run.name
+    if (home / "vectors.npy").is_file():
+        return home
+    with working_in(home):
+        torch.set_num_threads(1)  # sums depend on it; two runs side by side beat one of two threads
+        begun, source = perf_counter(), provenance()
+        arm = study.arm(run.arm)
+        model = train(stage_2_config(size, folder, arm, run))
+        embedder = UniteEmbedder.load(model)
+        items = list(run_items(study, size).values())
+        vectors = embed_stored(embedder, items, VisionStore(folder / "vision"), size.root)
+        for name in _KEPT:
+            for place in (home / "train" / name, model / name):
+                if place.exists():
+                    shutil.rmtree(home / name, ignore_errors=True)
+                    place.replace(home / name)
+        source["seconds"] = round(perf_counter() - begun, 1)
+        write_json(home / "source.json", source)
+        with replacing(home / "vectors.npy") as partial, partial.open("wb") as stream:
+            np.save(stream, vectors)
+        shutil.copy(home / "train" / "train.json", home / "train.json")
+        shutil.rmtree(home / "train")
+    return home
+
+
+def stage_1_config(size: Size, folder: Path, seed: int) -> TrainConfig:
+    """Stage 1 of a seed."""
+    stage = _stage(size, 0, size.steps_1, seed)
+    return _config(size, folder, str(_backbone(size)), stage, folder / "stage1" / str(seed))
+
+
+def stage_2_config(size: Size, folder: Path, arm: Arm, run: Run) -> TrainConfig:
+    """Stage 2 of an arm in a block: from the block's stage 1, in the block's order of data."""
+    stage = replace(_stage(size, 1, size.steps_2, run.block), **arm.stage)
+    start = folder / "stage1" / str(run.seed_1) / "model"
+    sampling = SamplingConfig()
+    if arm.one_modality:
+        sampling = SamplingConfig(group_by="modality", sub_batch=stage.batch_size)
+    output = folder / "runs" / run.name / "train"
+    return replace(_config(size, folder, str(start), stage, output), sampling=sampling)
+
+
+def study_tasks(study: Study, size: Size) -> list[RetrievalTask]:
+    """The tasks that a study scores; shapes have all splits that the emoji have."""
+    return [task for task in _tasks(size.root) if task.split in study.splits]
+
+
+def items_of(tasks: Sequence[RetrievalTask]) -> dict[str, dict]:
+    """Distinct items of tasks by content id, in a fixed order."""
+    found = {}
+    for task in tasks:
+        found |= dict(zip(task.query_ids, task.queries, strict=True))
+        found |= dict(zip(task.candidate_ids, task.candidates, strict=True))
+    return dict(sorted(found.items()))
+
+
+def fit_records(size: Size) -> list[Mapping[str, Any]]:
+    """The training pairs of stage 2 on which search-time scores are fitted."""
+    records = list(read_records(Path(size.train_root, "stage2.jsonl")))
+    return random.Random(0).sample(records, min(size.fit_pairs, len(records)))
+
+
+@lru_cache(1)
+def _tasks(root: str) -> list[RetrievalTask]:
+    return read_tasks(Path(root, "tasks.json"))
+
+
+def run_items(study: Study, size: Size) -> dict[str, dict]:
+    """By content id the items of tasks, then those of fits: the rows of `vectors.npy`."""
+    items = items_of(study_tasks(study, size))
+    for record in fit_records(size):
+        for side in ("query", "candidate"):
+            items.setdefault(content_id(record[side]), record[side])
+    return items
+
+
+def _backbone(size: Size) -> str | Path:
+    return size.model or TINY
+
+
+def _stage(size: Size, number: int, steps: int, seed: int) -> StageConfig:
+    stage = _STAGES[size.recipe][number]
+    return replace(stage, max_steps=steps, seed=seed, batch_size=size.batch_size)
+
+
+def _config(size: Size, folder: Path, model: str, stage: StageConfig, output: Path) -> TrainConfig:
+    manifest = Path(size.train_root, "manifest.json")
+    weights = read_json(manifest).get("weights", {}) if manifest.is_file() else {}
+    return TrainConfig(
+        model, (str(Path(size.train_root, f"{stage.name}.jsonl")),), str(output), stage, size.root,
+        weights=weights.get(stage.name, {}), logging_steps=max(1, stage.max_steps // 40),
+        cache_vision=True, vision_store=str(folder / "vision"),
+    )  # fmt: skip
+
+
+def _remove_checkpoints(output: Path) -> None:
+    for checkpoint in output.glob("checkpoint-*"):
+        shutil.rmtree(checkpoint, ignore_errors=True)
