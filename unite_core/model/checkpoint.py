@@ -103,12 +103,10 @@ def load_backbone(folder: Path, dtype: torch.dtype | None = None,
         config._attn_implementation = attention
     weights = read_weights(folder)
     model_class = getattr(transformers, _family(config.model_type, folder).model)
-    with described_by(folder / "config.json"), torch.device("meta"):
-        expected = model_class(config).state_dict()
-    check_weights(weights, {name: w.shape for name, w in expected.items()}, folder)
-    with no_init_weights():
-        model = model_class(config)
-    model.load_state_dict({n: w.to(dtype or w.dtype) for n, w in weights.items()}, assign=True)
+    with described_by(folder / "config.json"), no_init_weights():
+        model = model_class(config)  # its memory is reserved, never touched
+    expected = {name: weight.shape for name, weight in model.state_dict().items()}
+    model.load_state_dict(check_weights(weights, expected, folder, dtype), assign=True)
     return model.requires_grad_(True).eval()
 
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import Future
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,9 +21,10 @@ from .batching import BatchPlan
 from .decoder import takes_visual_tokens
 from .preprocessing import Pixels, Read, patches_of
 from .processor import ItemPlan, MediaTensor, naming_item
+from .threads import Run, side_by_side
 from .vision import visual_tokens
 
-__all__ = ["Run", "embed_batches", "encode_media", "side_by_side"]
+__all__ = ["embed_batches", "encode_media"]
 
 
 _STREAMS = 4  # batches at once; each may use several of torch's threads
@@ -163,34 +163,3 @@ def _portions(entries: Iterable, patches: Callable[[Any], int],
             portion, count = [], 0
     if portion:
         yield portion
-
-
-Run = Callable[..., Future]
-"""Starts a call of its first argument with the others; gives the future result."""
-
-
-@contextmanager
-def side_by_side(count: int) -> Iterator[Run]:
-    """Run calls in `count` threads, each with its share of torch's threads.
-
-    With one thread each call runs at once and raises its errors there. Calls that have not begun
-    when the context ends are dropped.
-    """
-    if count == 1:
-        yield _at_once
-        return
-    whole = torch.get_num_threads()
-    pool = ThreadPoolExecutor(
-        count, initializer=torch.set_num_threads, initargs=(max(1, whole // count),)
-    )
-    try:
-        yield pool.submit
-    finally:
-        pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(whole)  # each thread has its number, but new ones take the last set
-
-
-def _at_once(call: Callable, *arguments) -> Future:
-    future: Future = Future()
-    future.set_result(call(*arguments))
-    return future

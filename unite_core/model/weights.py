@@ -1,4 +1,4 @@
-"""Weight files: safetensors read whole, renamed, and checked by name, shape and value.
+"""Weight files: safetensors mapped into memory, renamed, and checked by name, shape and value.
 
 Known key layouts, all brought to transformers' names below `Qwen2VLModel`:
 
@@ -16,12 +16,16 @@ from pathlib import Path
 
 import torch
 
+from .mapped import drop_pages, map_pages
+from .threads import side_by_side
+
 __all__ = [
     "CheckpointError", "check_weights", "described_by", "read_object", "read_safetensors",
     "read_weights", "renamed",
 ]  # fmt: skip
 
 
+_THREADS = 8  # that read weights; memory is no faster with more
 _UNUSED = {"lm_head.weight"}  # tied or not: an embedder has no use for it
 
 
@@ -30,7 +34,7 @@ class CheckpointError(ValueError):
 
 
 def read_weights(folder: Path) -> dict[str, torch.Tensor]:
-    """Read a model's weights under transformers' names."""
+    """Map a model's weights under transformers' names."""
     weights = {}
     for name, weight in read_safetensors(folder, "model").items():
         if name in _UNUSED:
@@ -43,7 +47,7 @@ def read_weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def read_safetensors(folder: Path, stem: str) -> dict[str, torch.Tensor]:
-    """Read all tensors of STEM.safetensors, or of the shards in STEM.safetensors.index.json."""
+    """Map all tensors of STEM.safetensors, or of the shards in STEM.safetensors.index.json."""
     from safetensors.torch import load_file
 
     index = folder / f"{stem}.safetensors.index.json"
@@ -78,27 +82,53 @@ def renamed(name: str) -> str:
     return name
 
 
-def check_weights(weights: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Size],
-                  folder: Path) -> None:  # fmt: skip
-    """Raise a CheckpointError that names weights missing, extra, misshapen, NaN or infinite."""
+def check_weights(
+    weights: Mapping[str, torch.Tensor],
+    expected: Mapping[str, torch.Size],
+    folder: Path,
+    dtype: torch.dtype | None = None,
+) -> dict[str, torch.Tensor]:
+    """Return weights as `dtype`, or as they are, once all of them are fit for use.
+
+    Args
+        weights   of `read_safetensors`, by the names of `expected`, the model's shapes
+        folder    how errors name the checkpoint
+    Raises a CheckpointError that names weights missing, extra, misshapen, NaN or infinite. Weights
+    that are not converted stay on their mapped file; the pages of others go one by one.
+    """
     problems = []
     if missing := set(expected) - set(weights):
         problems.append(f"missing: {_first(missing)}")
     if extra := set(weights) - set(expected):
         problems.append(f"not of this model: {_first(extra)}")
-    both = set(weights) & set(expected)
+    both = {name: weights[name] for name in weights if name in expected}
     if misshapen := [
-        f"{n} {list(weights[n].shape)} instead of {list(expected[n])}"
-        for n in both if weights[n].shape != expected[n]
+        f"{n} {list(weight.shape)} instead of {list(expected[n])}"
+        for n, weight in both.items() if weight.shape != expected[n]
     ]:  # fmt: skip
         problems.append(f"misshapen: {_first(misshapen)}")
-    if broken := [n for n in both if not torch.isfinite(weights[n]).all()]:
+    with side_by_side(min(_THREADS, torch.get_num_threads())) as run:
+        calls = {name: run(_finite, weight, dtype) for name, weight in both.items()}
+        usable = {name: call.result() for name, call in calls.items()}
+    if broken := [name for name, weight in usable.items() if weight is None]:
         problems.append(f"with NaN or infinite values: {_first(broken)}")
     if problems:
         raise CheckpointError(
             f"{folder}: weights {'; '.join(problems)}. Check that config.json and the weight files "
             "belong together, or fetch the checkpoint again."
         )
+    return usable
+
+
+def _finite(weight: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor | None:
+    """A weight as `dtype`; None if a value is NaN or infinite, which its extremes then are too."""
+    map_pages(weight)
+    if weight.numel() and not torch.stack(weight.aminmax()).isfinite().all():
+        return None
+    converted = weight.to(dtype or weight.dtype)
+    if converted is not weight:
+        drop_pages(weight)
+    return converted
 
 
 def read_object(path: Path) -> dict:

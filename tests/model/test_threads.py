@@ -5,7 +5,7 @@ import threading
 import pytest
 import torch
 
-from unite_core.model.inference import side_by_side
+from unite_core.model.threads import side_by_side
 
 
 @pytest.fixture(autouse=True)
