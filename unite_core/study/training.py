@@ -78,6 +78,9 @@ def train_stage_1(size: Size, folder: Path, seed: int) -> Path:
     """Train stage 1 of a seed, from which all arms of its blocks go on; returns the model."""
     from ..train.run import train
 
+    finished = folder / "stage1" / str(seed) / "model"
+    if finished.is_dir():  # perhaps by another checkout, whose unite-tiny lies elsewhere
+        return finished
     torch.set_num_threads(1)
     model = train(stage_1_config(size, folder, seed))
     _remove_checkpoints(model.parent)
