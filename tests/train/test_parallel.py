@@ -267,17 +267,24 @@ def logged(output):
 
 @pytest.mark.slow
 def test_two_processes_train_what_one_trains(corpus, tmp_path):
+    from unite_core.model.router import ModalityRouter
     from unite_core.train.run import train
 
-    train(config_of(corpus, tmp_path / "one", 12))
-    config = replace(config_of(corpus, tmp_path / "two", 6), grad_cache=True, forward_items=3)
+    extra = {"router_weight": 0.3, "modality_weight": 0.2}
+    train(config_of(corpus, tmp_path / "one", 12, **extra))
+    config = config_of(corpus, tmp_path / "two", 6, **extra)
+    config = replace(config, grad_cache=True, forward_items=3)
     output = launch("torchrun", config, tmp_path)
     assert output.split("\n")[-2:] == [str(tmp_path / "two" / "model"), ""], "printed once"
     one, two = logged(tmp_path / "one"), logged(tmp_path / "two")
     assert len(one) == len(two) == 7
     for first, second in zip(one, two, strict=True):
         assert first == pytest.approx(second, rel=1e-4, abs=1e-5)
-    assert {"accuracy/text", "accuracy/image", "surviving_share"} < {k for row in one for k in row}
+    assert {"accuracy/text", "accuracy/image", "surviving_share", "router_accuracy", "router_loss",
+            "modality_loss"} < {k for row in one for k in row}  # fmt: skip
+    heads = [ModalityRouter.load(tmp_path / name / "model") for name in ("one", "two")]
+    assert heads[0].weight.abs().max() > 1e-3
+    torch.testing.assert_close(heads[0].weight, heads[1].weight, rtol=1e-3, atol=1e-5)
     skipped = [json.loads((tmp_path / n / "skipped.json").read_text()) for n in ("one", "two")]
     assert len(skipped[0]) == 2
     assert sorted(map(str, skipped[0])) == sorted(map(str, skipped[1]))

@@ -98,6 +98,8 @@ def config_of(corpus, folder, stage) -> TrainConfig:
         "name": stage, "batch_size": 6, "max_steps": STEPS, "save_steps": SAVE_STEPS,
         "learning_rate": 5e-3, "lora_dropout": 0.2,
     }  # fmt: skip
+    if stage == "stage2":
+        fields |= {"router_weight": 0.3, "modality_weight": 0.2}
     return TrainConfig(
         str(model), str(corpus / f"{stage}.jsonl"), str(folder / stage), fields,
         media_root=str(corpus), logging_steps=2, forward_items=8,
@@ -145,8 +147,9 @@ def assert_same(first, second, where: str) -> None:
 
 def assert_same_run(first: Path, second: Path) -> None:
     last = f"checkpoint-{STEPS}"
-    for name in ("adapter/adapter_model", "model/model", f"{last}/trained"):
-        file = f"{name}.safetensors"
+    names = ["adapter/adapter_model", "model/model", f"{last}/trained"]
+    names += ["model/router"] if first.name == "stage2" else []
+    for file in (f"{name}.safetensors" for name in names):
         assert_same(load_file(first / file), load_file(second / file), file)
     for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
         loaded = [torch.load(run / last / name, weights_only=False) for run in (first, second)]
