@@ -49,7 +49,7 @@ def test_raw_template_is_the_turn_without_the_summary():
     prompt = build_prompt({"text": "{braces} stay"}, template="raw")
     assert "user\n{braces} stay<|im_end|>" in prompt
     assert prompt.endswith("<|im_start|>assistant\n<|endoftext|>")
-    with pytest.raises(ValueError, match="one of unite, raw"):
+    with pytest.raises(ValueError, match="is no prompt; known: unite, raw"):
         build_prompt({"text": "a"}, template="chat")
 
 

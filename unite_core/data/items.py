@@ -2,7 +2,8 @@
 
 An image is a path, a PIL image or an array [H, W, 3], or a list of these. A video is a file, a list
 of frames or an array [T, H, W, 3], or a list of videos. Text says where media belong by the
-placeholders <|IMAGE|> and <|VIDEO|>.
+placeholders <|IMAGE|> and <|VIDEO|>. An instruction says what the vector is for, such as "Find a
+picture of this."; where it is put is the model's business.
 """
 
 from __future__ import annotations
@@ -15,14 +16,15 @@ from typing import Any
 from .modality import KEYS
 
 __all__ = [
-    "IMAGE_PLACEHOLDER", "PLACEHOLDERS", "VIDEO_PLACEHOLDER", "ItemError", "as_item", "files_of",
-    "images_of", "media_first", "path_fault", "text_fault",
-    "unicode_fault", "videos_of",
+    "IMAGE_PLACEHOLDER", "ITEM_KEYS", "PLACEHOLDERS", "VIDEO_PLACEHOLDER", "ItemError", "as_item",
+    "files_of", "images_of", "instructed", "instruction_fault", "media_first", "path_fault",
+    "text_fault", "unicode_fault", "videos_of",
 ]  # fmt: skip
 
 
 IMAGE_PLACEHOLDER, VIDEO_PLACEHOLDER = "<|IMAGE|>", "<|VIDEO|>"
 PLACEHOLDERS = {"image": IMAGE_PLACEHOLDER, "video": VIDEO_PLACEHOLDER}
+ITEM_KEYS = (*KEYS, "instruction")
 _RESERVED = re.compile(r"<\|(?:image_pad|video_pad|vision_start|vision_end|vision_pad)\|>")
 _STILL_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".ppm"}
 
@@ -35,8 +37,8 @@ def as_item(thing: Any) -> dict:
     """Make an item of a dict, a PIL image, or an array [H, W, 3] or [T, H, W, 3].
 
     Keys whose value is None are left out and the order of the others is kept: it decides the words
-    of the prompt. Unknown keys, empty items, blank text and what `text_fault` or `path_fault` find
-    are an ItemError.
+    of the prompt. `instruction` is no modality and has no place in it. Unknown keys, empty items,
+    blank text and what `text_fault` or `path_fault` find are an ItemError.
 
     >>> as_item({"text": "a cat", "image": None})
     {'text': 'a cat'}
@@ -46,17 +48,31 @@ def as_item(thing: Any) -> dict:
     """
     if not isinstance(thing, Mapping):
         thing = {_bare_modality(thing): thing}
-    unknown = sorted(str(key) for key in thing if key not in KEYS)
+    unknown = sorted(str(key) for key in thing if key not in ITEM_KEYS)
     if unknown:
         raise ItemError(f"unknown modality {', '.join(unknown)}: an item has {', '.join(KEYS)}")
     item = {key: value for key, value in thing.items() if value is not None}
-    if not item:
+    if not any(key in item for key in KEYS):
         raise ItemError(f"the item is empty: give at least one of {', '.join(KEYS)}")
     if "text" in item:
         _check_text(item["text"])
-    for path in files_of(item) if len(item) > ("text" in item) else ():
+    if fault := instruction_fault(item.get("instruction")):
+        raise ItemError(f"instruction: {fault}")
+    for path in files_of(item) if "image" in item or "video" in item else ():
         if fault := path_fault(path):
             raise ItemError(f"path {path[:200]!a}: {fault}")
+    return item
+
+
+def instructed(thing: Any, instruction: str) -> dict:
+    """The item with an instruction, unless it has its own.
+
+    >>> instructed({"text": "a cat"}, "Find its picture.")
+    {'text': 'a cat', 'instruction': 'Find its picture.'}
+    """
+    item = dict(thing) if isinstance(thing, Mapping) else {_bare_modality(thing): thing}
+    if item.get("instruction") is None:
+        item["instruction"] = instruction
     return item
 
 
@@ -68,6 +84,17 @@ def text_fault(text: str) -> str:
             f"{IMAGE_PLACEHOLDER} or {VIDEO_PLACEHOLDER}"
         )
     return unicode_fault(text)
+
+
+def instruction_fault(instruction: Any) -> str:
+    """Why this cannot be an item's instruction, and what to do; "" if it can, or is None."""
+    if instruction is None:
+        return ""
+    if not isinstance(instruction, str) or not instruction.strip():
+        return f"{instruction!r} is no text; write what the vector is for, or leave it out"
+    if any(mark in instruction for mark in PLACEHOLDERS.values()):
+        return "places of media belong in the text; write the placeholder there"
+    return text_fault(instruction)
 
 
 def path_fault(path: str) -> str:

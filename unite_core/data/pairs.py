@@ -20,7 +20,14 @@ from .identities import merge_identities
 from .items import files_of
 from .packed import PackedRows
 from .readers import Row, iter_rows
-from .records import GROUPS, RecordError, content_id, target_modality, validate_record
+from .records import (
+    GROUPS,
+    RecordError,
+    content_id,
+    instructed_query,
+    target_modality,
+    validate_record,
+)
 
 __all__ = ["PackedPairs", "Pair", "PairDataset", "PairTable", "Pick", "content_number"]
 
@@ -229,7 +236,7 @@ def _invalid(where: str, message: str) -> BadMediaRow:
 
 def _pair(record: Mapping, stem: str, where: str, repeated: list[str]) -> Pair:
     return Pair(
-        query=record["query"],
+        query=instructed_query(record),
         candidate=record["candidate"],
         negatives=_negatives(record, where, repeated),
         target_modality=int(target_modality(record, where)),

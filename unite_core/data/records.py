@@ -1,7 +1,8 @@
 """Records: the schema of training and evaluation data, its checks, and content identities.
 
 A record is a JSON object `{query, candidate, negative?, target_modal?}` as in the released data
-(docs/method.md), with `task` and `source` as free labels. Items with the same `query_group` or
+(docs/method.md), with `task` and `source` as free labels. `instruction` is that of the query,
+unless the query has its own; each item can have one. Items with the same `query_group` or
 `candidate_group` count as one item in training: candidates of one group are positives of each
 other's queries. Items are described in `data.items`.
 """
@@ -21,9 +22,12 @@ from ..files import replacing
 from .embedded import is_cell
 from .items import (
     IMAGE_PLACEHOLDER,
+    ITEM_KEYS,
     VIDEO_PLACEHOLDER,
     ItemError,
     images_of,
+    instructed,
+    instruction_fault,
     path_fault,
     text_fault,
     videos_of,
@@ -33,13 +37,15 @@ from .modality import KEYS, Modality, modality_of, parse_modality
 from .readers import iter_values
 
 __all__ = [
-    "GROUPS", "RecordError", "content_id", "iter_records", "read_records", "target_modality",
-    "validate_item", "validate_record", "write_records",
+    "GROUPS", "RecordError", "content_id", "instructed_query", "iter_records", "read_records",
+    "target_modality", "validate_item", "validate_record", "write_records",
 ]  # fmt: skip
 
 
 GROUPS = ("query_group", "candidate_group")
-FIELDS = ("query", "candidate", "negative", "target_modal", "task", "source", *GROUPS)
+FIELDS = (
+    "query", "candidate", "negative", "target_modal", "task", "source", "instruction", *GROUPS,
+)  # fmt: skip
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://|data:", re.IGNORECASE)
 _DRIVE = re.compile(r"[a-z]:[\\/]", re.IGNORECASE)
@@ -104,7 +110,15 @@ def validate_record(record, where="record", media_root=None, check_media=False) 
             )
         if fault := text_fault(record.get(label) or ""):
             raise RecordError(f"{where}, field {label}: {fault}")
+    if fault := instruction_fault(record.get("instruction")):
+        raise RecordError(f"{where}, field instruction: {fault}")
     target_modality(record, where)
+
+
+def instructed_query(record: Mapping) -> dict:
+    """The query of a record with the record's instruction, unless it has its own."""
+    given = record.get("instruction")
+    return record["query"] if given is None else instructed(record["query"], given)
 
 
 def validate_item(item, where="item", media_root=None, check_media=False) -> None:
@@ -114,11 +128,13 @@ def validate_item(item, where="item", media_root=None, check_media=False) -> Non
             f"{where}: an item is an object with {', '.join(KEYS)}, not {_shown(item)}; "
             f'write {{"text": ...}}, {{"image": ...}} or {{"video": ...}}'
         )
-    _refuse_unknown(item, KEYS, where, "item")
+    _refuse_unknown(item, ITEM_KEYS, where, "item")
     if not modality_of(item):
         raise RecordError(f"{where}: empty item; give it at least one of {', '.join(KEYS)}")
     if item.get("text") is not None:
         _validate_text(item["text"], f"{where}.text")
+    if fault := instruction_fault(item.get("instruction")):
+        raise RecordError(f"{where}.instruction: {fault}")
     for kind, split in (("image", images_of), ("video", videos_of)):
         try:
             media = split(item)
@@ -151,7 +167,7 @@ def target_modality(record: Mapping, where="record") -> Modality:
 
 
 def content_id(item: Mapping) -> str:
-    """Hash an item's content to 32 hex digits, whatever the order of its keys.
+    """Hash an item's content to 32 hex digits, whatever the order of its keys and its instruction.
 
     Paths count by name (`./a.png` is `a.png`; the file is not opened), images in memory by mode,
     size and pixels.

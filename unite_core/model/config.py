@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, WithJsonSchema
 
 from ..settings import Count, Positive, settings
+from .backbones import TEMPLATES
 
 __all__ = ["EmbedConfig"]
+
+
+def _known(name: str) -> str:
+    TEMPLATES[name]
+    return name
+
+
+Prompt = Annotated[
+    str, AfterValidator(_known), WithJsonSchema({"type": "string", "enum": list(TEMPLATES)})
+]
 
 
 @settings
@@ -18,8 +31,12 @@ class EmbedConfig:
 
     positions: Literal["sequential", "mrope"] = "sequential"
     """Position ids: sequential (UNITE weights) or M-RoPE (plain Qwen-VL weights)."""
-    prompt: Literal["unite", "raw"] = "unite"
-    """With UNITE's line that asks for a one-word summary, or the chat turn alone."""
+    prompt: Prompt = "unite"
+    """Whose prompt: UNITE's with its line that asks for a one-word summary, raw for the chat turn
+    alone, or that of another embedder, with its place for an instruction."""
+    image_pixels: Literal["twice", "once"] = "twice"
+    """Resize images by Qwen-VL's own limits and then by those below, as UNITE does, or by these
+    alone."""
     image_min_pixels: Count = 256 * 28 * 28
     """Smallest area of an image; smaller ones are enlarged."""
     image_max_pixels: Count = 1280 * 28 * 28

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch.nn.functional import normalize
 
+from ..data.items import instructed
 from .batching import BatchPlan, plan_batches
 from .checkpoint import (
     base_of,
@@ -36,15 +37,14 @@ from .decoder import (
     takes_visual_tokens,
 )
 from .inference import embed_batches, encode_media
+from .loading import LoadConfig, device_of, dtype_of, load_settings, processes_for
 from .lora import attach_lora, load_lora, save_lora
 from .positions import token_positions
-from .preprocessing import Read, reads_here
+from .prefetch import read_ahead
+from .preprocessing import Read
 from .processor import Encoded, Processor
 
 __all__ = ["UniteEmbedder"]
-
-
-_TOKENS_PER_BATCH = {"cpu": 2048, "cuda": 32768}
 
 
 class UniteEmbedder(torch.nn.Module):
@@ -53,43 +53,47 @@ class UniteEmbedder(torch.nn.Module):
     Args
         backbone   a transformers model of one of `backbones.BACKBONES`
         processor  the Processor of the same checkpoint; its EmbedConfig is `config`
+        loading    token budget and reading processes; the rest of it is how `load` loads
     """
 
-    def __init__(self, backbone: torch.nn.Module, processor: Processor):
+    def __init__(
+        self, backbone: torch.nn.Module, processor: Processor, loading: LoadConfig | None = None
+    ):
         super().__init__()
         self.backbone = backbone
         self.processor = processor
+        self.loading = loading or LoadConfig()
 
     @classmethod
     def load(cls, folder_or_hub_id: str | Path, device: str | torch.device | None = None,
-             dtype: torch.dtype | None = None, positions: str | None = None,
-             attention: str | None = None, **overrides) -> UniteEmbedder:  # fmt: skip
+             dtype: str | torch.dtype | None = None, positions: str | None = None,
+             **overrides) -> UniteEmbedder:  # fmt: skip
         """Load a UNITE checkpoint, a plain Qwen-VL one, a LoRA adapter, or what `save` wrote.
 
         Args
             device     default: a GPU where there is one, else the CPU
-            dtype      default: float32 on a CPU, the checkpoint's on a GPU
+            dtype      default: float32 on a CPU, bfloat16 on a GPU, whatever the files have
             positions  "sequential" or "mrope"; default: as saved, else "sequential" for UNITE
                        weights and "mrope" for others
-            attention  transformers' name of an attention, which may be a kernel of the hub;
-                       default: torch's. config.json cannot ask for a kernel of the hub
-            overrides  other fields of EmbedConfig, such as max_frames=8
+            overrides  other fields of LoadConfig, such as attention="flash_attention_2",
+                       device_map="auto" or batch_tokens=8192, and of EmbedConfig, such as
+                       max_frames=8
         A CheckpointError names weights that are missing, extra, misshapen or not finite.
         """
         folder = locate(folder_or_hub_id)
         base, name = base_of(folder, str(folder_or_hub_id))
-        device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        dtype = dtype or (torch.float32 if device.type == "cpu" else None)
+        how, overrides = load_settings({"device": device, "dtype": dtype, **overrides})
+        device = device_of(how)
         config = default_config(folder, base, str(folder_or_hub_id))
         if positions is not None:
             overrides["positions"] = positions
         config = replace(config, **overrides)
-        backbone = load_backbone(base, dtype, attention)
+        backbone = load_backbone(base, dtype_of(how, device), how.attention, how)
         backbone.name_or_path = name
-        embedder = cls(backbone, load_processor(base, backbone.config, config))
+        embedder = cls(backbone, load_processor(base, backbone.config, config), how)
         if base != folder:
             embedder.load_lora(folder)
-        return embedder.to(device).eval()
+        return (embedder if how.is_spread else embedder.to(device)).eval()
 
     @property
     def config(self) -> EmbedConfig:
@@ -103,8 +107,14 @@ class UniteEmbedder(torch.nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
-        return next(self.parameters()).device
+        """Where the weights are, the first of them that are on a device."""
+        places = (weight.device for weight in self.parameters())
+        return next((place for place in places if place.type != "meta"), torch.device("cpu"))
+
+    @property
+    def workers(self) -> int:
+        """Processes that decode media ahead of the model."""
+        return processes_for(self.loading, self.device)
 
     @property
     def base(self) -> torch.nn.Module:
@@ -166,15 +176,18 @@ class UniteEmbedder(torch.nn.Module):
 
     def embed(self, items: Sequence[Any], media_root: str | Path = ".",
               batch_size: int | None = None, progress: bool = True,
-              where: Sequence[str] | None = None) -> np.ndarray:  # fmt: skip
+              where: Sequence[str] | None = None,
+              instruction: str | None = None) -> np.ndarray:  # fmt: skip
         """Embed items of any mixture of modalities.
 
         Args
-            items       dicts of text, image and video, PIL images, or uint8 arrays
-            media_root  folder that paths in items are relative to and must not leave
-            batch_size  items per batch; None: as many as a token budget allows
-            progress    show a progress bar
-            where       how errors name the items; default: "item" and its index
+            items        dicts of text, image and video, PIL images, or uint8 arrays
+            media_root   folder that paths in items are relative to and must not leave
+            batch_size   items per batch; None: as many as a token budget allows
+            progress     show a progress bar
+            where        how errors name the items; default: "item" and its index
+            instruction  what the vectors are for, of items that have no `instruction` of their own;
+                         where it is put is the model's business
         Returns
             [N, D] float32 unit vectors in the order of `items`.
         The first item that cannot be embedded raises an ItemError or MediaError. Items that share a
@@ -191,22 +204,25 @@ class UniteEmbedder(torch.nn.Module):
 
         if isinstance(items, (Mapping, str)) or not hasattr(items, "__len__"):
             raise TypeError(f"items must be a list of items, not {type(items).__name__}")
+        if instruction is not None:
+            items = [instructed(item, instruction) for item in items]
         vectors = np.empty((len(items), self.dim), dtype=np.float32)
         where = where or [f"item {i}" for i in range(len(items))]
         plan = self.plan(items, where, media_root, batch_size)
         _raise_first(plan.bad)
-        reads = reads_here(self.processor.reader, plan.reads, media_root)
+        planned = read_ahead([(None, plan)], self.processor.reader, media_root, self.workers)
         with tqdm(total=len(items), disable=not progress, unit="item") as bar:
-            for rows, batch in self.embed_plan(plan, reads, where):
-                _raise_first(plan.bad)
-                vectors[rows] = batch
-                bar.update(len(rows))
+            for _, _, reads in planned:
+                for rows, batch in self.embed_plan(plan, reads, where):
+                    _raise_first(plan.bad)
+                    vectors[rows] = batch
+                    bar.update(len(rows))
         return vectors
 
     def plan(self, items: Sequence[Any], where: Sequence[str], media_root: str | Path = ".",
              batch_size: int | None = None) -> BatchPlan:  # fmt: skip
         """Plan batches as large as suits the model's device; see `plan_batches`."""
-        budget = _TOKENS_PER_BATCH.get(self.device.type, _TOKENS_PER_BATCH["cpu"])
+        budget = self.loading.tokens_on(self.device)
         size = self.dim * next(self.parameters()).element_size()
         if not takes_visual_tokens(self.base):  # then float32 patches are kept
             size = self.processor.layout.bytes_per_token
@@ -235,7 +251,7 @@ class UniteEmbedder(torch.nn.Module):
         old = self.processor
         config = replace(old.config, **changes)
         processor = Processor(old.tokenizer, config, old.layout, old.video_time)
-        return UniteEmbedder(self.backbone, processor).eval()
+        return UniteEmbedder(self.backbone, processor, self.loading).eval()
 
     def save(self, folder: str | Path) -> None:
         """Write weights, tokenizer and configuration for `load(folder)`."""
@@ -288,6 +304,7 @@ class UniteEmbedder(torch.nn.Module):
 
 def _last(hidden: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
     """[B, T, D] -> [B, D]: the last token of each row that is not padding."""
+    attention_mask = attention_mask.to(hidden.device)
     steps = torch.arange(hidden.shape[1], device=hidden.device)
     last = (attention_mask * steps).argmax(dim=1)
     return hidden[torch.arange(len(last), device=last.device), last]

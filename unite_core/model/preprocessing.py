@@ -85,10 +85,12 @@ def _fitted(height: int, width: int, factor: int, min_pixels: int, max_pixels: i
     return rows * factor, columns * factor
 
 
-def image_sizes(height: int, width: int, config: EmbedConfig, layout: Layout) -> tuple[Size, Size]:
-    """The two sizes to which an image is resized in turn."""
-    first = smart_resize(height, width, layout.factor, *_loose_limits(layout))
+def image_sizes(height: int, width: int, config: EmbedConfig, layout: Layout) -> tuple[Size, ...]:
+    """The sizes to which an image is resized in turn: two, or one."""
     limits = config.image_min_pixels, config.image_max_pixels
+    if config.image_pixels == "once":
+        return (smart_resize(height, width, layout.factor, *limits),)
+    first = smart_resize(height, width, layout.factor, *_loose_limits(layout))
     return first, _fitted(*first, layout.factor, *limits)
 
 

@@ -16,9 +16,10 @@ import torch
 
 from ..data.items import IMAGE_PLACEHOLDER, VIDEO_PLACEHOLDER, ItemError, as_item
 from ..data.media import MediaError
+from .backbones import TEMPLATES
 from .config import EmbedConfig
 from .preprocessing import Grid, Layout, MediaReader, MediaSource, media_of, patches_of
-from .prompts import VIDEO_BLOCK, build_prompt
+from .prompts import build_prompt
 
 __all__ = ["Encoded", "MediaTensor", "ItemPlan", "Processor", "naming_item"]
 
@@ -104,7 +105,7 @@ class Processor:
             try:
                 with naming_item(name):
                     item = as_item(thing)
-                    found.append((item, build_prompt(item, self.config.prompt)))
+                    found.append((item, self._prompt(item)))
             except ItemError as error:
                 found.append(error)
         prompts = [entry[1] for entry in found if not isinstance(entry, ItemError)]
@@ -188,8 +189,12 @@ class Processor:
         t, h, w = grid
         return t * h * w // self.layout.merge**2
 
+    def _prompt(self, item: dict) -> str:
+        return build_prompt(item, self.config.prompt)
+
     def _tokenize(self, texts: list[str]) -> list[list[int]]:
-        options = {"add_special_tokens": False, "return_attention_mask": False}
+        special = TEMPLATES[self.config.prompt].special_tokens
+        options = {"add_special_tokens": special, "return_attention_mask": False}
         return self.tokenizer(texts, **options).input_ids
 
     def _fitting_ids(self, plan: ItemPlan, grids, times, where: str) -> list[int]:
@@ -219,8 +224,9 @@ class Processor:
         images, videos = grids
         prompt: Sequence[int] = plan.prompt
         if self.video_time == "text" and videos:
-            text = build_prompt(plan.item, self.config.prompt)
-            (prompt,) = self._tokenize([_stamp_videos(text, times, self.layout.temporal)])
+            block = TEMPLATES[self.config.prompt].video
+            text = _stamp_videos(self._prompt(plan.item), block, times, self.layout.temporal)
+            (prompt,) = self._tokenize([text])
             videos = [(1, h, w) for t, h, w in videos for _ in range(t)]
         pads = {
             self.image_id: iter([self.visual_tokens(grid) for grid in images]),
@@ -265,13 +271,13 @@ def _token_id(tokenizer, token: str) -> int:
     return index
 
 
-def _stamp_videos(prompt: str, times: Sequence[Sequence[float]], temporal: int) -> str:
+def _stamp_videos(prompt: str, block: str, times: Sequence[Sequence[float]], temporal: int) -> str:
     """Replace each video block by one per temporal patch, after its mean time in seconds."""
-    head, *tails = prompt.split(VIDEO_BLOCK)
+    head, *tails = prompt.split(block)
     for seconds, tail in zip(times, tails, strict=True):
         starts = range(0, len(seconds), temporal)
         means = [(seconds[i] + seconds[min(i + temporal, len(seconds)) - 1]) / 2 for i in starts]
-        head += "".join(f"<{mean:.1f} seconds>{VIDEO_BLOCK}" for mean in means) + tail
+        head += "".join(f"<{mean:.1f} seconds>{block}" for mean in means) + tail
     return head
 
 

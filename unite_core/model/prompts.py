@@ -1,4 +1,6 @@
-"""The prompt of an item: UNITE's chat template with its summary line and vision blocks.
+"""The prompt of an item: what its text, media and instruction become, by a family's template.
+
+UNITE's, for an example:
 
     <system turn> <user turn: {text} newline Summary above {modalities} in one word:>
     <assistant header> <|endoftext|>
@@ -9,6 +11,8 @@ code: {"text", "image"} is "sentence and image", {"image", "text"} is "image and
 
 from __future__ import annotations
 
+import re
+import unicodedata
 import warnings
 from collections.abc import Mapping
 
@@ -19,30 +23,30 @@ from ..data.items import (
     ItemError,
     as_item,
     images_of,
-    media_first,
     videos_of,
 )
+from ..data.modality import modality_of
+from .backbones import TEMPLATES
+from .family import Template
 
-__all__ = ["VIDEO_BLOCK", "build_prompt"]
+__all__ = ["build_prompt"]
 
 
-VIDEO_BLOCK = "<|vision_start|><|video_pad|><|vision_end|>"
-_BLOCKS = {"image": VIDEO_BLOCK.replace("video", "image"), "video": VIDEO_BLOCK}
 _WORDS = {"text": "sentence", "image": "image", "video": "video"}
-_TURN = (
-    "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
-    "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n<|endoftext|>"
-)
+_LEADING = re.compile(rf"(?:\s*(?:{'|'.join(map(re.escape, PLACEHOLDERS.values()))}))*\s*")
 
 
-def build_prompt(item: Mapping, template: str = "unite") -> str:
+def build_prompt(item: Mapping, template: str = "unite", images_first: bool = False) -> str:
     """Write the prompt of an item, with one pad token per image or video.
 
     Args
-        item      text, image, video; the text may hold <|IMAGE|> and <|VIDEO|> placeholders
-        template  "unite" with the summary line, "raw" without it
-    Media come before a text without placeholders, with a warning: the released code drops them
-    silently. A wrong number of placeholders is an ItemError.
+        item          text, image, video, instruction; the text may hold <|IMAGE|> and <|VIDEO|>
+        template      name in `TEMPLATES`: "unite", "raw" without its summary line, "gme", ...
+        images_first  images that have no place in the text precede videos, whatever the order of
+                      the item's keys, as in UNITE's released code
+    The instruction stands where the template has a place for it, else before the text. UNITE's
+    template puts media before a text without placeholders with a warning: the released code drops
+    them silently. A wrong number of placeholders is an ItemError.
 
     >>> print(build_prompt({"text": "a cat"}))
     <|im_start|>system
@@ -53,33 +57,62 @@ def build_prompt(item: Mapping, template: str = "unite") -> str:
     <|im_start|>assistant
     <|endoftext|>
     """
-    item = as_item(item)
+    item, known = as_item(item), TEMPLATES[template]
+    order = known.media or (("image", "video") if images_first else tuple(item))
+    instruction = _instruction(item, known)
+    content = _placed(item, known, order)
+    if "{instruction}" not in known.turn and instruction:
+        content = _before_text(content, instruction, known)
+        item = item if "text" in item else {"text": instruction} | item
+    named = (*known.media, "text") if known.media else item
+    words = [_WORDS[key] for key in named if key in item and key in _WORDS]
+    for key, mark in PLACEHOLDERS.items():
+        content = content.replace(mark, getattr(known, key))
+    content = content.strip() if known.stripped else content
+    content += known.summary.replace("{modalities}", " and ".join(words))
+    head, tail = known.turn.split("{content}")
+    return head.replace("{instruction}", instruction) + content + tail
+
+
+def _instruction(item: Mapping, template: Template) -> str:
+    given = item.get("instruction")
+    if given is None:
+        default = template.instruction
+        return default if isinstance(default, str) else default.get(modality_of(item).label, "")
+    if template.punctuated:
+        given = given.strip()
+        ends = unicodedata.category(given[-1]).startswith("P")
+        return given if ends else f"{given}."
+    return given
+
+
+def _placed(item: Mapping, template: Template, order: tuple[str, ...]) -> str:
+    """The text with a placeholder for each medium, which come first where it has none."""
     counts = {"image": len(images_of(item)), "video": len(videos_of(item))}
-    text = _place_media(item, counts).strip()
-    if template == "unite":
-        text += f"\nSummary above {' and '.join(_WORDS[key] for key in item)} in one word:"
-    elif template != "raw":
-        raise ValueError(f"template must be one of unite, raw; not {template!r}")
-    return _TURN.format(text)
-
-
-def _place_media(item: Mapping, counts: Mapping[str, int]) -> str:
     text = item.get("text", "")
     found = {key: text.count(mark) for key, mark in PLACEHOLDERS.items()}
     if not any(found.values()) and any(counts.values()):
-        if text:
+        if text and not template.media:
             warnings.warn(
                 "a text without <|IMAGE|> or <|VIDEO|> came with media: the media are put before "
                 "it. Write the placeholders where the media belong to choose their place.",
                 stacklevel=3,
             )
-        text = media_first(item)
-    elif found != dict(counts):
+        marks = [PLACEHOLDERS[key] for key in order if key in counts for _ in range(counts[key])]
+        return "".join(mark + template.gap for mark in marks) + text
+    if found != counts:
         raise ItemError(
             f"the text has {found['image']} {IMAGE_PLACEHOLDER} and {found['video']} "
             f"{VIDEO_PLACEHOLDER}, the item {counts['image']} image and {counts['video']} video: "
             "write one placeholder for each, or none"
         )
-    for key, mark in PLACEHOLDERS.items():
-        text = text.replace(mark, _BLOCKS[key])
     return text
+
+
+def _before_text(content: str, instruction: str, template: Template) -> str:
+    """Put an instruction after the media that lead the content, before its text."""
+    start = _LEADING.match(content).end()
+    media, text = content[:start], content[start:]
+    if text and not instruction[-1].isspace():
+        instruction += template.joint
+    return media + instruction + text

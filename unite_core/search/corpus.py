@@ -14,7 +14,13 @@ import numpy as np
 
 from ..data.items import files_of
 from ..data.readers import HUB, iter_values, row_files
-from ..data.records import RecordError, content_id, validate_item, validate_record
+from ..data.records import (
+    RecordError,
+    content_id,
+    instructed_query,
+    validate_item,
+    validate_record,
+)
 from ..files import file_hash
 
 __all__ = ["Corpus", "item_key", "iter_items", "rows_hash"]
@@ -53,7 +59,7 @@ class Corpus:
         """
         hashes, digest = array("q"), hashlib.sha256()
         for name, item, _ in self:
-            digest.update(json.dumps([name, content_id(item), list(item)]).encode())
+            digest.update(json.dumps([name, *_seen(item)]).encode())
             hashes.append(_id_hash(name))
         if not hashes:
             raise ValueError("the corpus has no items: check its files")
@@ -77,7 +83,8 @@ def iter_items(path: str | Path, take: Sequence[str] = ("candidate",),
         if isinstance(row, Mapping) and "query" in row:
             validate_record(row, where, media_root)
             for side in take:
-                yield f"{prefix}{number}:{side}", row[side], f"{where}, {side}"
+                item = instructed_query(row) if side == "query" else row[side]
+                yield f"{prefix}{number}:{side}", item, f"{where}, {side}"
             continue
         name = row.pop("id", None) if isinstance(row, dict) else None
         if name is not None and not isinstance(name, str | int):
@@ -100,8 +107,14 @@ def item_key(item: Mapping, root: str | Path = ".") -> str:
             stamps.append([stat.st_size, stat.st_mtime_ns])
         except OSError:
             stamps.append([])
-    text = json.dumps([content_id(item), list(item), stamps])
+    text = json.dumps([*_seen(item), stamps])
     return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _seen(item: Mapping) -> list:
+    """What a vector depends on besides the media files' bytes: content, order and instruction."""
+    instruction = item.get("instruction")
+    return [content_id(item), list(item), *([] if instruction is None else [instruction])]
 
 
 def rows_hash(source: str | Path) -> str:

@@ -82,7 +82,8 @@ class PairCollator:
 
     def _encode(self, item: dict, where: str, encoded: dict[tuple, Encoded]) -> tuple:
         """Encode an item, unless it is in `encoded` or cached; returns its key in `encoded`."""
-        key = (content_id(item), *item)  # the prompt follows the order of the item's keys
+        # the prompt follows the order of the item's keys
+        key = (content_id(item), item.get("instruction"), *item)
         if key not in encoded:
             known = self.cache.get(key) or self._stored(item, where)
             encoded[key] = known or self.processor.encode(item, self.media_root, where)
