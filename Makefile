@@ -4,6 +4,7 @@
 #   make study    which pair types help which search: five mixes of equal size, two seeds each
 #   make test     all tests and all notebooks
 #   make lab      JupyterLab on this machine, opened with its token
+#   make book     the book from stored notebooks, pages and docstrings, into docs/_build/html
 #   make bench    every speed/*.py beside its peers, into speed/RESULTS.md
 #   make gpu-check  what only a GPU can show, in eight minutes, into runs/gpu_check
 # CORPUS=shapes works without any download; PYTHON names the python (3.11 or newer) of a new .venv.
@@ -22,7 +23,7 @@ export OMP_NUM_THREADS ?= $(CORES)
 export GOMP_SPINCOUNT ?= 20000
 export HF_HUB_DISABLE_TELEMETRY = 1
 
-.PHONY: run controls study test lab notebooks figures bench gpu-check lint clean
+.PHONY: run controls study test lab notebooks figures book bench gpu-check lint clean
 .DEFAULT_GOAL := run
 
 run: $(READY)
@@ -50,6 +51,10 @@ notebooks: $(READY)
 figures: $(READY)
 	$(BIN)/unite notebooks publish $(RUNS)
 
+book: $(READY)
+	$(BIN)/python -m sphinx --quiet --fresh-env --fail-on-warning --keep-going -c docs . docs/_build/html
+	@echo "docs/_build/html/index.html"
+
 bench: .venv-bench/ready
 	for script in $(filter-out speed/gpu_check.py,$(wildcard speed/[!_]*.py)); do \
 	  PYTHONPATH=. .venv-bench/bin/python $$script || exit 1; done
@@ -62,7 +67,7 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 
 clean:
-	rm -rf runs .snakemake .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf runs docs/_build .snakemake .pytest_cache .ruff_cache .hypothesis *.egg-info
 	@echo "kept: .venv, .venv-bench and data (remove them by hand to fetch everything again)"
 
 # peers only: everything else is seen through a path file that names .venv's packages

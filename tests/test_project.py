@@ -32,6 +32,7 @@ TARGETS = {
     "notebooks",
     "figures",
     "bench",
+    "book",
     "gpu-check",
     "lint",
     "clean",

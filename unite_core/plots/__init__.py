@@ -9,6 +9,10 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "common": ["MODEL_COLOURS", "modality_style", "use_style"],
+        "concepts": [
+            "plot_chain_rule", "plot_circle", "plot_pull", "plot_ranks", "plot_remaining",
+            "plot_scores_by_modality",
+        ],
         "curation": [
             "draw_card", "plot_alignment", "plot_groups", "plot_pair_types", "plot_quantity",
             "plot_recovery", "plot_removed",
