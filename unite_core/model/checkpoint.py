@@ -19,6 +19,7 @@ import torch
 from ..settings import read_config, write_config
 from .backbones import BACKBONES, Backbone
 from .config import EmbedConfig
+from .loading import LoadConfig, hidden_progress, spread_out
 from .preprocessing import Layout
 from .processor import Processor
 from .weights import CheckpointError, check_weights, described_by, read_object, read_weights
@@ -86,13 +87,14 @@ def default_config(folder: Path, base: Path, name: str) -> EmbedConfig:
         return replace(config, image_min_pixels=low, image_max_pixels=high)
 
 
-def load_backbone(folder: Path, dtype: torch.dtype | None = None,
-                  attention: str | None = None) -> torch.nn.Module:  # fmt: skip
-    """Load transformers' model with the folder's weights on the CPU, in evaluation mode.
+def load_backbone(folder: Path, dtype: torch.dtype | None = None, attention: str | None = None,
+                  how: LoadConfig | None = None) -> torch.nn.Module:  # fmt: skip
+    """Load transformers' model with the folder's weights, in evaluation mode.
 
     Args
         dtype      of the weights; None keeps the checkpoint's
         attention  see `UniteEmbedder.load`
+        how        whether over several devices or in four bits; default: on the CPU
     """
     import transformers
     from transformers.initialization import no_init_weights
@@ -106,7 +108,11 @@ def load_backbone(folder: Path, dtype: torch.dtype | None = None,
     with described_by(folder / "config.json"), no_init_weights():
         model = model_class(config)  # its memory is reserved, never touched
     expected = {name: weight.shape for name, weight in model.state_dict().items()}
-    model.load_state_dict(check_weights(weights, expected, folder, dtype), assign=True)
+    weights = check_weights(weights, expected, folder, dtype)
+    if how is not None and how.is_spread:
+        with hidden_progress():
+            return spread_out(model, weights, how).eval()
+    model.load_state_dict(weights, assign=True)
     return model.requires_grad_(True).eval()
 
 
@@ -164,15 +170,10 @@ def base_of(folder: Path, name: str) -> tuple[Path, str]:
 
 def save_backbone(backbone: torch.nn.Module, folder: Path) -> None:
     """Write weights and configuration as transformers does, without its progress bar."""
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
+    if getattr(backbone, "is_quantized", False):
+        raise ValueError("weights of four bits are not saved: load without quantize")
+    with hidden_progress():
         backbone.save_pretrained(folder)
-    finally:
-        if shown:
-            logging.enable_progress_bar()
 
 
 def save_processor(processor: Processor, folder: Path) -> None:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from .backbones import backbone_of, has_fast_path
+from .loading import is_spread
 from .vision import visual_tokens
 
 __all__ = [
@@ -30,6 +31,7 @@ def is_plain_decoder(language_model: nn.Module) -> bool:
         has_fast_path("pooled_decoder", language_model, language_model.layers)
         and language_model.config._attn_implementation == "sdpa"
         and not language_model.has_sliding_layers
+        and not is_spread(language_model)
         and not any(layer.gradient_checkpointing for layer in language_model.layers)
     )
 
@@ -74,7 +76,7 @@ def input_embeddings(
                 "collate items and media with one Processor"
             )
         mask = places.unsqueeze(-1).expand_as(embeddings)
-        embeddings = embeddings.masked_scatter(mask, features.to(embeddings.dtype))
+        embeddings = embeddings.masked_scatter(mask, features.to(embeddings))
     return embeddings
 
 

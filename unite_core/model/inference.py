@@ -2,7 +2,9 @@
 
 Threads that share a matrix product wait for each other at its end, and have nothing to do while one
 decodes. So on a CPU several batches run at once, each in a thread with its share of torch's
-threads. The plan alone decides what is computed together, so vectors do not depend on timing.
+threads. On a GPU two do, and only one of them computes: while it waits for the device, the other
+reads, cuts patches and copies. The plan alone decides what is computed together, so vectors do not
+depend on timing.
 """
 
 from __future__ import annotations
@@ -10,6 +12,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import nullcontext
+from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,7 +31,7 @@ from .vision import visual_tokens
 __all__ = ["embed_batches", "encode_media"]
 
 
-_STREAMS = 4  # batches at once; each may use several of torch's threads
+_STREAMS = 4  # batches at once on a CPU; each may use several of torch's threads
 _PATCHES_AT_ONCE = {"cpu": 1024, "cuda": 16384}  # a CPU is fastest with what its caches hold
 
 
@@ -41,8 +45,9 @@ def embed_batches(embedder, plan: BatchPlan, reads: Iterable[Read],
         where     how errors name the items
     Items that turn out to be bad get no vector and are added to `plan.bad`.
     """
-    threads = torch.get_num_threads() if embedder.device.type == "cpu" else 1
-    streams = max(1, min(_STREAMS, threads, len(plan.batches)))
+    on_cpu = embedder.device.type == "cpu"
+    streams = max(1, min(_STREAMS, torch.get_num_threads() if on_cpu else 2, len(plan.batches)))
+    device = nullcontext() if on_cpu else Lock()  # held by the thread that computes
     ahead = streams if streams > 1 else 0
     under_way: deque[Future] = deque()
     kept: dict[tuple, Future] = {}
@@ -54,13 +59,13 @@ def embed_batches(embedder, plan: BatchPlan, reads: Iterable[Read],
             yield rows, vectors
 
     with side_by_side(streams) as run:
-        media = _encoding(embedder, plan, reads, run, ahead)
+        media = _encoding(embedder, plan, reads, run, ahead, device)
         for batch in plan.batches:
             kept |= {source.key: next(media) for source in batch.fresh}
             items = {row: plan.items[row] for row in batch.rows}
             keys = {source.key for item in items.values() for source in item.media}
             media_of_batch = {key: kept[key] for key in keys}
-            under_way.append(run(_embed_batch, embedder, items, media_of_batch, where))
+            under_way.append(run(_embed_batch, embedder, items, media_of_batch, where, device))
             for key in batch.done:
                 del kept[key]
             yield from finished(ahead)
@@ -84,13 +89,13 @@ class _Encoded(NamedTuple):
 
 
 def _encoding(embedder, plan: BatchPlan, reads: Iterable[Read], run: Run,
-             ahead: int) -> Iterator[Future]:  # fmt: skip
+             ahead: int, device) -> Iterator[Future]:  # fmt: skip
     """Yield a future _Encoded or error for each of `plan.reads`, `ahead` portions started."""
     begun: deque[list[Future]] = deque()
     pairs = zip(plan.reads, reads, strict=True)
     for portion in _portions(pairs, lambda pair: plan.patches[pair[0].key], embedder.device):
         begun.append([Future() for _ in portion])
-        run(_read_and_encode, embedder, [read for _, read in portion], begun[-1])
+        run(_read_and_encode, embedder, [read for _, read in portion], begun[-1], device)
         if len(begun) > ahead:
             yield from begun.popleft()
     for places in begun:
@@ -98,19 +103,20 @@ def _encoding(embedder, plan: BatchPlan, reads: Iterable[Read], run: Run,
 
 
 @torch.inference_mode()
-def _read_and_encode(embedder, reads: Sequence[Read], places: Sequence[Future]) -> None:
+def _read_and_encode(embedder, reads: Sequence[Read], places: Sequence[Future], device) -> None:
     """Read and encode media; put the _Encoded, or the error, of each into its place."""
     try:
         layout, results = embedder.processor.layout, [read() for read in reads]
         good = [pixels for pixels in results if isinstance(pixels, Pixels)]
-        media = [
-            patches_of(torch.from_numpy(pixels.frames).to(embedder.device), layout)
-            for pixels in good
-        ]
-        if takes_visual_tokens(embedder.base):
-            values = encode_media(embedder, media)
-        else:
-            values = [patches for patches, _ in media]
+        with device:
+            media = [
+                patches_of(torch.from_numpy(pixels.frames).to(embedder.device), layout)
+                for pixels in good
+            ]
+            if takes_visual_tokens(embedder.base):
+                values = encode_media(embedder, media)
+            else:
+                values = [patches for patches, _ in media]
         encoded = iter(
             [
                 _Encoded((value, grid), pixels.seconds)
@@ -127,7 +133,7 @@ def _read_and_encode(embedder, reads: Sequence[Read], places: Sequence[Future]) 
 
 @torch.inference_mode()
 def _embed_batch(embedder, items: Mapping[int, ItemPlan], media: Mapping[tuple, Future],
-                 where: Sequence[str]):  # fmt: skip
+                 where: Sequence[str], device):  # fmt: skip
     """Rows and vectors of a batch's good items, and the errors of the others."""
     has_features = takes_visual_tokens(embedder.base)
     encoded, bad = {}, {}
@@ -146,7 +152,8 @@ def _embed_batch(embedder, items: Mapping[int, ItemPlan], media: Mapping[tuple, 
     if not encoded:
         return [], np.empty((0, embedder.dim), dtype=np.float32), bad
     batch = embedder.processor.collate(list(encoded.values()))
-    vectors = embedder(**{name: value.to(embedder.device) for name, value in batch.items()})
+    with device:
+        vectors = embedder(**{name: value.to(embedder.device) for name, value in batch.items()})
     return list(encoded), vectors.cpu().numpy(), bad
 
 

@@ -1,17 +1,21 @@
-"""Decode the media of coming plans in other processes while this one computes."""
+"""Decode the media of coming plans in other processes while this one computes.
+
+The processes are loky's: they outlast a call, end when they are idle or this process does, and do
+not run the main script again, so that scripts need no `if __name__ == "__main__"`.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
 import threading
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from itertools import islice
-from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +27,7 @@ __all__ = ["read_ahead"]
 
 _CHUNK = 4  # media files that a process reads before it answers
 _AHEAD = 4  # chunks per process that are being read or wait to be used
-
-_reading: tuple[MediaReader, str | Path]  # set in each reading process
+_IDLE = 120  # seconds after which a process without work ends
 
 
 def read_ahead(plans: Iterable[tuple[Any, BatchPlan]], reader: MediaReader, media_root: str | Path,
@@ -35,32 +38,32 @@ def read_ahead(plans: Iterable[tuple[Any, BatchPlan]], reader: MediaReader, medi
         plans    (label, plan); the next one is drawn while the last is in use
         workers  reading processes; 0: read in this one, when a media file is needed
     Yields (label, plan, iterator of a function per media file): use it up before the next plan.
-    Holds at most two plans and 16 media files per process. RuntimeError if a process dies.
+    Holds at most two plans and 16 media files per process. Objects in memory, and what is not worth
+    a process's start, are read here. RuntimeError if a process dies.
     """
     if not workers:
         for label, plan in plans:
             yield label, plan, reads_here(reader, plan.reads, media_root)
         return
-    with ProcessPoolExecutor(
-        workers, get_context("spawn"), initializer=_start, initargs=(reader, media_root)
-    ) as pool:
-        try:
-            yield from _Window(iter(plans), pool, workers * _AHEAD)
-        except BrokenProcessPool as error:
-            raise RuntimeError(
-                "a process that reads media died, perhaps for lack of memory: use fewer workers"
-            ) from error
-        finally:
-            pool.shutdown(cancel_futures=True)
+    window = _Window(iter(plans), reader, media_root, workers)
+    try:
+        yield from window
+    except BrokenProcessPool as error:
+        raise RuntimeError(
+            "a process that reads media died, perhaps for lack of memory: use fewer workers"
+        ) from error
+    finally:
+        for chunk in window.running:
+            chunk.cancel()
 
 
 class _Window:
     """Chunks of media being read: those of the plan in use, then those of the next one."""
 
-    def __init__(
-        self, plans: Iterator[tuple[Any, BatchPlan]], pool: ProcessPoolExecutor, size: int
-    ):
-        self.plans, self.pool, self.size = plans, pool, size
+    def __init__(self, plans: Iterator[tuple[Any, BatchPlan]], reader: MediaReader,
+                 media_root: str | Path, workers: int):  # fmt: skip
+        self.plans, self.workers = plans, workers
+        self.reader, self.media_root = reader, media_root
         self.planned: deque[tuple[Any, BatchPlan]] = deque()
         self.left: Iterator[MediaSource] = iter(())  # of the newest plan
         self.running: deque[Future] = deque()
@@ -73,11 +76,19 @@ class _Window:
             self.fill()
 
     def fill(self) -> None:
-        while len(self.running) < self.size:
+        while len(self.running) < self.workers * _AHEAD:
             if chunk := list(islice(self.left, _CHUNK)):
-                self.running.append(self.pool.submit(_read, chunk))
+                self.running.append(self.start(chunk))
             elif self.planned or not self.plan_another():
                 return
+
+    def start(self, chunk: list[MediaSource]) -> Future:
+        """The chunk's reads, once another process has done them; at once if they are for here."""
+        if len(chunk) < _CHUNK or not all(map(_of_files, chunk)):
+            here: Future = Future()
+            here.set_result(list(reads_here(self.reader, chunk, self.media_root)))
+            return here
+        return _processes(self.workers).submit(_read, self.reader, chunk, self.media_root)
 
     def plan_another(self) -> bool:
         entry = next(self.plans, None)
@@ -89,20 +100,32 @@ class _Window:
     def results(self, count: int) -> Iterator[Read]:
         for _ in range(0, count, _CHUNK):
             self.fill()
-            for pixels in self.running.popleft().result():
-                yield partial(_same, pixels)
+            yield from self.running.popleft().result()
 
 
-def _start(reader: MediaReader, media_root: str | Path) -> None:
+def _of_files(source: MediaSource) -> bool:
+    parts = source.media if isinstance(source.media, list | tuple) else [source.media]
+    return all(isinstance(part, str | os.PathLike) for part in parts)
+
+
+def _processes(count: int):
+    from loky import get_reusable_executor
+
+    return get_reusable_executor(
+        count, timeout=_IDLE, initializer=_start, initargs=(os.getpid(),),
+        env={"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+    )  # fmt: skip
+
+
+def _start(parent: int) -> None:
     """Set up a reading process; it ends when its parent does, however that happens."""
-    global _reading
-    _reading = reader, media_root
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
 
-def _end_with_parent() -> None:
-    parent_process().join()
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
     os._exit(1)
 
 
@@ -110,6 +133,5 @@ def _same(pixels: Pixels | ValueError) -> Pixels | ValueError:
     return pixels
 
 
-def _read(sources: list[MediaSource]) -> list[Pixels | ValueError]:
-    reader, media_root = _reading
-    return [reader.try_read(source, media_root) for source in sources]
+def _read(reader: MediaReader, sources: list[MediaSource], media_root: str | Path) -> list[Read]:
+    return [partial(_same, reader.try_read(source, media_root)) for source in sources]

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .backbones import has_fast_path
+from .loading import is_spread
 
 __all__ = ["is_plain_tower", "visual_tokens"]
 
@@ -31,6 +32,7 @@ def is_plain_tower(visual: nn.Module) -> bool:
         and visual.config._attn_implementation == "sdpa"
         and visual.patch_embed.proj.weight.ndim == 5  # under ZeRO-3 it is empty outside its call
         and not visual.gradient_checkpointing
+        and not is_spread(visual)
     )
 
 

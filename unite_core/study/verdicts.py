@@ -1,0 +1,315 @@
+"""The planned tests as data, and what their results are called: docs/study.md, "Tests" and "Words".
+
+Differences are first arm minus second, in shares (.03 is 3 points), and each test states that its
+difference is above 0, or above -margin.
+"""
+
+# Shapes: B blocks, Q queries of a task.
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from ..evaluation.endpoints import ENDPOINTS
+from ..evaluation.families import MINIMUM_FAMILIES, joint_effective_families
+from ..evaluation.significance import holm
+from .statistics import (
+    BlockDifferences,
+    Kind,
+    blind_deviation,
+    block_differences,
+    blocks_families_interval,
+    detectable_difference,
+    t_interval,
+    t_test,
+)
+
+__all__ = [
+    "CONTRADICTED", "PLANS", "SUPPORTED", "UNDECIDED", "Cell", "Plan", "PlannedTest",
+    "QueryDifferences", "blind_deviation_of", "choose_winner", "endpoint_column",
+    "mask_conclusions", "verdicts",
+]  # fmt: skip
+
+SUPPORTED, CONTRADICTED = "supported", "contradicted"
+UNDECIDED = "undecided at this power"
+_NOT_RUN, _ONE_BLOCK = "not run", "no test of one independent block"
+WINNER = "winner"
+_IN_ONE_INDEX = {name for name, endpoint in ENDPOINTS.items() if endpoint.pool == "mixed"}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """An arm with one of its search-time scores."""
+
+    arm: str
+    score: str = "cosine"
+
+
+QueryDifferences = Callable[
+    [Cell, Cell, str, str, tuple], tuple[Mapping[str, np.ndarray], Mapping[str, Sequence[str]]]
+]
+"""(first, second, endpoint, split, blocks) to {task: [B, Q] differences}, {task: [Q] families}."""
+
+
+@dataclass(frozen=True)
+class PlannedTest:
+    """One test as it was written down before the first run."""
+
+    name: str
+    first: str
+    """Arm; `winner`: the arm and score that `choose_winner` found."""
+    second: str
+    """Arm, always with its cosines."""
+    endpoint: str
+    kind: Kind = "two-sided"
+    margin: float = 0.0
+
+    @property
+    def contrast(self) -> str:
+        """`mamcl − info_nce`."""
+        return f"{self.first} − {self.second}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The tests of a study that are corrected together, and those beside them."""
+
+    study: str
+    split: str
+    """Primary split."""
+    blocks: int
+    tests: tuple[PlannedTest, ...]
+    beside: tuple[PlannedTest, ...] = ()
+    """Not corrected, in no conclusion."""
+    unit: Literal["seed_1", "block"] = "seed_1"
+    """What is independent: seeds of stage 1, or, where none is used twice, blocks alike."""
+    level: float = 0.05
+
+
+PLANS = {
+    "mask": Plan(
+        "mask",
+        "concept",
+        blocks=6,
+        tests=(
+            PlannedTest("1 mask, bare queries", "mamcl", "info_nce", "P1a"),
+            PlannedTest("2 mask, as trained", "mamcl", "info_nce", "P1b"),
+            PlannedTest("3 mask, one index", "mamcl", "info_nce", "P3"),
+            PlannedTest("4 mask or chance", "mamcl", "random_mask", "P1b"),
+            PlannedTest("5 winner, one index", WINNER, "info_nce", "P3"),
+            PlannedTest("6 winner keeps stage 1", WINNER, "mamcl", "P1b", "non-inferior", 0.03),
+        ),
+        beside=(
+            PlannedTest("mask, instructed", "mamcl", "info_nce", "P2", "equivalent", 0.03),
+        ),
+    ),
+    "data": Plan(
+        "data",
+        "concept+development",
+        blocks=5,
+        tests=(
+            PlannedTest("1 motion or captions", "TV", "TV_frame", "still"),
+            PlannedTest("2 clips or pictures", "TV", "TI", "still"),
+            PlannedTest("3 curation at 30 % noise", "clean_30", "noise_30", "plain"),
+        ),
+    ),
+}  # fmt: skip
+"""The tests of docs/study.md by study."""
+
+
+def endpoint_column(split: str, endpoint: str, score: str = "cosine") -> str:
+    """Name of an endpoint's field in a row of the study's table.
+
+    In a pool of one modality only centring changes the order of candidates, so there every other
+    score's field is that of cosines.
+
+    >>> endpoint_column("concept", "P3", "probe"), endpoint_column("concept", "P1b", "probe")
+    ('concept/P3/probe', 'concept/P1b/cosine')
+    """
+    if endpoint not in _IN_ONE_INDEX and score != "centred":
+        score = "cosine"
+    return f"{split}/{endpoint}/{score}"
+
+
+def verdicts(
+    rows: Sequence[Mapping[str, Any]],
+    plan: Plan,
+    winner: Cell | None = None,
+    split: str | None = None,
+    queries: QueryDifferences | None = None,
+) -> list[dict[str, Any]]:
+    """Test a plan on the rows that are there: one result for each test, in the plan's order.
+
+    Args
+        rows     one for each run, as `block_differences` wants them, with the plan's endpoints
+        winner   from `choose_winner`; None leaves its tests out, which then count as p = 1
+        split    another split than the primary one
+        queries  gives the differences query by query, for the interval over blocks and families
+    Returns
+        rows of test, contrast, endpoint, kind, margin, effect, low, high (95 % over independent
+        blocks), deviation, differences, blocks, planned, units, p, p_holm (None beside the tests),
+        p_against (of the opposite, where there is a margin), p_blocks (as if all blocks were
+        independent), verdict, detectable (what a test at level /
+        number of tests shows with a power of 80 %; from the margin where there is one) and, with
+        `queries`, wide_low, wide_high, families, effective_families.
+    """
+    split = split or plan.split
+    tests = (*plan.tests, *plan.beside)
+    found = [_result(rows, test, plan, winner, split, queries) for test in tests]
+    planned = found[: len(plan.tests)]
+    # what has not been run yet may still be anything
+    adjusted = holm([1.0 if np.isnan(row["p"]) else row["p"] for row in planned])
+    for row, value in zip(planned, adjusted, strict=True):
+        row["p_holm"] = value
+        row["verdict"] = _verdict(row, value, len(planned), plan.level)
+    for row in found[len(planned) :]:
+        row["p_holm"] = None
+        row["verdict"] = _verdict(row, row["p"], 1, plan.level)
+    return found
+
+
+def choose_winner(
+    rows: Sequence[Mapping[str, Any]],
+    cells: Sequence[Cell],
+    split: str = "development",
+    margin: float = 0.03,
+) -> Cell:
+    """The arm and score with the highest mean P3 among those that keep MAMCL's P1b.
+
+    Args
+        cells   candidates; an oracle is none
+        margin  how far the mean P1b may be below that of MAMCL with its cosines
+    Means are over the blocks that all candidates have. ValueError if there is none, or if no
+    candidate keeps P1b.
+    """
+    arms = {cell.arm for cell in cells} | {"mamcl"}
+    of_arm = [{row["block"] for row in rows if row["arm"] == arm} for arm in arms]
+    blocks = set.intersection(*of_arm)
+    if not blocks:
+        raise ValueError(f"no block has all of {', '.join(sorted(arms))}: run more of them")
+    rows = [row for row in rows if row["block"] in blocks]
+
+    def mean(cell: Cell, endpoint: str) -> float:
+        column = endpoint_column(split, endpoint, cell.score)
+        return float(np.mean([row[column] for row in rows if row["arm"] == cell.arm]))
+
+    least = mean(Cell("mamcl"), "P1b") - margin
+    kept = [cell for cell in cells if mean(cell, "P1b") >= least]
+    if not kept:
+        raise ValueError(f"no candidate keeps P1b on {split} above {least:.3f}: give MAMCL's, too")
+    return max(kept, key=lambda cell: mean(cell, "P3"))
+
+
+def blind_deviation_of(rows: Sequence[Mapping[str, Any]], plan: Plan) -> float:
+    """`blind_deviation` over the tests whose arms are fixed: what the number of blocks rests on."""
+    tests = [test for test in plan.tests if test.first != WINNER]
+    return blind_deviation([_differences(rows, t, Cell(t.first), plan.split).values for t in tests])
+
+
+def mask_conclusions(results: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """The sentences of docs/study.md on the mask: rows of claim, verdict, because.
+
+    "It was the prompt" compares two estimates, so it is asked only where there is a clear
+    difference on P1a to explain.
+    """
+    of = {row["test"].split()[0]: row for row in results}
+    bare, asked = of["1"], of["2"]
+    if bare["verdict"] == SUPPORTED:
+        prompt = SUPPORTED if asked["effect"] < bare["effect"] / 2 else CONTRADICTED
+    else:
+        prompt = UNDECIDED
+    effects = f"{100 * asked['effect']:+.1f} of {100 * bare['effect']:+.1f} points"
+    return [
+        {"claim": "the mask keeps stage 1", **_both(of["2"], of["4"])},
+        {"claim": "it was the prompt", "verdict": prompt, "because": effects},
+        {"claim": "best of both", **_both(of["5"], of["6"])},
+    ]
+
+
+def _result(rows, test: PlannedTest, plan: Plan, winner, split: str, queries) -> dict[str, Any]:
+    first = winner if test.first == WINNER else Cell(test.first)
+    if first is None:
+        found = BlockDifferences(np.empty(0), (), ())
+    else:
+        found = _differences(rows, test, first, split)
+    units = found.by_seed() if plan.unit == "seed_1" else found.values
+    deviation = float(np.std(units, ddof=1)) if len(units) > 1 else float("nan")
+    low, high = t_interval(units)
+    result = {
+        "test": test.name, "contrast": test.contrast, "endpoint": test.endpoint, "split": split,
+        "kind": test.kind, "margin": test.margin,
+        "effect": float(units.mean()) if len(units) else float("nan"),
+        "low": float(low), "high": float(high), "deviation": deviation,
+        "differences": found.values.tolist(), "blocks": len(found.values), "planned": plan.blocks,
+        "units": len(units), "p": float(t_test(units, test.kind, test.margin)),
+        "p_against": _against(units, test.kind, test.margin),
+        "p_blocks": float(t_test(found.values, test.kind, test.margin)),
+        "detectable": detectable_difference(
+            len(units), deviation, plan.level / (len(plan.tests) if test in plan.tests else 1),
+            two_sided=test.kind == "two-sided"),
+    }  # fmt: skip
+    if first is not None and test.first == WINNER:
+        result["contrast"] = f"{first.arm} ({first.score}) − {test.second}"
+    if queries and len(found.values):
+        seeds = found.seeds if plan.unit == "seed_1" else None
+        differences, families = queries(
+            first, Cell(test.second), test.endpoint, split, found.blocks
+        )
+        result |= _over_families(differences, families, seeds)
+    return result
+
+
+def _over_families(differences, families, seeds) -> dict[str, Any]:
+    families = {task: families[task] for task in differences}
+    effective = joint_effective_families(families)
+    low = high = float("nan")
+    if effective >= MINIMUM_FAMILIES:
+        _, low, high = map(float, blocks_families_interval(differences, families, seeds))
+    return {
+        "wide_low": low, "wide_high": high, "effective_families": effective,
+        "families": len({label for labels in families.values() for label in labels}),
+    }  # fmt: skip
+
+
+def _differences(rows, test: PlannedTest, first: Cell, split: str) -> BlockDifferences:
+    return block_differences(
+        rows, first.arm, test.second, endpoint_column(split, test.endpoint, first.score),
+        endpoint_column(split, test.endpoint),
+    )  # fmt: skip
+
+
+def _against(units: np.ndarray, kind: Kind, margin: float) -> float:
+    """p-value of the opposite of what a test with a margin states: the mean lies beyond it."""
+    if kind == "two-sided":
+        return float("nan")
+    below = t_test(-units - 2 * margin, "non-inferior", margin)  # -mean > margin
+    if kind == "non-inferior":
+        return float(below)
+    above = t_test(units - 2 * margin, "non-inferior", margin)
+    return float(2 * np.minimum(below, above))
+
+
+def _verdict(row: Mapping[str, Any], p: float, n_tests: int, level: float) -> str:
+    """In words. What speaks against a test with a margin is held to level / number of tests."""
+    if row["units"] < 2:
+        return _ONE_BLOCK if row["units"] else _NOT_RUN
+    if row["kind"] == "two-sided":
+        clear = SUPPORTED if row["effect"] > 0 else CONTRADICTED
+        return clear if p < level else UNDECIDED
+    if p < level:
+        return SUPPORTED
+    return CONTRADICTED if row["p_against"] * n_tests < level else UNDECIDED
+
+
+def _both(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, str]:
+    pair = (first["verdict"], second["verdict"])
+    if all(verdict == SUPPORTED for verdict in pair):
+        verdict = SUPPORTED
+    else:
+        verdict = CONTRADICTED if CONTRADICTED in pair else UNDECIDED
+    parts = [f"test {row['test'].split()[0]} {row['verdict']}" for row in (first, second)]
+    return {"verdict": verdict, "because": "; ".join(parts)}
