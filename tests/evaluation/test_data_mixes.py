@@ -32,7 +32,7 @@ TASK = RetrievalTask(
 def result(values, seed=0, tasks_hash="same") -> EvaluationResult:
     families = {"development": {"t": TASK.families}}
     score = Score("t", "development", "single", "recall@10", float(np.mean(values)), 0, 1, 0.1,
-                  len(values), 40, list(values))  # fmt: skip
+                  len(values), 40, 20, 20.0, list(values))  # fmt: skip
     return EvaluationResult([score], families, tasks_hash, {}, seed)
 
 

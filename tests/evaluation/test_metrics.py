@@ -12,55 +12,32 @@ from unite_core.evaluation.metrics import (
     chance_value,
     depth_of,
     paired_interval,
-    query_metrics,
     ranking_metrics,
 )
-from unite_core.search.exact import search
-
-
-def lattice(rows, dim, seed):
-    """Small integers: inner products are exact in float32 and ties are common."""
-    return np.random.default_rng(seed).integers(-1, 2, (rows, dim)).astype(np.float32)
 
 
 def brute_metrics(indices, positives):
     values = {name: [] for name in METRICS}
     discount = 1 / np.log2(np.arange(2, 12))
     for found, wanted in zip(indices, positives, strict=True):
-        hits = np.isin(found[:10], wanted)
-        for k in (1, 5, 10):
+        hits = np.isin(found, wanted)
+        for k in (1, 5, 10, 100):
             values[f"recall@{k}"].append(hits[:k].sum() / len(wanted))
-        values["ndcg@10"].append((hits * discount).sum() / discount[: len(wanted)].sum())
+        hits10 = np.pad(hits[:10], (0, max(0, 10 - len(hits))))
+        values["ndcg@10"].append((hits10 * discount).sum() / discount[: len(wanted)].sum())
+        values["mrr"].append(1 / (1 + hits.argmax()) if hits.any() else 0.0)
     return values
-
-
-def test_metrics_equal_brute_force_with_several_positives_and_ties():
-    generator = np.random.default_rng(3)
-    queries, candidates = lattice(80, 4, 0), lattice(40, 4, 1)
-    positives = [generator.choice(40, generator.integers(1, 14), replace=False) for _ in range(80)]
-    _, indices = search(queries, candidates, 10)
-    values, wanted = query_metrics(indices, positives), brute_metrics(indices, positives)
-    assert set(values) == set(METRICS)
-    for name, per_query in values.items():
-        np.testing.assert_allclose(per_query, wanted[name], atol=1e-12, err_msg=name)
-        assert 0 < per_query.mean() < 1
-
-
-def test_a_query_that_finds_nothing_scores_zero():
-    values = query_metrics(np.full((2, 10), -1), [[0], [1]])
-    assert all((per_query == 0).all() and len(per_query) == 2 for per_query in values.values())
 
 
 def test_chance_is_the_mean_over_random_rankings():
     generator = np.random.default_rng(0)
     sizes = [(4, 1), (7, 3), (30, 2), (50, 14)]
     for n, m in sizes:
-        rankings = generator.permuted(np.tile(np.arange(n), (4000, 1)), axis=1)[:, :10]
-        rankings = np.pad(rankings, ((0, 0), (0, max(0, 10 - n))), constant_values=-1)
+        rankings = generator.permuted(np.tile(np.arange(n), (4000, 1)), axis=1)
         simulated = brute_metrics(rankings, [np.arange(m)] * 4000)
         for name, level in chance_level(n, m).items():
             error = np.std(simulated[name]) / np.sqrt(4000)
-            assert abs(np.mean(simulated[name]) - level) <= 5 * error, (n, m, name)
+            assert abs(np.mean(simulated[name]) - level) <= 5 * error + 1e-9, (n, m, name)
 
 
 def test_chance_takes_one_pool_per_query():
@@ -120,8 +97,6 @@ def test_pairing_separates_what_single_intervals_cannot():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: query_metrics(np.zeros((2, 5), int), [[0], [1]]), r"not \[2, 5\]"),
-        (lambda: query_metrics(np.zeros((2, 10), int), [[0], []]), "query 1 has no positive"),
         (lambda: chance_level(3, 4), "n_positives <= n_candidates"),
         (lambda: bootstrap_interval([0.5, 1], ["a", "a"]), "two families or more"),
         (lambda: bootstrap_interval([0.5, 1], ["a"]), r"must both be \[Q\]"),
@@ -163,16 +138,6 @@ def test_values_are_what_counting_gives():
         expected = [by_hand(name, *pair) for pair in zip(ranked, right, strict=True)]
         np.testing.assert_allclose(values[name], expected, atol=1e-9)
         assert 0 < values[name].mean() < 1
-
-
-def test_they_agree_with_the_workbook_s_own_four():
-    rng = np.random.default_rng(1)
-    ranked = np.array([rng.permutation(30)[:10] for _ in range(20)])
-    right = [rng.choice(30, size=3, replace=False).tolist() for _ in range(20)]
-    four = query_metrics(ranked, right)
-    named = ranking_metrics(ranked, right, list(four))
-    for name, values in four.items():
-        np.testing.assert_allclose(named[name], values)
 
 
 def test_a_missing_rank_is_no_hit():

@@ -29,7 +29,18 @@ def result(shift=0.0, tasks_hash="a" * 64):
             value = float(values.mean())
             names = (task, split, pool, "recall@10")
             scores.append(
-                Score(*names, value, value - 0.1, value + 0.1, 0.05, 40, 200, values.tolist())
+                Score(
+                    *names,
+                    value,
+                    value - 0.1,
+                    value + 0.1,
+                    0.05,
+                    40,
+                    200,
+                    10,
+                    10.0,
+                    values.tolist(),
+                )
             )
     families = {"style": {"text → image": FAMILIES}, "concept": {"image → text": FAMILIES}}
     return EvaluationResult(scores, families, tasks_hash, {"prompt": "unite"}, 0)
@@ -84,9 +95,12 @@ def test_comparison_has_one_row_per_task_and_one_column_per_model():
 
 def test_the_table_prints_percent_chance_and_intervals_in_columns():
     table = format_table({"base": result(), "stage 1": result(0.2)}, pool="mixed")
-    title, head, rule, *body = table.splitlines()
+    title, head, rule, *body, note = table.splitlines()
+    assert " 10 (10.0) ! " in body[0] and "! below 15 effective" in note
     assert title.startswith("recall@10, mixed pool, in percent")
-    assert head.split() == ["task", "split", "n", "pool", "chance", "base", "stage", "1"]
+    assert head.split() == [
+        "task", "split", "n", "families", "pool", "chance", "base", "stage", "1",
+    ]  # fmt: skip
     first = result().scores[1]
     shown = f"{100 * first.value:.1f} [{100 * first.low:.1f}, {100 * first.high:.1f}]"
     assert body[0].startswith("text → image")

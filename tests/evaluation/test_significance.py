@@ -97,7 +97,7 @@ def result(*per_query, tasks_hash="a"):
     names = [f"task {i}" for i in range(len(per_query))]
     scores = [
         Score(name, "test", "single", "recall@10", float(np.mean(values)), 0, 1, 0.1, len(values),
-              50, list(values))
+              50, -(-len(values) // 2), len(values) / 2, list(values))
         for name, values in zip(names, per_query, strict=True)
     ]  # fmt: skip
     families = {
@@ -115,6 +115,9 @@ def test_two_models_are_compared_on_every_task():
     assert (first["first"], first["second"], first["gain"]) == (0, 1, 1)
     assert first["p"] < 0.001 and first["p_holm"] == pytest.approx(2 * first["p"])
     assert (second["gain"], second["p"], second["p_holm"]) == (0, 1, 1)
+    assert first["effective_families"] == 20 and first["low"] == first["high"] == 1
+    few = compare_models(result([0, 1] * 9), result([1, 1] * 9))[0]  # nine families
+    assert (few["gain"], few["low"], few["high"]) == (0.5, None, None)
 
 
 def test_other_tasks_or_metrics_are_refused():

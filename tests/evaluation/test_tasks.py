@@ -2,12 +2,16 @@
 
 import dataclasses
 import json
+from functools import partial
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from unite_core.data.modality import Modality
 from unite_core.data.records import content_id
+from unite_core.evaluation import pools
+from unite_core.evaluation.metrics import METRICS
 from unite_core.evaluation.tasks import (
     RetrievalTask,
     embed_tasks,
@@ -16,6 +20,7 @@ from unite_core.evaluation.tasks import (
     write_tasks,
 )
 from unite_core.model.config import EmbedConfig
+from unite_core.search.factorised import factorised_scores
 
 
 def texts(prefix, n):
@@ -34,7 +39,7 @@ def task(name="text → image", queries=None, candidates=None, **changes):
         "queries": queries,
         "candidates": candidates,
         "positives": [[i] for i in range(len(queries))],
-        "families": [f"family {i // 2}" for i in range(len(queries))],
+        "families": [f"family {i}" for i in range(len(queries))],
     }
     return RetrievalTask(**{**values, **changes})
 
@@ -136,16 +141,161 @@ def test_equal_content_counts_once_and_is_right_wherever_it_stands():
     assert (score.candidates, score.value) == (12, 1)
 
 
-def test_a_collapsed_model_scores_near_chance_wherever_the_answers_stand():
+def test_a_collapsed_model_scores_exactly_at_chance(tasks):
     class Collapsed:
         def embed(self, items, media_root=".", progress=True):
             return np.ones((len(items), 4), dtype=np.float32)
 
-    first = task(queries=texts("word", 100), candidates=images(400))
-    result = evaluate(Collapsed(), [first])
-    assert result.embedder == {}
+    result = evaluate(Collapsed(), about_things(), pools=("single", "mixed", "target"))
+    assert len({score.metric for score in result.scores}) == 10
     for score in result.scores:
-        assert score.value <= score.chance + 0.05, score
+        assert score.value == pytest.approx(score.chance), score
+
+
+def test_a_tie_is_a_tie_in_every_pool():
+    """Candidates of equal vectors share what their rank earns, wherever their ids stand."""
+
+    class Pairs(FakeEmbedder):
+        def embed(self, items, media_root=".", progress=True):
+            vectors = np.zeros((len(items), 64), np.float32)
+            for row, item in zip(vectors, items, strict=True):
+                row[number(item) // 2] = 1
+            return vectors
+
+    result = evaluate(Pairs(), [task(), task("other", texts("more", 12), images(30))])
+    for pool in ("single", "mixed"):
+        score = result.score("text → image", "concept", "recall@1", pool)
+        assert score.per_query == [0.5] * 12
+        assert result.score("text → image", "concept", "recall@5", pool).value == 1
+
+
+# Counterparts, scorers, pools
+
+
+def about_things():
+    """Twelve things as words, pictures and clips, and a pool of other words."""
+    words, clips = texts("word", 12), [{"video": f"{n}.webm"} for n in range(12)]
+    about = {"query_concepts": [str(n) for n in range(12)]}
+    plain = {"kind": "plain", **about}
+    return [
+        task(**plain, candidate_concepts=[str(n) for n in range(30)]),
+        task("text → video", words, clips, **plain, candidate_concepts=about["query_concepts"]),
+        task("image → text", images(12), words, **plain,
+             candidate_concepts=about["query_concepts"]),
+        task("asked", [{"text": f"find {n}"} for n in range(12)], clips, kind="asked", **about,
+             candidate_concepts=about["query_concepts"]),
+    ]  # fmt: skip
+
+
+def test_any_counterpart_of_the_concept_is_right_for_a_plain_query():
+    result = evaluate(FakeEmbedder(modal=0.9), about_things())
+    names = ("text → image", "concept")
+    # pictures lie apart from words and clips: the clip of the thing comes first, not its picture
+    assert result.score(*names, "recall@1", "mixed").value == 0
+    assert result.score(*names, "counterpart_hit@10", "mixed").value == 1
+    # counterparts are picture and clip, of 30 pictures, 12 clips, 12 words less the query
+    hit = result.score(*names, "counterpart_hit@10", "mixed")
+    assert hit.chance == pytest.approx(1 - (43 * 42) / (53 * 52))
+    recall = result.score(*names, "counterpart_recall@10", "mixed")
+    assert recall.chance == pytest.approx(10 / 53)
+    for other in ("single", "target"):
+        with pytest.raises(ValueError, match="no counterpart_hit@10"):
+            result.score(*names, "counterpart_hit@10", other)
+    with pytest.raises(ValueError, match="no counterpart_hit@10"):
+        result.score("asked", "concept", "counterpart_hit@10", "mixed")
+
+
+def test_graded_ndcg_of_counterparts_by_hand():
+    """Clip first, picture second: gains 1/2 and 1 of the ideal order 1 and 1/2."""
+
+    class ClipFirst(FakeEmbedder):
+        def embed(self, items, media_root=".", progress=True):
+            vectors = np.zeros((len(items), 64))
+            for row, item in zip(vectors, items, strict=True):
+                row[number(item)] = 1
+                row[63] = {"text": 0, "video": 0.1, "image": 0.5}[next(iter(item))]
+            return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+    result = evaluate(ClipFirst(), about_things())
+    score = result.score("text → image", "concept", "counterpart_ndcg@10", "mixed")
+    second = 1 / np.log2(3)
+    assert score.per_query == pytest.approx([(0.5 + second) / (1 + 0.5 * second)] * 12)
+    clips = result.score("text → video", "concept", "counterpart_ndcg@10", "mixed")
+    assert clips.value == pytest.approx(1)
+
+
+def test_scorers_rank_the_pools_and_never_see_the_query_as_an_answer():
+    seen = []
+
+    def only_texts(queries, candidates, modality, *, hidden):
+        seen.append((queries.shape[1], len(candidates) == len(modality), len(hidden)))
+        scores = queries @ candidates.T
+        return np.where(modality == int(Modality.TEXT), scores, -np.inf)
+
+    embedder, tasks = FakeEmbedder(noise=0.2), about_things()
+    result = evaluate(embedder, tasks, scorers={"texts": only_texts})
+    assert {score.pool for score in result.scores} == {
+        "single", "mixed", "single, texts", "mixed, texts",
+    }  # fmt: skip
+    plain = evaluate(embedder, tasks)
+    assert [s for s in result.scores if "texts" not in s.pool] == plain.scores
+    assert result.score("text → image", "concept", "recall@10", "mixed, texts").value == 0
+    assert result.score("image → text", "concept", "target_share@10", "mixed, texts").value == 1
+    assert all(agree and dims == 64 for dims, agree, _ in seen)
+
+    def broken(queries, candidates, modality, *, hidden):
+        return np.full((len(queries), len(candidates)), np.nan)
+
+    with pytest.raises(ValueError, match="no number"):
+        evaluate(embedder, tasks, scorers={"broken": broken})
+
+
+def test_a_factorised_score_is_a_scorer_and_keeps_the_order_of_single_pools():
+    tasks, embedder = about_things(), FakeEmbedder(noise=0.3, modal=0.5)
+    codes = [int(m) for m in (Modality.TEXT, Modality.IMAGE, Modality.VIDEO)]
+
+    class Even:
+        def __init__(self):
+            self.codes = codes
+
+        def log_probabilities(self, query_vectors):
+            return np.full((len(query_vectors), 3), np.log(1 / 3))
+
+    scorer = partial(factorised_scores, first=Even(), temperature=0.1)
+    result = evaluate(embedder, tasks, scorers={"even": scorer})
+    for score in result.scores:
+        if score.pool == "single":
+            other = result.score(score.task, score.split, score.metric, "single, even")
+            assert other.per_query == pytest.approx(score.per_query)
+    asked = ("asked", "concept", "target_share@10")
+    even, plain = (result.score(*asked, pool).value for pool in ("mixed, even", "mixed"))
+    assert even != plain
+
+
+def test_the_target_pool_is_the_mixed_one_with_the_modality_known():
+    tasks = about_things()
+    result = evaluate(FakeEmbedder(modal=2.0), tasks, pools=("mixed", "target"))
+    score = result.score("text → image", "concept", "recall@1", "target")
+    assert (score.value, score.candidates) == (1, 30)
+    assert score.chance == pytest.approx(1 / 30)
+    assert result.score("text → image", "concept", "recall@1", "mixed").value == 0
+    text = result.score("image → text", "concept", "mrr", "target")
+    assert (text.candidates, text.value) == (12, pytest.approx(1))
+    with pytest.raises(ValueError, match="'all': write one of single, mixed, target"):
+        evaluate(FakeEmbedder(), tasks, pools=("all",))
+
+
+def test_blocks_of_queries_change_nothing(monkeypatch):
+    tasks, embedder = about_things(), FakeEmbedder(noise=0.3)
+    whole = evaluate(embedder, tasks).scores
+    monkeypatch.setattr(pools, "_SCORES_IN_MEMORY", 100)
+    assert [s.per_query for s in evaluate(embedder, tasks).scores] == [s.per_query for s in whole]
+
+
+def test_old_tasks_without_kind_and_concepts_are_scored_as_before(tasks):
+    result = evaluate(FakeEmbedder(), tasks)
+    assert tasks[0].kind == "" and tasks[0].query_concepts is None
+    assert {s.metric for s in result.scores} == {*METRICS, "target_share@10"}
 
 
 # Files

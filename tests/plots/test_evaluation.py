@@ -40,8 +40,9 @@ def test_the_confusion_has_every_share_and_frames_what_is_asked_for(ax):
 
 
 def row(gain, p, name="t"):
-    return {"task": name, "split": "style", "n": 40, "families": 20, "gain": gain,
-            "low": gain - 0.1, "high": gain + 0.1, "p": p / 2, "p_holm": p}  # fmt: skip
+    return {"task": name, "split": "style", "n": 40, "families": 20,
+            "effective_families": 17.0, "gain": gain, "low": gain - 0.1, "high": gain + 0.1,
+            "p": p / 2, "p_holm": p}  # fmt: skip
 
 
 def test_gains_are_filled_only_where_the_adjusted_p_is_small(ax):
@@ -55,13 +56,13 @@ def test_gains_are_filled_only_where_the_adjusted_p_is_small(ax):
     bars = [line.get_xdata() for line in ax.lines if line.get_marker() == "None"][1:]
     np.testing.assert_allclose(bars, [[20, 40], [-40, -20], [10, 30]])
     assert [text.get_text() for text in ax.texts] == [".010", "< .001", "1", "p (Holm)"]
-    assert ax.get_yticklabels()[0].get_text() == "t  (20 families)"
+    assert ax.get_yticklabels()[0].get_text() == "t  (families 20 (17.0))"
 
 
 def test_splits_are_named_where_they_differ(ax):
     plot_gains([row(0.3, 0.01), row(0.1, 0.2) | {"split": "concept"}], ax)
     names = [label.get_text() for label in ax.get_yticklabels()]
-    assert names == ["t, style  (20 families)", "t, concept  (20 families)"]
+    assert names == ["t, style  (families 20 (17.0))", "t, concept  (families 20 (17.0))"]
 
 
 def test_effects_are_pale_where_nothing_is_clear_and_framed_where_they_are_largest(ax):
@@ -81,12 +82,38 @@ def test_effects_are_pale_where_nothing_is_clear_and_framed_where_they_are_large
     assert [label.get_text() for label in ax.get_yticklabels()] == ["t", "u"]
 
 
+def test_few_families_have_no_interval_in_any_figure(ax):
+    none = {"low": None, "high": None}
+    plot_gains([row(0.3, 0.01) | none, row(0.1, 0.2)], ax)
+    bars = [line.get_xdata() for line in ax.lines if line.get_marker() == "None"][1:]
+    np.testing.assert_allclose(bars, [[0, 20]], atol=1e-9)
+    ax.clear()
+    effect = {"mix": "a", "task": "t", "gain": 0.2}
+    plot_effects([effect | none], ax)
+    assert [text.get_text().strip() for text in ax.texts] == ["+20", "few families"]
+    ax.clear()
+    table = rows({"base": 0.1})
+    table[1]["base"].low = table[1]["base"].high = None
+    plot_scores(table, ["base"], ax)
+    ends = np.array(ax.containers[0].lines[2][0].get_segments())[:, :, 0]
+    assert ends == pytest.approx(np.array([[0, 30], [20, 20], [20, 50]]))
+    (open_mark,) = [line for line in ax.lines if line.get_mfc() == "white"]
+    assert open_mark.get_xdata() == pytest.approx([20])
+
+
 def rows(values, chance=0.1):
     def score(value):
         return SimpleNamespace(value=value, low=value - 0.1, high=value + 0.2, metric="recall@1")
 
     return [
-        {"task": f"task {number}", "split": "style", "n": 30, "chance": chance}
+        {
+            "task": f"task {number}",
+            "split": "style",
+            "n": 30,
+            "chance": chance,
+            "families": 20,
+            "effective_families": 12.0,
+        }
         | {model: score(value + number / 10) for model, value in values.items()}
         for number in range(3)
     ]
@@ -101,7 +128,7 @@ def test_scores_show_value_interval_chance_and_n(ax):
     assert ends == pytest.approx(np.array([[40, 70], [50, 80], [60, 90]]))
     assert [text.get_text() for text in ax.texts] == ["10.0"] * 3
     names = [label.get_text() for label in ax.get_yticklabels()]
-    assert names == [f"task {number}, style  (n 30)" for number in range(3)]
+    assert names == [f"task {number}, style  (n 30, families 20 (12.0) !)" for number in range(3)]
     assert ax.get_ylim()[0] > ax.get_ylim()[1], "the first task is on top"
     assert "recall@1 (%)" in ax.get_xlabel()
     legend = [text.get_text() for text in ax.get_legend().get_texts()]

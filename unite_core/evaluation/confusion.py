@@ -16,7 +16,8 @@ import numpy as np
 
 from ..data.modality import Modality, modality_of
 from ..search.exact import search
-from .tasks import Pool, RetrievalTask, stack_vectors
+from .pools import Pool, stack_vectors
+from .tasks import RetrievalTask
 
 __all__ = ["Confusion", "modality_confusion"]
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from ..data.modality import modality_of
 from ..data.records import content_id
-from .metrics import paired_interval
+from .families import effective_families, family_interval
 from .results import EvaluationResult
 from .tasks import RetrievalTask
 
@@ -101,18 +101,19 @@ def compare(
     second: Sequence[EvaluationResult],
     task: RetrievalTask,
     metric: str = "recall@10",
-) -> tuple[float, float, float]:
+) -> tuple[float, float | None, float | None]:
     """Mean gain of the second model over the first on a task: (gain, low, high).
 
     Args
         first, second  results of S seeds each; a query's values are averaged over the seeds
-    The 95 % interval is over families of queries; it does not cover the variation of seeds.
+    The 95 % interval is over families of queries, None if these are few; it does not cover the
+    variation of seeds.
     """
     if len({result.tasks_hash for result in (*first, *second)}) > 1:
         raise ValueError("the models were evaluated on different tasks: evaluate them anew")
     before, after = (_per_query(results, task, metric) for results in (first, second))
     families = first[0].families[task.split][task.name]
-    return paired_interval(before, after, families, seed=first[0].seed)
+    return float((after - before).mean()), *family_interval(after - before, families, first[0].seed)
 
 
 def effects(
@@ -127,8 +128,8 @@ def effects(
         results    {mix: results of S seeds}
         reference  results of the model that all mixes started from
     Returns
-        rows of mix, task, n, value (mean over seeds), lowest and highest (seed), and gain, low,
-        high as `compare` gives them.
+        rows of mix, task, kind, n, families, effective_families, value (mean over seeds), lowest
+        and highest (seed), and gain, low, high as `compare` gives them.
     """
     rows = []
     for mix, seeds in results.items():
@@ -136,7 +137,9 @@ def effects(
             values = [result.score(task.name, task.split, metric).value for result in seeds]
             gain, low, high = compare(reference, seeds, task, metric)
             rows.append(
-                {"mix": mix, "task": task.name, "n": len(task.queries), "value": np.mean(values),
+                {"mix": mix, "task": task.name, "kind": task.kind, "n": len(task.queries),
+                 "families": len(set(task.families)),
+                 "effective_families": effective_families(task.families), "value": np.mean(values),
                  "lowest": min(values), "highest": max(values), "gain": gain, "low": low,
                  "high": high}
             )  # fmt: skip

@@ -13,8 +13,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from .metrics import bootstrap_interval
+
 __all__ = [
-    "FEW_FAMILIES", "MINIMUM_FAMILIES", "effective_families", "enough_families",
+    "FEW_FAMILIES", "MINIMUM_FAMILIES", "effective_families", "enough_families", "family_interval",
     "joint_effective_families", "joint_family_bootstrap", "joint_family_draws", "macro",
     "macro_resamples",
 ]  # fmt: skip
@@ -44,6 +46,15 @@ def effective_families(families: Sequence[str]) -> float:
 def enough_families(families: Sequence[str]) -> bool:
     """Whether queries of these families [Q] may have an interval, and be in an endpoint."""
     return effective_families(families) >= MINIMUM_FAMILIES
+
+
+def family_interval(
+    values: Sequence[float], families: Sequence[str], seed: int = 0
+) -> tuple[float, float] | tuple[None, None]:
+    """95 % interval of the mean of `values` [Q] over `families` [Q]; None if they are too few."""
+    if not enough_families(families):
+        return None, None
+    return bootstrap_interval(values, families, seed=seed)
 
 
 def joint_effective_families(families_by_task: Mapping[str, Sequence[str]]) -> float:
@@ -102,6 +113,10 @@ def joint_family_bootstrap(
     Returns (value, low, high). A task of which a resample has no query is left out of that
     resample's mean. The interval is over families alone: another training run is not in it. It is
     given for any number of families; see MINIMUM_FAMILIES.
+
+    >>> families = {"first": list("aabbcc"), "second": list("abc")}
+    >>> joint_family_bootstrap({"first": [1, 1, 0, 0, 1, 0], "second": [1, 0, 0]}, families)
+    (0.41666666666666663, 0.0, 1.0)
     """
     value = macro(values_by_task)
     means = macro_resamples(values_by_task, families_by_task, n_resamples, seed)

@@ -1,8 +1,9 @@
 """Ranking metrics per query, their chance levels, and bootstrap intervals over families.
 
 A metric is an array [Q] first; means, intervals and paired comparisons of two models come from
-the same numbers. Values are those of `ir_measures`. trec_eval, which it calls, would break ties by
-the spelling of ids, so it gets ranks instead of scores; the search decides ties.
+the same numbers. The workbook's own tasks are measured from scores, in expectation over ties
+(`places`); benchmarks from rankings, as they are published, by `ir_measures`. trec_eval, which it
+calls, would break ties by the spelling of ids, so it gets ranks instead of scores.
 """
 
 # Shapes: Q queries, N candidates, K ranks, G groups, R resamples.
@@ -14,37 +15,17 @@ from math import comb
 
 import numpy as np
 
+from .places import reciprocal_of_first
+
 __all__ = [
     "METRICS", "bootstrap_interval", "chance_level", "chance_value", "depth_of",
-    "paired_interval", "query_metrics", "ranking_metrics",
+    "paired_interval", "ranking_metrics",
 ]  # fmt: skip
 
 
-METRICS = ("recall@1", "recall@5", "recall@10", "ndcg@10")
+METRICS = ("recall@1", "recall@5", "recall@10", "recall@100", "ndcg@10", "mrr")
 """Metrics of the workbook's own tasks; benchmarks name theirs, see `ranking_metrics`."""
 _MEASURES = {"recall": "R", "hit": "Success", "precision": "P", "ndcg": "nDCG"}
-
-
-def query_metrics(indices: np.ndarray, positives: Sequence[Sequence[int]]) -> dict[str, np.ndarray]:
-    """Compute the `METRICS` of every query.
-
-    Args
-        indices    [Q, K >= 10]  ranked candidates, best first; padded with -1
-        positives  [Q]           candidate indices that answer each query, at least one
-    Returns
-        {metric: [Q] float64 in [0, 1]}, see `ranking_metrics`.
-
-    >>> found = np.array([[3, 7, *[-1] * 8], [5, 0, *[-1] * 8]])
-    >>> metrics = query_metrics(found, [[3], [0]])
-    >>> metrics["recall@1"], metrics["recall@5"], metrics["ndcg@10"].round(3)
-    (array([1., 0.]), array([1., 1.]), array([1.   , 0.631]))
-    """
-    indices = np.asarray(indices)
-    if indices.ndim != 2 or len(indices) != len(positives) or indices.shape[1] < 10:
-        raise ValueError(
-            f"indices must be [{len(positives)}, 10 or more], not {list(indices.shape)}"
-        )
-    return ranking_metrics(indices, positives, METRICS)
 
 
 def ranking_metrics(
@@ -100,12 +81,14 @@ def chance_value(
     With n candidates of which m are positive, and k' = min(k, n):
         recall k'/n,   precision m k'/(n k),   hit 1 - C(n-m, k')/C(n, k'),
         ndcg  (m/n) sum_{r <= k'} d(r) / sum_{r <= min(k, m)} d(r),   d(r) = 1 / log2(r + 1)
+        mrr   the mean of 1 / rank of the first of m; (sum_{r <= n} 1 / r) / n for one
+    In a pool of k or fewer candidates recall@k is 1 whatever the model, and so is its chance level.
 
     Args: n_candidates and n_positives, integers or integer arrays [Q] with 1 <= m <= n; n counts
     what a query can find, so without candidates that are excluded for it.
     Returns levels in [0, 1], of the broadcast shape of the arguments.
     """
-    kind, k = _parts(name)
+    kind, k = ("mrr", 1) if name == "mrr" else _parts(name)
     n, m = np.broadcast_arrays(n_candidates, n_positives)
     if wrong := np.argwhere((m < 1) | (m > n)).tolist():
         place = tuple(wrong[0])
@@ -113,6 +96,8 @@ def chance_value(
             f"{m[place]} positives among {n[place]} candidates: every query needs "
             "1 <= n_positives <= n_candidates"
         )
+    if kind == "mrr":
+        return reciprocal_of_first(np.zeros(n.size, int), n.ravel(), m.ravel()).reshape(n.shape)
     looked_at = np.minimum(k, n)
     if kind == "recall":
         return looked_at / n

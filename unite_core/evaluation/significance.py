@@ -83,8 +83,9 @@ def compare_models(
 ) -> list[dict]:
     """Compare two models on all tasks that have the metric.
 
-    Returns rows of task, split, n, families, first, second, gain, low, high, p, and p_holm,
-    adjusted over these tasks. ValueError if the two results are of different tasks.
+    Returns rows of task, split, n, families, effective_families, first, second, gain, low, high
+    (None below 10 effective families), p, and p_holm, adjusted over these tasks. ValueError
+    if the two results are of different tasks.
     """
     rows = []
     for score in first.scores:
@@ -98,7 +99,8 @@ def compare_models(
             score.per_query, other.per_query, families, n_resamples, first.seed
         )
         row = {"task": score.task, "split": score.split, "n": score.n}
-        row |= {"families": len(set(families)), "first": score.value, "second": other.value}
+        row |= {"families": score.families, "effective_families": score.effective_families}
+        row |= {"first": score.value, "second": other.value}
         rows.append(row | {"gain": gain, "low": low, "high": high, "p": p})
     if not rows:
         raise ValueError(f"no task has {metric} in the {pool} pool; see the results' rows()")

@@ -4,8 +4,8 @@ The *single* pool of a task holds its own candidates. The *mixed* pool holds the
 tasks of the same split, of every modality: masked training (MAMCL) never makes scores of different
 modalities comparable, and only this pool shows it. A candidate that is a positive in another task
 only counts as wrong there, so read its recall beside `target_share@10`, the share of the first ten
-results that have the target modality. Items of equal content count once per pool, and a query
-never finds itself.
+results that have the target modality, and, for plain tasks, beside `pools.COUNTERPARTS`.
+Items of equal content count once per pool, and a query never finds itself.
 """
 
 # Shapes: Q queries, N candidates, D embedding size.
@@ -23,20 +23,13 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from ..data.modality import modality_of
 from ..data.records import content_id, validate_item
 from ..files import from_row, read_json, write_json
-from ..search.exact import search
-from .metrics import bootstrap_interval, chance_level, query_metrics
-from .results import EvaluationResult, Score
+from .pools import POOLS, Pool, Scorer, cosine, measure_task
+from .results import EvaluationResult, score_of
 
-__all__ = [
-    "Pool", "RetrievalTask", "embed_tasks", "evaluate", "read_tasks", "stack_vectors",
-    "write_tasks",
-]  # fmt: skip
+__all__ = ["Kind", "RetrievalTask", "embed_tasks", "evaluate", "read_tasks", "write_tasks"]
 
-
-TARGET_SHARE = "target_share@10"
 
 Kind = Literal["", "plain", "asked", "instructed"]
 
@@ -197,6 +190,8 @@ def evaluate(
     progress: bool = True,
     vectors: Mapping[str, np.ndarray] | None = None,
     seed: int = 0,
+    pools: Sequence[str] = ("single", "mixed"),
+    scorers: Mapping[str, Scorer] | None = None,
 ) -> EvaluationResult:
     """Embed the items of the tasks and score each task in its single and its mixed pool.
 
@@ -205,114 +200,51 @@ def evaluate(
         media_root  folder that the items' paths are relative to
         vectors     {content id: [D]}, as `embed_tasks` gives; None: the items are embedded
         seed        of the bootstrap intervals (1 000 resamples of families)
+        pools       of `pools.POOLS`; "target" is the mixed pool with the modality given
+        scorers     {name: other scores than cosines}; their pools are called "mixed, NAME"
     Returns
-        scores of recall@1/5/10 and nDCG@10 for both pools, and target_share@10 for the mixed one.
+        scores of METRICS for every pool; for the mixed ones also target_share@10 and, of plain
+        tasks with concepts, the metrics of `pools.COUNTERPARTS`.
     Raises ValueError for two tasks of one name and split, or an item without a vector.
     """
     _check_names(tasks, "")
+    if unknown := [name for name in pools if name not in POOLS]:
+        raise ValueError(f"pools {unknown[0]!r}: write one of {', '.join(POOLS)}")
     if vectors is None:
         vectors = embed_tasks(embedder, tasks, media_root, progress)
-    mixed = {
-        split: Pool.of([task for task in tasks if task.split == split], vectors)
-        for split in {task.split for task in tasks}
-    }
+    splits = dict.fromkeys(task.split for task in tasks)
+    families = {split: {t.name: t.families for t in tasks if t.split == split} for split in splits}
+    mixed = {split: Pool.of([t for t in tasks if t.split == split], vectors) for split in splits}
+    ways = {"": cosine} | {f", {name}": scorer for name, scorer in (scorers or {}).items()}
     scores = []
     for task in tasks:
-        scores += _score_task(task, "single", Pool.of([task], vectors), vectors, seed)
-        scores += _score_task(task, "mixed", mixed[task.split], vectors, seed)
-    families = {split: {} for split in mixed}
-    for task in tasks:
-        families[task.split][task.name] = task.families
+        for kind in pools:
+            pool = Pool.of([task], vectors) if kind == "single" else mixed[task.split]
+            for way, scorer in ways.items():
+                values, chance, size = measure_task(task, kind, pool, vectors, scorer)
+                scores += [
+                    score_of(task, kind + way, name, values[name], chance[name], size, seed)
+                    for name in values
+                ]
     config = getattr(embedder, "config", None)
     config = asdict(config) if is_dataclass(config) else {}
     return EvaluationResult(scores, families, _hash(tasks), config, seed)
 
 
-@dataclass(frozen=True)
-class Pool:
-    """Distinct candidates in the order of their content ids, so that ties favour no task."""
-
-    position: dict[str, int]
-    vectors: np.ndarray  # [N, D]
-    modality: np.ndarray  # [N]
-
-    @classmethod
-    def of(cls, tasks: Sequence[RetrievalTask], vectors: Mapping[str, np.ndarray]) -> Pool:
-        """Pool the candidates of all tasks, duplicates once; `vectors` as `embed_tasks` gives."""
-        modality = {
-            identity: modality_of(item)
-            for task in tasks
-            for identity, item in zip(task.candidate_ids, task.candidates, strict=True)
-        }
-        ids = sorted(modality)
-        return cls(
-            position={identity: row for row, identity in enumerate(ids)},
-            vectors=stack_vectors(ids, vectors),
-            modality=np.array([int(modality[identity]) for identity in ids]),
-        )
-
-    def rows_of(self, ids: Iterable[str]) -> list[list[int]]:
-        """Row of each content id as a list, empty if the pool does not have it."""
-        return [[self.position[i]] if i in self.position else [] for i in ids]
-
-
-def _score_task(task, pool_name, pool: Pool, vectors, seed) -> list[Score]:
-    """Compute every metric of one task in one pool."""
-    positives = [
-        sorted({pool.position[task.candidate_ids[index]] for index in found})
-        for found in task.positives
-    ]
-    itself = pool.rows_of(task.query_ids)
-    _, indices = search(stack_vectors(task.query_ids, vectors), pool.vectors, 10, itself)
-    findable = len(pool.vectors) - np.array([len(hidden) for hidden in itself])
-    values = query_metrics(indices, positives)
-    chance = chance_level(findable, np.array([len(found) for found in positives]))
-    if pool_name == "mixed":
-        values[TARGET_SHARE], chance[TARGET_SHARE] = _target_share(
-            indices, positives, itself, pool.modality
-        )
-    return [
-        Score(
-            task.name,
-            task.split,
-            pool_name,
-            metric,
-            float(value.mean()),
-            *bootstrap_interval(value, task.families, seed=seed),
-            chance=float(np.mean(chance[metric])),
-            n=len(value),
-            candidates=len(pool.vectors),
-            per_query=value.tolist(),
-        )
-        for metric, value in values.items()
-    ]
-
-
-def _target_share(indices, positives, itself, modality) -> tuple[np.ndarray, np.ndarray]:
-    """[Q] share of the target modality among each query's results, and among all it can find."""
-    share, chance = [], []
-    for top, answers, hidden in zip(indices, positives, itself, strict=True):
-        is_target = np.isin(modality, modality[answers])  # [N]
-        share.append(is_target[top[top >= 0]].mean())
-        chance.append(np.delete(is_target, hidden).mean())
-    return np.array(share), np.array(chance)
-
-
-def stack_vectors(ids: Sequence[str], vectors: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Stack the vectors of content ids to [N, D]; ValueError if any has none."""
-    lacking = [identity for identity in ids if identity not in vectors]
-    if lacking:
-        raise ValueError(
-            f"vectors lack {len(lacking)} of the tasks' items, the first with content id "
-            f"{lacking[0]}; embed these tasks with embed_tasks"
-        )
-    return np.stack([vectors[identity] for identity in ids])
-
-
 def _hash(tasks: Sequence[RetrievalTask]) -> str:
     """SHA-256 of everything the scores depend on, in the order of the tasks."""
     content = [
-        [task.name, task.split, task.query_ids, task.candidate_ids, task.positives, task.families]
+        [
+            task.name,
+            task.split,
+            task.query_ids,
+            task.candidate_ids,
+            task.positives,
+            task.families,
+            task.kind,
+            task.query_concepts,
+            task.candidate_concepts,
+        ]
         for task in tasks
     ]
     return hashlib.sha256(json.dumps(content).encode("utf-8")).hexdigest()

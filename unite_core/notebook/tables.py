@@ -10,7 +10,7 @@ from dataclasses import fields
 import numpy as np
 
 from .. import tables
-from ..evaluation.results import EvaluationResult, paired_gain
+from ..evaluation.results import EvaluationResult, format_families, paired_gain
 from ..evaluation.tasks import RetrievalTask
 from ..search.exact import search
 from ..train.config import StageConfig
@@ -27,17 +27,19 @@ def gains(
 ) -> list[dict]:
     """Gain of one model over another by task, in single-modality pools.
 
-    Returns rows of task, split, n, both values, the paired gain with its 95 % interval, and
-    `apart`: whether the second model's interval lies above the first's.
+    Returns rows of task, split, n, families (effective in brackets), both values, the paired gain
+    with its 95 % interval (None if families are few), and `apart`: whether the second model's
+    interval lies above the first's.
     """
     rows = []
     for task in tasks:
         names = (task.name, task.split, metric)
         old, new = results[before].score(*names), results[after].score(*names)
         gain, low, high = paired_gain(results[before], results[after], *names)
-        row = {"task": task.name, "split": task.split, "n": new.n, before: old.value}
+        row = {"task": task.name, "split": task.split, "n": new.n}
+        row |= {"families": format_families(vars(new)), before: old.value}
         row |= {after: new.value, "gain": gain, "low": low, "high": high}
-        rows.append(row | {"apart": new.low > old.high})
+        rows.append(row | {"apart": new.low is not None and new.low > old.high})
     return rows
 
 

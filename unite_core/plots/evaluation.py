@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from ..evaluation.confusion import Confusion
+from ..evaluation.results import format_families
 from .common import MODEL_COLOURS, MODEL_MARKERS, label_style, legend_below
 
 __all__ = [
@@ -27,8 +28,10 @@ def plot_scores(
     """Plot scores of several models by task, in percent, with intervals and chance levels.
 
     Args
-        rows    from `results.comparison`: task, split, n, chance, and a `Score` per model
+        rows    from `results.comparison`: task, split, n, families, effective_families, chance,
+                and a `Score` per model
         models  names, at most 6, in the order of the legend
+    A score without an interval (few families) is an open mark.
     """
     ax = ax or plt.gca()
     if len(models) > len(MODEL_COLOURS):
@@ -41,13 +44,15 @@ def plot_scores(
     for number, model in enumerate(models):
         shift = min(0.22, 0.7 / len(models)) * (number - (len(models) - 1) / 2)
         scores = [row[model] for row in rows]
-        values = 100 * np.array([(s.value, s.value - s.low, s.high - s.value) for s in scores])
+        values = 100 * np.array([_arms(s) for s in scores])
         colour, marker = MODEL_COLOURS[number], MODEL_MARKERS[number]
-        ax.errorbar(values[:, 0], np.arange(len(rows)) + shift, xerr=values[:, 1:].T,
+        places = np.arange(len(rows)) + shift
+        ax.errorbar(values[:, 0], places, xerr=values[:, 1:].T,
                     fmt=marker, color=colour, elinewidth=1, label=model)  # fmt: skip
+        few = np.array([s.low is None for s in scores])
+        ax.plot(values[few, 0], places[few], marker, color=colour, mfc="white")
     ax.plot([], [], "--", color="0.4", lw=1, label="chance")
-    names = [f"{row['task']}, {row['split']}  (n {row['n']})" for row in rows]
-    ax.set_yticks(range(len(rows)), names)
+    ax.set_yticks(range(len(rows)), list(map(_name_of, rows)))
     ax.set_ylim(len(rows) - 0.5, -0.5)
     ax.set_xlim(left=min(0, ax.get_xlim()[0]))
     ax.set_xlabel(f"{_metric_of(rows, models)} (%), 95 % interval over families")
@@ -80,8 +85,7 @@ def plot_pools(
                zorder=2, label="single-modality pool")  # fmt: skip
     ax.scatter([shared for _, shared in pairs], places, color="#000000", zorder=2,
                label="mixed pool")  # fmt: skip
-    names = [f"{row['task']}, {row['split']}  (n {row['n']})" for row in single]
-    ax.set_yticks(places, names)
+    ax.set_yticks(places, list(map(_name_of, single)))
     ax.set_ylim(len(pairs) - 0.5, -0.5)
     ax.set_xlim(left=min(0, ax.get_xlim()[0]))
     ax.set_xlabel(f"{_metric_of(single, [model])} of {model} (%)")
@@ -126,15 +130,18 @@ def plot_gains(
 ) -> Axes:
     """Plot paired gains with 95 % intervals; filled where the adjusted p is below `level`.
 
-    rows  from `significance.compare_models`: task, split, n, families, gain, low, high, p_holm
+    rows  from `significance.compare_models`: task, split, families, effective_families, gain,
+          low, high (None: no bar), p_holm
     """
     ax = ax or plt.gca()
     ax.axvline(0, ls="--", color="0.4", lw=1)
     for place, row in enumerate(rows):
         clear = row["p_holm"] < level
         colour = (_BETTER if row["gain"] > 0 else _WORSE) if clear else _OPEN
-        gain, low, high = (100 * row[name] for name in ("gain", "low", "high"))
-        ax.plot([low, high], [place, place], color=colour, lw=1.2, zorder=1)
+        gain = 100 * row["gain"]
+        if row["low"] is not None:
+            ends = [100 * row["low"], 100 * row["high"]]
+            ax.plot(ends, [place, place], color=colour, lw=1.2, zorder=1)
         ax.plot(gain, place, "o", color=colour, mfc=colour if clear else "white", zorder=2)
         ax.annotate(
             _p(row["p_holm"]), (1, place), (4, 0), xycoords=("axes fraction", "data"),
@@ -144,7 +151,7 @@ def plot_gains(
     several = len({row["split"] for row in rows}) > 1
     splits = [f", {row['split']}" if several else "" for row in rows]
     names = [
-        f"{row['task']}{split}  ({row['families']} families)"
+        f"{row['task']}{split}  (families {format_families(row)})"
         for row, split in zip(rows, splits, strict=True)
     ]
     ax.set_yticks(range(len(rows)), names)
@@ -159,8 +166,8 @@ def plot_gains(
 def plot_effects(rows: Sequence[Mapping], ax: Axes | None = None, title: str = "") -> Axes:
     """Plot the gain of each data mix on each task, in points, with 95 % intervals.
 
-    rows  from `data_mixes.effects`. Pale where the interval contains 0, framed where a mix has the
-    largest gain of its task.
+    rows  from `data_mixes.effects`. Pale where the interval contains 0 or there is none, framed
+    where a mix has the largest gain of its task.
     """
     ax = ax or plt.gca()
     mixes, tasks = (list(dict.fromkeys(row[name] for row in rows)) for name in ("mix", "task"))
@@ -168,14 +175,15 @@ def plot_effects(rows: Sequence[Mapping], ax: Axes | None = None, title: str = "
     picture = np.ones((len(tasks), len(mixes), 3))
     for row in rows:
         column, line = mixes.index(row["mix"]), tasks.index(row["task"])
-        gain, low, high = (100 * row[name] for name in ("gain", "low", "high"))
-        strength = 0.25 if low <= 0 <= high else 1.0
+        gain, low, high = 100 * row["gain"], row["low"], row["high"]
+        strength = 0.25 if low is None or low <= 0 <= high else 1.0
         colour = np.array(plt.get_cmap("PiYG")(0.5 + gain / largest / 2)[:3])
         picture[line, column] = 1 - strength * (1 - colour)
         dark = strength * abs(gain) > 0.7 * largest
         style = {"ha": "center", "va": "center", "color": "white" if dark else "0.15"}
         ax.text(column, line, f"{gain:+.0f}\n", fontsize=9, **style)
-        ax.text(column, line, f"\n[{low:.0f}, {high:.0f}]", fontsize=6, **style)
+        interval = "few families" if low is None else f"[{100 * low:.0f}, {100 * high:.0f}]"
+        ax.text(column, line, f"\n{interval}", fontsize=6, **style)
     for line, task in enumerate(tasks):
         best = max((row for row in rows if row["task"] == task), key=lambda row: row["gain"])
         if best["gain"] > 0:
@@ -188,6 +196,17 @@ def plot_effects(rows: Sequence[Mapping], ax: Axes | None = None, title: str = "
     ax.spines[:].set_visible(False)
     ax.set_title(title)
     return ax
+
+
+def _arms(score) -> tuple[float, float, float]:
+    """Value and lengths of the two arms of its interval, 0 if it has none."""
+    if score.low is None:
+        return score.value, 0.0, 0.0
+    return score.value, score.value - score.low, score.high - score.value
+
+
+def _name_of(row: Mapping) -> str:
+    return f"{row['task']}, {row['split']}  (n {row['n']}, families {format_families(row)})"
 
 
 def _frame(column: int, row: int) -> plt.Rectangle:

@@ -14,7 +14,8 @@ import numpy as np
 
 from ..data.modality import modality_of
 from ..data.records import content_id
-from ..evaluation.tasks import Pool, RetrievalTask, stack_vectors
+from ..evaluation.pools import Pool, stack_vectors
+from ..evaluation.tasks import RetrievalTask
 from ..gap.corrections import Correction
 from ..search.factorised import FirstFactor, log_probabilities_among, log_sum_exp
 from ..search.modality_probe import ModalityProbe, fit_modality_probe

@@ -251,7 +251,7 @@ def test_two_models_are_compared_on_what_both_did(finished, tmp_path, unite, cap
         assert row["p_holm"] >= row["p"]
     text = format_comparison(rows, "tiny", "other")
     assert text.startswith("first: tiny\nsecond: other\ntask ") and "p (Holm)" in text
-    assert len(text.splitlines()) == 6
+    assert len(text.splitlines()) == 7 and "8 (8.0) !" in text.splitlines()[5]
     for run in better:
         benchmark_runs.write_json(
             tmp_path / "tasks" / f"{run.task.replace('/', '.')}.json", benchmark_runs.asdict(run)

@@ -22,7 +22,14 @@ from ...registry import Registry
 from ...search.blocks import model_key
 from ...search.vector_store import encode_items
 from ...tables import text_table
-from ..results import EvaluationResult, Score, percent, result_from
+from ..results import (
+    FAMILIES_NOTE,
+    EvaluationResult,
+    Score,
+    format_families,
+    percent,
+    result_from,
+)
 from ..significance import compare_models, holm
 from .mmeb import mmeb_means
 from .mteb_model import MtebEncoder
@@ -129,20 +136,21 @@ def compare_runs(first: Sequence[BenchmarkRun], second: Sequence[BenchmarkRun]) 
 
 def format_runs(runs: Sequence[BenchmarkRun]) -> str:
     """Print every task's main score in percent with its interval, then the means of MMEB."""
-    rows = [("task", "n", "pool", "chance", "metric", "value [95 %]", "frames")]
+    rows = [("task", "n", "families", "pool", "chance", "metric", "value [95 %]", "frames")]
     for run in runs:
         for score in (s for s in run.result.scores if s.metric == run.main_score.metric):
             name = run.task if score.split == "test" else f"{run.task} {score.split}"
             value = percent(score.value, score.low, score.high)
             frames = f"{run.config['min_frames']}-{run.config['max_frames']}"
-            chance = f"{100 * score.chance:.1f}"
-            rows.append((name, score.n, score.candidates, chance, score.metric, value, frames))
+            chance, families = f"{100 * score.chance:.1f}", format_families(vars(score))
+            sizes = (score.n, families, score.candidates)
+            rows.append((name, *sizes, chance, score.metric, value, frames))
     means = mmeb_means({run.task: run.main_score.value for run in runs})
     lines = [
         f"{name}: {100 * mean:.1f}" + ("" if done == of else f" (only {done} of {of} tasks)")
         for name, (mean, done, of) in means.items()
     ]
-    return "\n".join([text_table(rows), *lines])
+    return "\n".join([text_table(rows), FAMILIES_NOTE, *lines])
 
 
 def format_comparison(rows: Sequence[Mapping], first: str, second: str) -> str:
@@ -152,8 +160,9 @@ def format_comparison(rows: Sequence[Mapping], first: str, second: str) -> str:
         gain = percent(row["gain"], row["low"], row["high"], sign="+")
         values = (f"{100 * row[name]:.1f}" for name in ("first", "second"))
         p = (f"{row[name]:.3g}" for name in ("p", "p_holm"))
-        lines.append((row["task"], row["n"], row["families"], row["metric"], *values, gain, *p))
-    return f"first: {first}\nsecond: {second}\n{text_table(lines)}"
+        families = format_families(row)
+        lines.append((row["task"], row["n"], families, row["metric"], *values, gain, *p))
+    return f"first: {first}\nsecond: {second}\n{text_table(lines)}\n{FAMILIES_NOTE}"
 
 
 def task_table(registry: Registry[TaskSpec]) -> str:

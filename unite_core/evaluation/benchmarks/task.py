@@ -13,8 +13,9 @@ import numpy as np
 
 from ...search.exact import search
 from ..metrics import depth_of, ranking_metrics
+from ..pools import stack_vectors
 from ..results import Score, single_score
-from ..tasks import RetrievalTask, stack_vectors
+from ..tasks import RetrievalTask
 
 __all__ = ["BenchmarkTask", "MissingDataError", "score_task"]
 
