@@ -8,6 +8,7 @@ from PIL import Image
 from unite_core.notebook import widgets
 from unite_core.notebook.widgets import draw_results, make_query, search_box
 from unite_core.search.index import build_index
+from unite_core.search.scorers import Standardised
 from unite_core.search.shards import Shard
 
 ITEMS = {
@@ -65,9 +66,9 @@ def test_the_box_follows_its_controls(world, monkeypatch, capsys):
     (text, medium), (modality, standardise) = (row.children for row in box.children[:2])
     assert modality.options == ("any modality", "text", "image")
     medium.value, modality.value, standardise.value = "the red one", "image", True
-    (query,), k, chosen, z = asked[-1]
+    (query,), k, chosen, scorer = asked[-1]
     assert query == {"image": "red.png", "text": "<|IMAGE|>\na red circle"}
-    assert (k, chosen, z) == (2, "image", True)
+    assert (k, chosen, scorer) == (2, "image", Standardised())
     text.value, medium.value = "", "(none)"
     assert asked[-1][0] == [{"image": "red.png"}], "an empty query is not searched"
     plt.close("all")

@@ -11,6 +11,7 @@ from unite_core.data.modality import Modality
 from unite_core.search.config import IndexConfig
 from unite_core.search.exact import search
 from unite_core.search.index import build_index, load_index
+from unite_core.search.scorers import COSINE, CosineWithModality, Factorised, Standardised
 from unite_core.search.shards import Shard, ShardFolder, shard_sums, write_shard
 
 KINDS = [
@@ -18,6 +19,18 @@ KINDS = [
     IndexConfig("hnsw", search_depth=400),
     IndexConfig("ivf", cells=4, probes=4),
 ]
+
+
+class Fixed:
+    """The same first factor for every query."""
+
+    codes = (1, 2, 3, 4)
+
+    def log_probabilities(self, query_vectors):
+        return np.repeat(np.log([[0.1, 0.2, 0.3, 0.4]]), len(query_vectors), axis=0)
+
+
+SCORERS = [COSINE, Standardised(), CosineWithModality(Fixed()), Factorised(Fixed(), 0.05)]
 
 
 def units(rng, n, dim=16) -> np.ndarray:
@@ -79,13 +92,13 @@ def test_standardised_scores_are_those_over_all_candidates(config):
     for code in np.unique(modality):
         part = scores[:, modality == code]
         scores[:, modality == code] = (part - part.mean(1)[:, None]) / part.std(1)[:, None]
-    found = index.search(queries, 12, standardise=True)
+    found = index.search(queries, 12, scorer=Standardised())
     order = np.argsort(-scores, axis=1, kind="stable")[:, :12]
     np.testing.assert_array_equal(found.rows, order)
     np.testing.assert_allclose(found.scores, np.take_along_axis(scores, order, 1), atol=1e-4)
     plain = index.search(queries, 12)
     assert not np.array_equal(plain.rows, found.rows)
-    alone, z = (index.search(queries, 9, ["video"], standardise=on) for on in (False, True))
+    alone, z = (index.search(queries, 9, ["video"], scorer=s) for s in (COSINE, Standardised()))
     np.testing.assert_array_equal(alone.rows, z.rows)
 
 
@@ -94,7 +107,7 @@ def test_a_modality_whose_scores_are_one_and_the_same_has_z_0():
     vectors = np.concatenate([units(rng, 30), units(rng, 1).repeat(5, 0), units(rng, 1)])
     modality = np.array([1] * 30 + [2] * 5 + [4], dtype=np.uint8)
     index = build_index([Shard([str(n) for n in range(36)], vectors, modality)])
-    found = index.search(units(rng, 4), 36, standardise=True)
+    found = index.search(units(rng, 4), 36, scorer=Standardised())
     assert (np.abs(found.scores[found.modality != 1]) < 1e-6).all()
     assert np.isfinite(found.scores).all()
 
@@ -109,11 +122,11 @@ def test_moments_of_known_vectors():
     index = build_index([Shard([str(n) for n in range(400)], vectors.astype(np.float32), modality)])
     query = (gap / np.linalg.norm(gap)).astype(np.float32)
     assert set(index.search(query, 10).modality[0]) == {2}
-    assert set(index.search(query, 10, standardise=True).modality[0]) == {1, 2}
+    assert set(index.search(query, 10, scorer=Standardised()).modality[0]) == {1, 2}
 
 
-@given(st.integers(1, 40), st.integers(1, 50), st.integers(0, 3), st.booleans())
-def test_any_k_and_exclusions(n, k, hidden, standardise):
+@given(st.integers(1, 40), st.integers(1, 50), st.integers(0, 3), st.sampled_from(SCORERS))
+def test_any_k_and_exclusions(n, k, hidden, scorer):
     shards, vectors, _ = world(n, seed=n)
     vectors[: n // 2] = vectors[0]  # ties
     shards = [Shard(s.ids, vectors[64 * i : 64 * i + 64], s.modality) for i, s in enumerate(shards)]
@@ -124,7 +137,7 @@ def test_any_k_and_exclusions(n, k, hidden, standardise):
     scores, rows = search(queries, vectors, k, excluded)
     np.testing.assert_array_equal(found.rows, rows)
     np.testing.assert_array_equal(found.scores, scores)
-    z = index.search(queries, k, standardise=standardise, excluded=excluded)
+    z = index.search(queries, k, scorer=scorer, excluded=excluded)
     left = (z.rows >= 0).sum(1)
     assert left.tolist() == [min(k, n - len(e)) for e in excluded]
     assert (np.diff(np.where(z.rows < 0, -1e30, z.scores), axis=1) <= 0).all()
@@ -139,7 +152,7 @@ def test_saved_and_loaded_is_the_same(tmp_path, config):
     again = load_index(tmp_path / "index")
     assert (again.config, again.ids, again.counts) == (index.config, index.ids, index.counts)
     queries = units(np.random.default_rng(1), 5)
-    for options in ({}, {"standardise": True}, {"modalities": ["text"]}):
+    for options in ({}, *({"scorer": scorer} for scorer in SCORERS), {"modalities": ["text"]}):
         for first, second in zip(index.search(queries, 7, **options),
                             again.search(queries, 7, **options), strict=True):  # fmt: skip
             np.testing.assert_array_equal(first, second)

@@ -18,6 +18,7 @@ from unite_core.search.config import EncodeConfig, MineConfig
 from unite_core.search.encode import encode_corpus
 from unite_core.search.hard_negatives import mine
 from unite_core.search.index import build_index, load_index
+from unite_core.search.scorers import Standardised
 from unite_core.search.shards import ShardFolder
 from unite_core.search.vector_store import encode_items
 
@@ -82,7 +83,7 @@ def world(tmp_path_factory, planted):
 
     def indexed():
         index = load_index(root / "index")
-        return index.names(index.search(queries, 4, standardise=True).rows)
+        return index.names(index.search(queries, 4, scorer=Standardised()).rows)
 
     def stored():
         items = [text(word) for word in "abc"]

@@ -1,4 +1,4 @@
-"""Verbs of vectors: encode a corpus, index it, search it, mine hard negatives."""
+"""Verbs of vectors: encode a corpus, index and search it, fit a probe, mine hard negatives."""
 
 from __future__ import annotations
 
@@ -69,7 +69,19 @@ def _add_to_query(context: click.Context, option: click.Parameter, values) -> No
         item[option.name] = list(values) if len(values) > 1 else values[0]
 
 
-def _search(index, model, embed, queries, output, media_root, modality, k, standardise, **_):
+def _scorer(found, model, score, probe, temperature):
+    """The scorer that --score names; its probe must be of the index's model."""
+    from ..search import query, scorers
+
+    if score != "factorised" and (probe or temperature):
+        raise click.UsageError("--probe and --temperature belong to --score factorised")
+    if score == "factorised":
+        return query.load_factorised(model, temperature, probe, found.model)
+    return scorers.Standardised() if score == "standardised" else scorers.COSINE
+
+
+def _search(index, model, embed, queries, output, media_root, modality, k, score, probe,
+            temperature, **_):  # fmt: skip
     """Print what one query finds, or write what a file of queries finds as a TREC run."""
     item = click.get_current_context().meta["unite.item"]
     if bool(item) == bool(queries) or bool(queries) != bool(output):
@@ -85,7 +97,8 @@ def _search(index, model, embed, queries, output, media_root, modality, k, stand
     embedder = UniteEmbedder.load(model, **as_pairs(embed))
     query.check_model(found, embedder)
     options = {"k": min(k, len(found.ids)), "modalities": list(modality) or None,
-               "standardise": standardise, "media_root": media_root}  # fmt: skip
+               "scorer": _scorer(found, model, score, probe, temperature),
+               "media_root": media_root}  # fmt: skip
     if item:
         results = query.search_items(found, embedder, [item], where=["the query"], **options)
         click.echo(query.result_table(found, results))
@@ -121,13 +134,44 @@ def search() -> click.Command:
                          help="Only candidates of this modality; may be repeated."),
             click.Option(["--k"], type=click.IntRange(1), default=10, show_default=True,
                          help="Results of a query."),
-            click.Option(["--standardise"], is_flag=True,
-                         help="Rank a mixed pool by scores standardised in each modality."),
+            click.Option(["--score"], default="cosine", show_default=True,
+                         type=click.Choice(["cosine", "standardised", "factorised"]),
+                         help="How a mixed pool is ranked: by cosine, by its z-score in each "
+                         "modality, or by the modality's probability times the candidate's."),
+            click.Option(["--probe"], type=click.Path(exists=True, path_type=Path),
+                         help="Probe for factorised; default: the model's, or else its router."),
+            click.Option(["--temperature"], type=click.FloatRange(0, min_open=True),
+                         help="Temperature for factorised; default: the probe's."),
             click.Option(["--embed"], multiple=True, metavar="NAME=VALUE",
                          help="Fields of EmbedConfig, as they were for encode."),
         ],
         callback=_search,
     )  # fmt: skip
+
+
+def probe() -> click.Command:
+    from ..search.config import ProbeConfig
+
+    def run(config) -> None:
+        from ..search.modality_probe import load_modality_probe
+        from ..search.probing import fit_probe
+
+        path = fit_probe(config)
+        fitted = load_modality_probe(path)
+        count, accuracy = fitted.fitted["queries"], fitted.fitted["held_out_accuracy"]
+        click.echo(
+            f"{path}: temperature {fitted.temperature:.4f}, {accuracy:.1%} of {count:,} training "
+            "queries right when held out"
+        )
+
+    return config_command(
+        ProbeConfig,
+        "Fit which modality a query asks for, and save it with the model for `search --score "
+        "factorised`.",
+        run,
+        "unite probe --model runs/main/stage2/train/model --data data/emoji/stage2.jsonl "
+        "--media-root data/emoji",
+    )
 
 
 def mine() -> click.Command:

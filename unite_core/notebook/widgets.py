@@ -19,6 +19,7 @@ from ..data.items import media_first
 from ..model.embedder import UniteEmbedder
 from ..search.index import VectorIndex
 from ..search.query import search_items
+from ..search.scorers import COSINE, Scorer, Standardised
 
 __all__ = [
     "browse", "draw_loss", "draw_page", "draw_results", "loss_controls", "make_query",
@@ -182,7 +183,7 @@ def make_query(text: str = "", media: Mapping | None = None) -> dict:
 
 def draw_results(
     index: VectorIndex, embedder: UniteEmbedder, items: Mapping[str, Mapping],
-    queries: Sequence[Mapping], k: int = 6, modality: str = ANY_MODALITY, standardise: bool = False,
+    queries: Sequence[Mapping], k: int = 6, modality: str = ANY_MODALITY, scorer: Scorer = COSINE,
     root: str | Path = ".", ax=None, title: str = "",
 ):  # fmt: skip
     """Draw queries in rows, each with its k best candidates; returns the axes.
@@ -190,11 +191,12 @@ def draw_results(
     Args
         items     {id: item} of the index's candidates
         modality  of the candidates, or "any modality" for a mixed pool
+        scorer    how a mixed pool is ranked
     """
     from ..plots.items import plot_retrieved
 
     wanted = None if modality == ANY_MODALITY else [modality]
-    found = search_items(index, embedder, queries, k, wanted, standardise, root)
+    found = search_items(index, embedder, queries, k, wanted, scorer, root)
     retrieved = [[items[name] for name in ids] for ids in index.names(found.rows)]
     hits = [[False] * len(row) for row in retrieved]  # no ground truth is given
     return plot_retrieved(queries, retrieved, hits, ax, root, title)
@@ -224,7 +226,8 @@ def search_box(
             print(error)
             return None
         figure, ax = plt.subplots(figsize=(1.1 * (k + 1), 1.7))
-        draw_results(index, embedder, items, [query], k, modality, standardise, root, ax)
+        scorer = Standardised() if standardise else COSINE
+        draw_results(index, embedder, items, [query], k, modality, scorer, root, ax)
         return figure
 
     return _with_controls(

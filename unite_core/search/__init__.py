@@ -1,4 +1,4 @@
-"""Encode a corpus to vectors, index and search them, and mine hard negatives."""
+"""Encode a corpus to vectors, index and search them by any score, and mine hard negatives."""
 
 import lazy_loader
 
@@ -6,11 +6,16 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "blocks": ["model_key"],
-        "config": ["EncodeConfig", "IndexConfig", "MineConfig"],
+        "config": ["EncodeConfig", "IndexConfig", "MineConfig", "ProbeConfig"],
         "encode": ["encode_corpus"],
+        "factorised": ["factorised_scores", "fit_temperature", "group_log_partitions"],
         "hard_negatives": ["mine"],
         "index": ["SearchResult", "VectorIndex", "build_index", "load_index"],
-        "query": ["search_items"],
+        "modality_probe": ["ModalityProbe", "fit_modality_probe", "load_modality_probe"],
+        "pool": ["rank"],
+        "probing": ["fit_probe"],
+        "query": ["load_factorised", "search_items"],
+        "scorers": ["Cosine", "CosineWithModality", "Factorised", "Standardised"],
         "shards": ["Shard", "ShardFolder"],
         "vector_store": ["StoredVectors", "encode_items"],
     },

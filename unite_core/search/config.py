@@ -1,4 +1,4 @@
-"""What encoding a corpus, indexing it and mining hard negatives can be told."""
+"""What encoding a corpus, indexing it, probing a model and mining hard negatives can be told."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ..settings import (
     settings,
 )
 
-__all__ = ["EncodeConfig", "IndexConfig", "MineConfig"]
+__all__ = ["EncodeConfig", "IndexConfig", "MineConfig", "ProbeConfig"]
 
 Side = Literal["query", "candidate"]
 _Depth = Annotated[int, Field(ge=1, le=65536)]
@@ -79,6 +79,39 @@ class IndexConfig:
     """ivf: number of cells; null: 4 sqrt(n), at most n / 39."""
     probes: Count = 32
     """ivf: cells that are searched."""
+    partition_depth: _Depth = 256
+    """hnsw, ivf: best candidates that a factorised score sums exactly."""
+    partition_sample: Annotated[int, Field(ge=2)] = 4096
+    """hnsw, ivf: draws of a modality that stand for its other candidates."""
+
+
+@settings
+class ProbeConfig:
+    """A modality probe: which model's vectors it reads, and the training records it is fitted on.
+
+    Use the records that the last stage was trained on, whose queries ask as users will.
+    """
+
+    model: PathName
+    """Model folder or hub id."""
+    data: Names
+    """Files of records."""
+    output: PathName | None = None
+    """File of the probe; null: modality_probe.safetensors in the model's folder."""
+    media_root: PathName = "."
+    """Folder that media paths are relative to and must not leave."""
+    vectors: PathName | None = None
+    """Folder of stored vectors, such as that of mining; null: none are kept."""
+    records: Count = 4000
+    """Records drawn at random; fewer if there are fewer."""
+    folds: Annotated[int, Field(ge=2)] = 5
+    """Folds of the cross-validation that chooses the penalty; a group's queries stay together."""
+    seed: Natural = 0
+    """Draws the records."""
+    max_bad_share: Share = 0.01
+    """Share of the records drawn that may have unreadable media."""
+    embed: fields_of(EmbedConfig) = Field(default_factory=dict)
+    """Fields of EmbedConfig in place of those that the model was saved with."""
 
 
 @settings

@@ -74,7 +74,7 @@ def _mine_records(config: MineConfig, embedder, progress: bool) -> Path:
         return output
     folder = config.vectors or output.parent / "vectors"
     vectors = encode_items(embedder, items, folder, config.media_root, progress, items.where)
-    bad = _bad_records(items, vectors)
+    bad = items.bad_records(vectors.bad)
     left_out = [*dataset.bad, *bad.values()]
     check_bad_share(left_out, len(dataset) + len(dataset.bad), config.max_bad_share)
     mined = _mine(config, items, vectors, np.array(sorted(bad), dtype=int), progress)
@@ -211,17 +211,6 @@ def _report(config, items: PairItems, mined: _Mined, left_out: Sequence[BadMedia
         "bad": dict(Counter(row.cause for row in left_out)),
         "left_out": [asdict(row) for row in left_out],
     }
-
-
-def _bad_records(items: PairItems, vectors: StoredVectors) -> dict[int, BadMediaRow]:
-    """Records whose query or candidate could not be read, or does not fit."""
-    broken = np.zeros(len(items), dtype=bool)
-    broken[list(vectors.bad)] = True
-    bad = {}
-    for row in np.flatnonzero(broken[items.queries] | broken[items.candidates]).tolist():
-        number = next(n for n in (items.queries[row], items.candidates[row]) if broken[n])
-        bad[row] = BadMediaRow.from_error(items.dataset[row].where, vectors.bad[int(number)])
-    return bad
 
 
 def _is_done(output: Path, report: Path, inputs: Mapping) -> bool:

@@ -1,23 +1,17 @@
 """Search index over encoded vectors: one faiss index for each modality of candidates.
 
-A search in one modality uses its index alone; a mixed pool merges several. Scores of different
-modalities need not be comparable (MAMCL never compares them), so a mixed pool can be ranked by z
-instead, for a query q and the candidates' mean m and covariance C in each modality:
-
-    z = (s - q.m) / sqrt(q C q),   s = q.c
-
-q.m and q C q are the mean and variance of q's scores over all candidates of that modality, so z is
-exactly the score standardised per query and modality, without computing any further score.
+A search in one modality uses its index alone; a mixed pool merges several. Cosines of different
+modalities need not be comparable (MAMCL never compares them), so a mixed pool can be ranked by
+other scores (`scorers`) that keep the order inside each modality.
 """
 
-# Shapes: Q queries, N candidates, n of one modality, D embedding size, k results.
+# Shapes: Q queries, N candidates, n of one modality, M modalities, D embedding size, k results.
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,44 +20,26 @@ import numpy as np
 from ..data.modality import Modality, parse_modality
 from ..settings import make
 from .config import IndexConfig
-from .exact import checked_vectors, drop_excluded, ranked, search_past_ties, whole_number
+from .exact import checked_vectors, drop_excluded, ranked, whole_number
+from .groups import IndexGroup
 from .index_files import IndexFiles, read_index_files, write_index_files
+from .partitions import LogPartition
+from .scorers import COSINE, Scorer, Terms
 from .shards import Shard
 
 __all__ = ["SearchResult", "VectorIndex", "build_index", "load_index"]
 
 
 _POINTS_PER_CELL = 64  # training vectors of "ivf"
-_CHUNK = 16384  # vectors whose moments are computed at a time
 
 
 class SearchResult(NamedTuple):
     """Results of Q queries, best first, padded where fewer than k were found."""
 
-    scores: np.ndarray  # [Q, k] inner products or z; padded with -inf
+    scores: np.ndarray  # [Q, k] inner products, or what the scorer makes of them; padded with -inf
     rows: np.ndarray  # [Q, k] numbers of candidates in the order they were added; padded with -1
     modality: np.ndarray  # [Q, k] codes of `Modality`; padded with 0
-
-
-@dataclass
-class _Part:
-    """The candidates of one modality."""
-
-    index: object  # faiss
-    rows: np.ndarray  # [n] their numbers among all
-
-    @cached_property
-    def moments(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean [D] and covariance [D, D] in float64; the first access reads all vectors."""
-        n, total, squares = len(self.rows), 0.0, 0.0
-        if hasattr(self.index, "make_direct_map"):
-            self.index.make_direct_map()
-        for start in range(0, n, _CHUNK):
-            vectors = self.index.reconstruct_n(start, min(_CHUNK, n - start)).astype(np.float64)
-            total = total + vectors.sum(0)
-            squares = squares + vectors.T @ vectors
-        mean = total / n
-        return mean, squares / n - np.outer(mean, mean)
+    probability: np.ndarray | None = None  # [Q, k] p(m | q) of that modality, if the scorer has it
 
 
 @dataclass(eq=False)
@@ -71,40 +47,41 @@ class VectorIndex:
     """Candidates to search, made by `build_index` or `load_index`.
 
     ids    of all candidates, in the order in which they were added
-    parts  {modality code: candidates of that modality}
+    groups {modality code: candidates of that modality}
     model  `model_key` of the model that embedded them, "" if unknown
     """
 
     config: IndexConfig
     ids: list[str]
-    parts: dict[int, _Part] = field(repr=False)
+    groups: dict[int, IndexGroup] = field(repr=False)
     model: str = ""
 
     def __post_init__(self):
         self._modality = np.zeros(len(self.ids), dtype=np.uint8)
-        for code, part in self.parts.items():
-            self._modality[part.rows] = code
+        for code, group in self.groups.items():
+            self._modality[group.rows] = code
 
     @property
     def dim(self) -> int:
         """Size D of the vectors."""
-        return next(iter(self.parts.values())).index.d
+        return next(iter(self.groups.values())).index.d
 
     @property
     def counts(self) -> dict[str, int]:
         """{modality: number of candidates}."""
-        return {Modality(code).label: len(part.rows) for code, part in self.parts.items()}
+        return {Modality(code).label: len(group.rows) for code, group in self.groups.items()}
 
     def search(self, query_vectors: np.ndarray, k: int,
-               modalities: Sequence[str | Modality] | None = None, standardise: bool = False,
+               modalities: Sequence[str | Modality] | None = None, scorer: Scorer = COSINE,
                excluded: Sequence[Sequence[int]] | None = None) -> SearchResult:  # fmt: skip
         """Find the k best candidates of each query.
 
         Args
-            query_vectors  [Q, D]  finite; unit norm makes the score a cosine
+            query_vectors  [Q, D]  finite; unit norm makes the inner product a cosine
             k              >= 1
             modalities     of candidates, such as ["image", "text+video"]; None: all, mixed
-            standardise    rank by z, see above; within one modality this keeps the order
+            scorer         how a mixed pool is ranked: `Cosine`, `Standardised`, `Factorised`, ...;
+                           within one modality all keep the order
             excluded       [Q] rows that a query must not find (such as itself)
         Equal scores are in the order of rows. ValueError for a modality that no candidate has.
 
@@ -116,25 +93,40 @@ class VectorIndex:
         >>> index.search(np.array([[1.0, 0.0]]), k=2, modalities=["image"]).scores
         array([[0.6, 0. ]], dtype=float32)
         """
-        queries, k = checked_vectors("query_vectors", query_vectors), whole_number("k", k)
-        if queries.shape[1] != self.dim or k < 1:
-            raise ValueError(
-                f"query_vectors {queries.shape} and k {k}: the index holds vectors of size "
-                f"{self.dim}, k must be at least 1"
-            )
+        queries, k = self._checked(query_vectors), whole_number("k", k)
+        if k < 1:
+            raise ValueError(f"k must be at least 1, not {k}")
+        groups = self._groups(modalities)
+        terms = scorer.terms(queries, groups, excluded)
         margin = max(map(len, excluded), default=0) if excluded is not None else 0
         scores, rows = [], []
-        for part in map(self.parts.get, self._codes(modalities)):
-            found, places = self._best(part, queries, k + margin)
-            if standardise:
-                found = _standardised(found, queries, part)
+        for column, group in enumerate(groups):
+            found, places = group.best(queries, k + margin)
+            found, at = _scored(found, terms, column), np.where(places < 0, -1, group.rows[places])
             scores.append(found)
-            rows.append(np.where(places < 0, -1, part.rows[places]))
+            rows.append(np.where(np.isneginf(found), -1, at))
         scores, rows = np.concatenate(scores, axis=1), np.concatenate(rows, axis=1)
         if excluded is not None:
             drop_excluded(scores, rows, excluded)
         scores, rows = ranked(scores, rows, k)
-        return SearchResult(scores, rows, np.where(rows < 0, 0, self._modality[rows]))
+        modality = np.where(rows < 0, 0, self._modality[rows])
+        return SearchResult(scores, rows, modality, _probability(modality, groups, terms))
+
+    def log_partitions(
+        self, query_vectors: np.ndarray, temperature: float,
+        modalities: Sequence[str | Modality] | None = None,
+        excluded: Sequence[Sequence[int]] | None = None,
+    ) -> dict[int, LogPartition]:  # fmt: skip
+        """Log partition of each modality, with an interval: {modality code: [Q] of each}.
+
+        Exact in a "flat" index and in groups of at most `partition_sample` candidates, estimated
+        in others; see `partitions` for what the interval promises.
+        """
+        queries = self._checked(query_vectors)
+        return {
+            group.code: group.log_partition(queries, temperature, excluded)
+            for group in self._groups(modalities)
+        }
 
     def names(self, rows: np.ndarray) -> list[list[str]]:
         """Ids of the rows of a result, best first, without padding."""
@@ -145,40 +137,37 @@ class VectorIndex:
 
         A save that is killed loses neither the old index nor the right to be repeated.
         """
-        parts = {Modality(code).label: part for code, part in self.parts.items()}
+        groups = {Modality(code).label: group for code, group in self.groups.items()}
         files = IndexFiles(
             self.ids,
-            {label: part.index for label, part in parts.items()},
-            {label: part.rows for label, part in parts.items()},
+            {label: group.index for label, group in groups.items()},
+            {label: group.rows for label, group in groups.items()},
             asdict(self.config),
             self.model,
         )
         write_index_files(folder, files)
 
-    def _codes(self, modalities: Sequence[str | Modality] | None) -> list[int]:
+    def _checked(self, query_vectors: np.ndarray) -> np.ndarray:
+        queries = checked_vectors("query_vectors", query_vectors)
+        if queries.shape[1] != self.dim:
+            raise ValueError(
+                f"query_vectors {queries.shape}: the index holds vectors of size {self.dim}"
+            )
+        return queries
+
+    def _groups(self, modalities: Sequence[str | Modality] | None) -> list[IndexGroup]:
         if modalities is None:
-            return sorted(self.parts)
+            return [self.groups[code] for code in sorted(self.groups)]
         if isinstance(modalities, str):
             raise TypeError(f"modalities is a list of names, such as [{modalities!r}]")
         codes = {int(parse_modality(m) if isinstance(m, str) else m) for m in modalities}
-        lacking = [Modality(code).label for code in sorted(codes - set(self.parts))]
+        lacking = [Modality(code).label for code in sorted(codes - set(self.groups))]
         if lacking or not codes:
             raise ValueError(
                 f"no candidate has the modality {', '.join(lacking) or '(none given)'}; the index "
                 f"has {', '.join(self.counts)}"
             )
-        return sorted(codes)
-
-    def _best(self, part: _Part, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        k = min(k, len(part.rows))
-        if self.config.kind == "flat":
-            return search_past_ties(part.index, queries, k)
-        if self.config.kind == "hnsw":
-            part.index.hnsw.efSearch = max(self.config.search_depth, k)
-        else:
-            part.index.nprobe = min(self.config.probes, part.index.nlist)
-        scores, places = part.index.search(queries, k)
-        return np.where(places < 0, -np.inf, scores), places
+        return [self.groups[code] for code in sorted(codes)]
 
 
 def build_index(shards: Iterable[Shard], config: IndexConfig | None = None) -> VectorIndex:
@@ -217,8 +206,11 @@ def build_index(shards: Iterable[Shard], config: IndexConfig | None = None) -> V
     if len(set(ids)) < len(ids):
         twice = next(name for name, count in Counter(ids).items() if count > 1)
         raise ValueError(f"the id {twice!r} is in the shards twice; ids must differ")
-    found = {code: _Part(parts[code], np.concatenate(rows[code])) for code in sorted(parts)}
-    return VectorIndex(config, ids, found, shards.model)
+    groups = {
+        code: IndexGroup(code, parts[code], np.concatenate(rows[code]), config)
+        for code in sorted(parts)
+    }
+    return VectorIndex(config, ids, groups, shards.model)
 
 
 class _CheckedShards:
@@ -244,11 +236,11 @@ def load_index(folder: str | Path) -> VectorIndex:
     """Load an index that `VectorIndex.save` wrote; ValueError if it is not whole."""
     files = read_index_files(folder)
     config = make(IndexConfig, files.config, str(Path(folder, "index.json")))
-    parts = {
-        int(parse_modality(label)): _Part(index, files.rows[label])
-        for label, index in files.parts.items()
-    }
-    return VectorIndex(config, list(files.ids), parts, files.model)
+    groups = {}
+    for label, index in files.parts.items():
+        code = int(parse_modality(label))
+        groups[code] = IndexGroup(code, index, files.rows[label], config)
+    return VectorIndex(config, list(files.ids), groups, files.model)
 
 
 def _empty(dim: int, config: IndexConfig, cells: int | None):
@@ -286,10 +278,21 @@ def _trained(shards: Iterable[Shard], config: IndexConfig) -> dict[int, object]:
     return parts
 
 
-def _standardised(scores: np.ndarray, queries: np.ndarray, part: _Part) -> np.ndarray:
-    """z of scores [Q, k]; 0 where all candidates of the modality have the same score."""
-    q, (mean, covariance) = queries.astype(np.float64), part.moments
-    spread = np.sqrt(np.maximum(((q @ covariance) * q).sum(1), 0))[:, None]  # [Q, 1]
-    differs = spread > 1e-6 * np.linalg.norm(q, axis=1, keepdims=True)
-    z = (scores - (q @ mean)[:, None]) / np.where(differs, spread, 1)
-    return np.where(differs | np.isinf(scores), z, 0).astype(np.float32)
+def _scored(scores: np.ndarray, terms: Terms | None, column: int) -> np.ndarray:
+    """What a scorer makes of the inner products [Q, k] with one modality's candidates."""
+    if terms is None:
+        return scores
+    nothing = np.isneginf(scores)  # padding
+    values = np.where(nothing, 0, scores).astype(np.float64) * terms.scale[:, [column]]
+    return np.where(nothing, -np.inf, values + terms.offset[:, [column]])
+
+
+def _probability(modality, groups, terms: Terms | None) -> np.ndarray | None:
+    """p(m | q) of the modalities [Q, k] of results; 0 for padding."""
+    if terms is None or terms.log_probability is None:
+        return None
+    columns = np.searchsorted([group.code for group in groups], modality)
+    values = np.take_along_axis(
+        np.exp(terms.log_probability), columns.clip(max=len(groups) - 1), axis=1
+    )
+    return np.where(modality == 0, 0, values)

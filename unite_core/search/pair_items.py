@@ -4,10 +4,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from ..data.bad_media import BadMediaRow
+from ..data.items import ItemError
+from ..data.media import MediaError
 from ..data.pairs import PairDataset, content_number
 
 __all__ = ["PairItems"]
@@ -46,6 +49,16 @@ class PairItems(Sequence):
         """How errors name an item: its record and side."""
         row, is_candidate = divmod(int(self._places[number]), 2)
         return f"{self.dataset[row].where}, {'candidate' if is_candidate else 'query'}"
+
+    def bad_records(self, bad: Mapping[int, MediaError | ItemError]) -> dict[int, BadMediaRow]:
+        """Records with a query or candidate among the item numbers `bad`, and what is wrong."""
+        broken = np.zeros(len(self), dtype=bool)
+        broken[list(bad)] = True
+        found = {}
+        for row in np.flatnonzero(broken[self.queries] | broken[self.candidates]).tolist():
+            number = next(n for n in (self.queries[row], self.candidates[row]) if broken[n])
+            found[row] = BadMediaRow.from_error(self.dataset[row].where, bad[int(number)])
+        return found
 
     def given_negatives(self) -> tuple[np.ndarray, np.ndarray]:
         """(records, item numbers) of negatives in the data that are also a query or candidate."""

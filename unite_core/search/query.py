@@ -15,10 +15,15 @@ from ..data.modality import Modality
 from ..files import replacing
 from ..model.embedder import UniteEmbedder
 from .blocks import model_key
+from .factorised import FirstFactor
 from .index import SearchResult, VectorIndex
+from .modality_probe import PROBE_FILE, load_modality_probe
+from .scorers import COSINE, Factorised, Scorer, for_queries
 from .shards import truncate
 
-__all__ = ["check_model", "result_table", "run_lines", "search_items", "write_run"]
+__all__ = [
+    "check_model", "load_factorised", "result_table", "run_lines", "search_items", "write_run",
+]  # fmt: skip
 
 
 _BLOCK = 1024  # queries that are embedded and searched together
@@ -27,7 +32,7 @@ _TAG = "unite"  # of a run
 
 def search_items(
     index: VectorIndex, embedder: UniteEmbedder, items: Sequence[dict], k: int = 10,
-    modalities: Sequence[str | Modality] | None = None, standardise: bool = False,
+    modalities: Sequence[str | Modality] | None = None, scorer: Scorer = COSINE,
     media_root: str | Path = ".", where: Sequence[str] | None = None,
 ) -> SearchResult:  # fmt: skip
     """Embed queries and search an index of the same model.
@@ -35,11 +40,13 @@ def search_items(
     Args
         items  Q queries, as `UniteEmbedder.embed` takes them
         where  [Q] how errors name them
-        k, modalities, standardise  as in `VectorIndex.search`
-    Query vectors are truncated to the index's size (Matryoshka).
+        k, modalities, scorer  as in `VectorIndex.search`
+    Query vectors are truncated to the index's size (Matryoshka) after a scorer has read from them
+    which modality is asked for.
     """
     vectors = embedder.embed(items, media_root, progress=False, where=where)
-    return index.search(truncate(vectors, index.dim), k, modalities, standardise)
+    scorer = for_queries(scorer, vectors)
+    return index.search(truncate(vectors, index.dim), k, modalities, scorer)
 
 
 def check_model(index: VectorIndex, embedder: UniteEmbedder) -> None:
@@ -49,6 +56,48 @@ def check_model(index: VectorIndex, embedder: UniteEmbedder) -> None:
             "the index holds vectors of another model, or of other settings of this one: give the "
             "same model and the same `embed` as when the corpus was encoded"
         )
+
+
+def load_factorised(
+    model: str | Path, temperature: float | None = None, probe: str | Path | None = None,
+    key: str = "",
+) -> Factorised:  # fmt: skip
+    """Load the factorised score of a model: its fitted probe, or else the router trained with it.
+
+    Args
+        model        folder, or hub id if it has a router
+        temperature  in place of the one that was fitted with the probe; a router needs one
+        probe        file of the probe; None: in the model's folder
+        key          `model_key` that the probe must have been fitted for; "": not checked
+    ValueError if there is neither, no temperature, or a probe of another model.
+    """
+    if probe is not None or Path(model, PROBE_FILE).is_file():
+        found = load_modality_probe(model if probe is None else probe)
+        if key and found.model and found.model != key:
+            raise ValueError(
+                "the probe was fitted for another model, or for other settings of this one: fit "
+                "it with `unite probe` and the same `embed` as the corpus"
+            )
+        return Factorised(found, temperature or found.temperature)
+    first = _router(model)
+    if temperature is None:
+        raise ValueError(
+            "a router has no temperature of its own: give one, such as that of its training, or "
+            "fit a probe with `unite probe`"
+        )
+    return Factorised(first, temperature)
+
+
+def _router(model: str | Path) -> FirstFactor:
+    from ..model.router import ModalityRouter
+    from ..model.weights import CheckpointError
+
+    try:
+        return ModalityRouter.load(model)
+    except CheckpointError as error:
+        raise ValueError(
+            f"{model}: no {PROBE_FILE} and no router ({error}): fit a probe with `unite probe`"
+        ) from None
 
 
 def run_lines(index: VectorIndex, embedder: UniteEmbedder, queries: Iterable[tuple[str, dict, str]],
@@ -82,9 +131,14 @@ def write_run(path: Path, lines: Iterable[list[str]], total: int) -> None:
 
 
 def result_table(index: VectorIndex, found: SearchResult) -> str:
-    """Print the results of one query: rank, score, modality and id."""
+    """The results of one query as text: rank, score, modality, its probability if known, id."""
     (ids,), ranks = index.names(found.rows), range(1, found.rows.shape[1] + 1)
     labels = [Modality(code).label for code in found.modality[0, : len(ids)].tolist()]
+    if found.probability is not None:
+        labels = [
+            f"{label} {share:.3f}"
+            for label, share in zip(labels, found.probability[0], strict=False)
+        ]
     width = max(map(len, labels), default=0)
     return "\n".join(
         f"{rank:>4}  {score:7.4f}  {label:<{width}}  {name}"
