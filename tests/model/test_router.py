@@ -13,7 +13,7 @@ CODES = (4, 1, 3)
 
 
 def router_of(seed=0, dim=5, codes=CODES) -> ModalityRouter:
-    draw, router = torch.Generator().manual_seed(seed), ModalityRouter(dim, codes)
+    draw, router = torch.Generator().manual_seed(seed), ModalityRouter(dim, codes, 20)
     with torch.no_grad():
         router.weight.copy_(torch.randn(router.weight.shape, generator=draw))
         router.bias.copy_(torch.randn(router.bias.shape, generator=draw))

@@ -29,7 +29,7 @@ WEIGHTS = {"router_weight": 0.3, "modality_weight": 0.2}
 
 
 def head_and_queries(seed=0):
-    draw, router = torch.Generator().manual_seed(seed), ModalityRouter(6, (1, 2, 4))
+    draw, router = torch.Generator().manual_seed(seed), ModalityRouter(6, (1, 2, 4), 20)
     with torch.no_grad():
         router.weight.copy_(0.1 * torch.randn(3, 6, generator=draw))
         router.bias.copy_(torch.randn(3, generator=draw))
@@ -71,20 +71,24 @@ def test_a_weight_is_not_negative():
         replace(STAGE_2, modality_weight=-0.1)
 
 
-def test_a_few_hundred_steps_of_adamw_are_enough_for_classes_that_are_apart():
-    """Classes differ in their means; cosines inside a class are far from 1."""
+def test_a_few_hundred_steps_of_adamw_are_enough_for_vectors_that_lie_close_together():
     draw, dim = torch.Generator().manual_seed(0), 64
     codes = torch.tensor([1, 2, 4])[torch.randint(3, (512,), generator=draw)]
-    centres = torch.randn(5, dim, generator=draw)
-    query = normalize(centres[codes] + 2 * torch.randn(512, dim, generator=draw), dim=1)
-    router = ModalityRouter(dim, (1, 2, 4))
-    optimizer = torch.optim.AdamW(router.parameters(), 1e-3)
-    for _ in range(200):
-        optimizer.zero_grad()
-        router_loss(router, query[:256], codes[:256]).backward()
-        optimizer.step()
-    hits = router(query[256:]).argmax(1) == router.columns(codes[256:])
-    assert hits.double().mean() > 0.9
+    common, centres = torch.randn(dim, generator=draw), torch.randn(5, dim, generator=draw)
+    own = 0.2 * centres[codes] + 0.4 * torch.randn(512, dim, generator=draw)
+    query = normalize(common + own, dim=1)
+    assert query.mean(0).norm() > 0.85, "as between trained queries, cosines are high"
+
+    def held_out_loss(*scale):
+        router = ModalityRouter(dim, (1, 2, 4), *scale)
+        optimizer = torch.optim.AdamW(router.parameters(), 1e-3)
+        for _ in range(200):
+            optimizer.zero_grad()
+            router_loss(router, query[:256], codes[:256]).backward()
+            optimizer.step()
+        return router_loss(router, query[256:], codes[256:]).item()
+
+    assert held_out_loss() < 0.4 and held_out_loss(1.0) > 0.8  # nats; knowing nothing is log 3
 
 
 # Runs
@@ -181,7 +185,7 @@ def test_its_gradient_reaches_the_embedder(corpus, tmp_path):
     )
     batch, model = next(iter(trainer.get_train_dataloader())), trainer.model
     with torch.no_grad():
-        model.router.weight.add_(0.1 * torch.randn(model.router.weight.shape))
+        model.router.weight.add_(0.002 * torch.randn(model.router.weight.shape))
     vectors = model(batch["groups"], batch["order"])
     loss = router_loss(model.router, vectors[:6], batch["target_modality"])
     loss.backward()

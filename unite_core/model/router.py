@@ -24,7 +24,9 @@ from .weights import CheckpointError, check_weights, described_by, read_safetens
 __all__ = ["ModalityRouter"]
 
 
-_SCALE = 20.0  # of a unit vector's coordinates, so that a few hundred steps of AdamW are enough
+# Queries' vectors lie close together, so what tells their modalities apart is small. AdamW moves a
+# weight by the learning rate at most: with a factor this large a few hundred steps are enough.
+_SCALE = 500.0
 _STEM = "router"
 _HIGHEST = int(Modality.TEXT | Modality.IMAGE | Modality.VIDEO)  # code
 
