@@ -16,6 +16,7 @@ from unite_core.loss.contrastive import info_nce, mamcl
 from unite_core.notebook import project_root
 from unite_core.notebook.counterparts import given_vectors
 
+FIELDS = ("value", "interval", "null", "n", "families", "sphere")
 KEYS = {
     "gap", "gap_raw", "rmg", "alignment", "offset_share", "uniformity_x", "uniformity_y",
     "separability", "neighbour_share", "mmd2", "cka", "mutual_knn", "hub_skew", "participation_x",
@@ -60,9 +61,11 @@ def test_every_measure_has_value_interval_null_and_n(table):
         low, high = row["interval"]
         assert low <= row["value"] <= high, name
         assert np.isfinite([low, high, row["null"]]).all() and row["n"] == 160, name
-        assert dict(row) == {key: getattr(row, key) for key in ("value", "interval", "null", "n")}
+        assert dict(row) == {key: getattr(row, key) for key in FIELDS}
+        assert row.families == 160, "every pair is its own"
+        assert (row.sphere is not None) == gap.MEASURES[name].sphere, name
         assert type(row.value) is float and type(low) is float, name
-    with pytest.raises(KeyError, match="has value, interval, null, n; not 'p'"):
+    with pytest.raises(KeyError, match="has value, interval, null, n, families, sphere; not 'p'"):
         row["p"]
 
 
@@ -123,14 +126,15 @@ def test_unpaired_gaps_take_all_cross_pairs(pairs):
     assert moments.mean_cosines(m)[2] == pytest.approx((x @ y.T).mean(), abs=1e-12)
 
 
-def test_the_alignment_splits_exactly(pairs):
+def test_the_alignment_splits_into_offset_and_the_variance_of_differences(pairs):
     x, y = pairs
     got = moments.alignment(Moments.of_vectors(x, y, paired=True))
-    offset = x.mean(0) - y.mean(0)
-    residual = np.square(x - y - offset).sum(1).mean()
-    assert got["alignment"] == pytest.approx(np.square(x - y).sum(1).mean(), abs=1e-12)
-    assert got["alignment"] == pytest.approx(offset @ offset + residual, abs=1e-12)
-    assert got["offset_share"] == pytest.approx(offset @ offset / got["alignment"], abs=1e-12)
+    apart = x - y
+    offset, variance = apart.mean(0), np.var(apart, axis=0, ddof=1).sum()
+    assert got["alignment"] == pytest.approx(np.square(apart).sum(1).mean(), abs=1e-12)
+    unbiased = offset @ offset - variance / len(x)  # E ||mean||^2 = ||offset||^2 + variance / n
+    assert got["alignment"] == pytest.approx(unbiased + variance, abs=1e-12)
+    assert got["offset_share"] == pytest.approx(unbiased / got["alignment"], abs=1e-12)
 
 
 def test_the_gap_is_a_contrast_of_the_heat_map():
@@ -289,8 +293,10 @@ def test_uniform_vectors_are_at_their_nulls():
     got = gap.measure(sphere(n, dim, 0), sphere(n, dim, 1))
     assert got["gap_raw"].value == pytest.approx((2 / n) ** 0.5, rel=0.1)
     assert got["rmg"].value == pytest.approx(0.5, abs=0.01)
-    for name in ("gap_raw", "uniformity_x", "uniformity_y", "participation_x", "rmg", "alignment"):
+    for name in ("gap_raw", "uniformity_x", "uniformity_y", "participation_x", "rmg", "alignment",
+                 "frechet"):  # fmt: skip
         assert got[name].value == pytest.approx(got[name].null, rel=0.1), name
+    assert got["participation_x"].value == pytest.approx(got["participation_x"].sphere, rel=0.02)
     for name in ("gap_squared", "mmd2", "cka", "mutual_knn", "pair_excess"):
         low, high = got[name].interval
         assert low <= got[name].null + 1e-3 and got[name].null - 1e-3 <= high, name
@@ -298,8 +304,9 @@ def test_uniform_vectors_are_at_their_nulls():
     assert got["neighbour_share"].value == pytest.approx((n - 1) / (2 * n - 1), abs=0.03)
     assert got["separability"].value == pytest.approx(0.5, abs=0.08)
     assert got["mutual_knn_raw"].null == pytest.approx(10 / (n - 1), abs=0.01)
-    assert 0 < got["hub_skew"].value < 1.2 and 0 < got["hub_skew"].null < 1.2
-    assert 0.3 < got["frechet"].value < got["frechet"].null, "half as many items, twice the bias"
+    skew = got["hub_skew"]
+    assert skew.null == pytest.approx(skew.sphere, abs=0.1), "exchanged, they are on the sphere"
+    assert skew.value == pytest.approx(skew.sphere, abs=0.3)
 
 
 def test_the_sphere_has_the_values_of_the_survey():
@@ -350,7 +357,7 @@ def test_the_generator_makes_what_it_says():
     got = pairwise.mmd_squared(x @ x.T, y @ y.T, x @ y.T, 1.2, paired=True)
     assert got == pytest.approx(KNOWN.mmd_squared("text", "image", 1.2), abs=0.005)
     ratio = moments.participation_ratio(m.square_x, m.self_x, m.rows_x)
-    assert ratio == pytest.approx(KNOWN.participation(), rel=0.02)
+    assert ratio == pytest.approx(KNOWN.participation("text"), rel=0.02)
     with pytest.raises(ValueError, match="norms below 1"):
         gap.SyntheticGap({"a": (1.0,), "b": (0.0,)})
     with pytest.raises(ValueError, match="adding up to 1"):
@@ -370,7 +377,6 @@ def test_intervals_hold_the_truth():
         drawn = KNOWN.draw(100, seed)
         tables.append(gap.measure(drawn["text"], drawn["image"], k=5, seed=seed))
     truth = KNOWN.truth("text", "image")
-    truth["offset_share"] += (1 - truth["offset_share"]) / 100  # means of 100 items
     coverage = {}
     for name in tables[0]:
         mean = np.mean([table[name].value for table in tables])
@@ -534,8 +540,8 @@ def test_vectors_come_from_parquet(tmp_path):
 def test_the_table_is_printed_with_all_its_columns(table):
     text = gap.format_table(table, ["gap", "cka"])
     head, _, first, second = text.splitlines()
-    assert head.split() == ["measure", "value", "interval", "null", "n"]
-    assert first.startswith("gap") and second.startswith("cka") and first.endswith("160")
+    assert head.split() == ["measure", "value", "interval", "null", "sphere", "n", "families"]
+    assert first.startswith("gap") and second.startswith("cka") and first.endswith("160       160")
 
 
 def test_it_is_usable_alone():
@@ -550,7 +556,7 @@ def test_it_is_usable_alone():
 # Published embeddings, where they are at hand
 
 CLIP = {  # stored CLIP vectors of Liang et al. 2022, 500 pairs, D = 512
-    "gap": 0.8502, "gap_raw": 0.8506, "rmg": 0.591, "offset_share": 0.525, "alignment": 1.380,
+    "gap": 0.8502, "gap_raw": 0.8506, "rmg": 0.591, "offset_share": 0.524, "alignment": 1.380,
     "uniformity_x": -1.79, "uniformity_y": -1.84, "neighbour_share": 1.0, "separability": 1.0,
     "frechet": 1.105, "mmd2": 0.417, "cka": 0.605, "mutual_knn_raw": 0.249, "hub_skew": 1.65,
     "hub_skew_back": 2.36, "pair_excess": 0.148, "participation_x": 42.7,

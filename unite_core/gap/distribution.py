@@ -9,6 +9,8 @@ from scipy.linalg import eigh, eigvalsh, svdvals
 from scipy.optimize import minimize
 from scipy.special import expit, hyp0f1
 
+from .families import Families
+
 __all__ = [
     "frechet", "frechet_of_gram", "held_out_hits", "sphere_participation", "sphere_uniformity",
 ]  # fmt: skip
@@ -33,7 +35,7 @@ def frechet(x: np.ndarray, y: np.ndarray) -> float:
         ||mean x - mean y||^2 + tr(C_x + C_y - 2 (C_x C_y)^(1/2))
 
     Strongly biased: about 1 for equal distributions at N = 500, D = 1 536. Report it only beside
-    the distance of two halves of one modality.
+    its value after the modalities were exchanged at random.
     """
     offset = x.mean(0, dtype=np.float64) - y.mean(0, dtype=np.float64)
     if min(len(x), len(y)) <= x.shape[1]:
@@ -61,17 +63,26 @@ def frechet_of_gram(xx: np.ndarray, yy: np.ndarray, xy: np.ndarray) -> float:
     return float(offset + spread - 2 * overlap)
 
 
-def held_out_hits(x: np.ndarray, y: np.ndarray, paired: bool, folds: int, seed: int) -> np.ndarray:
+def held_out_hits(
+    x: np.ndarray,
+    y: np.ndarray,
+    paired: bool,
+    folds: int,
+    seed: int,
+    families: Families | None = None,
+) -> np.ndarray:
     """Whether a logistic regression tells the modality of items that it was not fitted on.
 
-    Both members of a pair are held out together, since one in the training part would give the
-    other away. Training accuracy is useless here: it is 96 % on pure noise at N = 500, D = 1 536.
+    Both members of a pair, and all items of a family, are held out together, since one in the
+    training part would give the others away. Training accuracy is useless here: it is 96 % on pure
+    noise at N = 500, D = 1 536.
 
-    Args: x [N, D], y [M, D], folds >= 2. Returns [N + M] of 0, 1 and 1/2 (undecided), x first.
+    Args: x [N, D], y [M, D], folds >= 2, families (None: items are independent).
+    Returns [N + M] of 0, 1 and 1/2 (undecided), x first.
     """
-    rng = np.random.default_rng(seed)
-    fold_x = rng.permutation(len(x)) % folds
-    fold_y = fold_x if paired else rng.permutation(len(y)) % folds
+    families = families or Families.alone(len(x), len(y), paired)
+    folds = min(folds, families.count)
+    fold_x, fold_y = families.folds(folds, np.random.default_rng(seed))
     hits = [np.empty(len(x)), np.empty(len(y))]
     for fold in range(folds):
         direction, level = _logistic(x[fold_x != fold], y[fold_y != fold])

@@ -21,7 +21,7 @@ INTERVALS = {
     "folds": "of all items; standard error of the held-out hits",
     "square": "of all items; the roots of the ends of gap_squared's interval",
 }
-"""What a value is computed from, and how its interval comes about."""
+"""What a value is computed from, and how its interval comes about; halves are of families."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ class Definition:
     null      what the value would be, at the same n, without what the measure looks for
     range     (lowest, highest) of the estimate for unit vectors
     interval  a key of `INTERVALS`
+    sphere    whether the value of uniform vectors on the sphere stands beside the null
     paired    whether row i of both modalities must be the same thing
     cut       whether intervals are cut to the range
     """
@@ -40,14 +41,17 @@ class Definition:
     null: str
     range: tuple[float, float]
     interval: str = "items"
+    sphere: bool = False
     paired: bool = False
     cut: bool = True
 
     def __str__(self) -> str:
         low, high = self.range
         needs = "; needs pairs" if self.paired else ""
+        beside = f" (beside it: {_SPHERE})" if self.sphere else ""
         return (
-            f"{self.meaning}{needs}\nrange [{low:g}, {high:g}]; without a gap: {self.null}\n"
+            f"{self.meaning}{needs}\n"
+            f"range [{low:g}, {high:g}]; without a gap: {self.null}{beside}\n"
             f"value and interval: {INTERVALS[self.interval]}"
         )
 
@@ -59,6 +63,7 @@ class Definition:
 
 _ANY, _SHARE = (-math.inf, math.inf), (0, 1)
 _EXCHANGED, _SPHERE = "modalities exchanged at random", "uniform vectors on the sphere"
+_CENTRED = "modalities centred, then exchanged at random"
 _UNPAIRED = "pairing at random"
 
 MEASURES = {
@@ -73,8 +78,8 @@ MEASURES = {
         "its size from sampling alone", (0, 2),
     ),
     "offset_share": Definition(
-        "share of `alignment` that is the distance of the means", "1 / n", _SHARE,
-        paired=True, cut=False,
+        "share of `alignment` that one offset of all pairs explains, debiased, negative by chance",
+        "0", (-math.inf, 1), paired=True, cut=False,
     ),
     # cosines
     "similarity_x": Definition("mean cosine of different items of x", "0", (-1, 1), cut=False),
@@ -97,10 +102,10 @@ MEASURES = {
     "uniformity_x": Definition("log mean exp(-2 d^2) within x", _SPHERE, (-8, 0), "sample"),
     "uniformity_y": Definition("log mean exp(-2 d^2) within y", _SPHERE, (-8, 0), "sample"),
     "participation_x": Definition(
-        "number of directions that the spread of x uses", _SPHERE, (1, math.inf)
+        "number of directions that the spread of x uses", _CENTRED, (1, math.inf), sphere=True
     ),
     "participation_y": Definition(
-        "number of directions that the spread of y uses", _SPHERE, (1, math.inf)
+        "number of directions that the spread of y uses", _CENTRED, (1, math.inf), sphere=True
     ),
     # how well the modalities mix
     "separability": Definition(
@@ -112,7 +117,7 @@ MEASURES = {
         "sample",
     ),
     "neighbour_share_centred": Definition(
-        "neighbour_share after each mean is subtracted and norms are 1 again", _EXCHANGED,
+        "neighbour_share after each mean is subtracted and norms are 1 again", _CENTRED,
         _SHARE, "sample",
     ),
     "mmd2": Definition(
@@ -120,11 +125,11 @@ MEASURES = {
         _ANY, "sample",
     ),
     "mmd2_centred": Definition(
-        "mmd2 after each mean is subtracted and norms are 1 again", _EXCHANGED, _ANY, "sample"
+        "mmd2 after each mean is subtracted and norms are 1 again", _CENTRED, _ANY, "sample"
     ),
     "frechet": Definition(
         "Fréchet distance of Gaussians with the modalities' means and covariances",
-        "halves of one modality, N / 2 against N / 2, mean of both", (0, math.inf), "halves",
+        _EXCHANGED, (0, math.inf), "halves",
     ),
     # agreement of structure, whatever the offset
     "cka": Definition(
@@ -140,14 +145,18 @@ MEASURES = {
     ),
     # hubs
     "hub_skew": Definition(
-        "skewness of how often a y is among the k nearest of an x", _SPHERE, _ANY, "sample"
+        "skewness of how often a y is among the k nearest of an x", _EXCHANGED, _ANY, "sample",
+        sphere=True,
     ),
     "hub_never": Definition(
-        "share of y that are among no x's k nearest", _SPHERE, _SHARE, "sample"
+        "share of y that are among no x's k nearest", _EXCHANGED, _SHARE, "sample", sphere=True
     ),
-    "hub_skew_back": Definition("hub_skew of x among the k nearest of y", _SPHERE, _ANY, "sample"),
+    "hub_skew_back": Definition(
+        "hub_skew of x among the k nearest of y", _EXCHANGED, _ANY, "sample", sphere=True
+    ),
     "hub_never_back": Definition(
-        "hub_never of x among the k nearest of y", _SPHERE, _SHARE, "sample", cut=False
+        "hub_never of x among the k nearest of y", _EXCHANGED, _SHARE, "sample", sphere=True,
+        cut=False,
     ),
 }  # fmt: skip
 """{name: Definition} of everything that `gap.measure` returns."""
@@ -160,13 +169,19 @@ PAIRED = frozenset(name for name, definition in MEASURES.items() if definition.p
 class Measure:
     """One measured number with what it takes to read it; also by key, as `row["value"]`.
 
-    null is what the value would be, at this n, without what it looks for (see `MEASURES`).
+    interval  None below 10 effective families
+    null      what the value would be, at this n, without what it looks for (see `MEASURES`)
+    n         items of each modality, or pairs
+    families  effective families among them; n where no groups were given
+    sphere    the value of uniform vectors on the sphere, where that says something, else None
     """
 
     value: float
-    interval: tuple[float, float]
+    interval: tuple[float, float] | None
     null: float
     n: int
+    families: float
+    sphere: float | None = None
 
     def __getitem__(self, name: str):
         if name not in self.keys():
@@ -175,4 +190,4 @@ class Measure:
 
     def keys(self) -> tuple[str, ...]:
         """Names of the fields, which let `dict(row)` work."""
-        return ("value", "interval", "null", "n")
+        return ("value", "interval", "null", "n", "families", "sphere")

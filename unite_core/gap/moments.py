@@ -11,10 +11,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.sparse import csr_array
+
+from .families import Families
 
 __all__ = [
     "Moments", "alignment", "centroid_gap_squared", "debiased_cka", "debiased_gap_squared",
-    "mean_cosines", "participation_ratio", "relative_gap",
+    "mean_cosines", "participation", "participation_ratio", "relative_gap",
 ]  # fmt: skip
 
 
@@ -34,49 +37,70 @@ class Moments:
     square_x: float  # sum_ij (x_i . x_j)^2 = ||X'X||^2
     square_y: float
     square_xy: float | None  # sum_ij (x_i . x_j)(y_i . y_j) = ||X'Y||^2; None: unpaired
+    inside: tuple[float, float, float]  # sums within x, y and between, inside families
+    inside_counts: tuple[int, int, int]  # of their terms
 
     @classmethod
-    def of_vectors(cls, x: np.ndarray, y: np.ndarray, paired: bool) -> Moments:
-        """From vectors [N, D] and [M, D], of any norm."""
+    def of_vectors(
+        cls, x: np.ndarray, y: np.ndarray, paired: bool, families: Families | None = None
+    ) -> Moments:
+        """From vectors [N, D] and [M, D], of any norm; without families items are independent."""
+        self_x, self_y, pairs = _dots(x, x), _dots(y, y), _dots(x, y) if paired else None
+        inside = _of_items(self_x, self_y, pairs)
+        if families is not None and families.grouped:
+            inside = _of_families(x, y, families)
         sum_x, sum_y = x.sum(0, dtype=np.float64), y.sum(0, dtype=np.float64)
         return cls(
-            self_x=_dots(x, x), self_y=_dots(y, y),
+            self_x=self_x, self_y=self_y,
             rows_x=_project(x, sum_x), rows_y=_project(y, sum_y),
-            cross=float(sum_x @ sum_y), pairs=_dots(x, y) if paired else None,
+            cross=float(sum_x @ sum_y), pairs=pairs,
             square_x=_product_square(x, x), square_y=_product_square(y, y),
             square_xy=_product_square(x, y) if paired else None,
+            inside=inside[0], inside_counts=inside[1],
         )  # fmt: skip
 
     @classmethod
-    def of_gram(cls, xx: np.ndarray, yy: np.ndarray, xy: np.ndarray, paired: bool) -> Moments:
-        """From inner products xx [N, N], yy [M, M], xy [N, M]."""
+    def of_gram(
+        cls, xx: np.ndarray, yy: np.ndarray, xy: np.ndarray, paired: bool, same=None
+    ) -> Moments:
+        """From inner products xx [N, N], yy [M, M], xy [N, M].
+
+        `same` are three masks of their shapes, of items of one family; None: all independent.
+        """
+        self_x, self_y, pairs = np.diag(xx), np.diag(yy), np.diag(xy) if paired else None
+        sums, counts = _of_items(self_x, self_y, pairs)
+        if same is not None:
+            parts = tuple(zip((xx, yy, xy), same, strict=True))
+            sums = tuple(float(part[mask].sum()) for part, mask in parts)
+            counts = tuple(int(np.count_nonzero(mask)) for _, mask in parts)
         return cls(
-            self_x=np.diag(xx), self_y=np.diag(yy), rows_x=xx.sum(1), rows_y=yy.sum(1),
-            cross=float(xy.sum()), pairs=np.diag(xy) if paired else None,
+            self_x=self_x, self_y=self_y, rows_x=xx.sum(1), rows_y=yy.sum(1),
+            cross=float(xy.sum()), pairs=pairs,
             square_x=float(np.vdot(xx, xx)), square_y=float(np.vdot(yy, yy)),
             square_xy=float(np.vdot(xx, yy)) if paired else None,
+            inside=sums, inside_counts=counts,
         )  # fmt: skip
 
 
 def mean_cosines(m: Moments) -> tuple[float, float, float]:
     """Mean cosines within x, within y and between them: S_xx, S_yy, S_xy.
 
-    No item is compared with itself or with its pair.
+    No item is compared with itself, with its pair or with one of its family.
     """
-    within = [
-        float((rows.sum() - squares.sum()) / (len(rows) * (len(rows) - 1)))
-        for rows, squares in ((m.rows_x, m.self_x), (m.rows_y, m.self_y))
-    ]
     n_x, n_y = len(m.self_x), len(m.self_y)
-    if m.pairs is None:
-        return *within, m.cross / (n_x * n_y)
-    return *within, float((m.cross - m.pairs.sum()) / (n_x * (n_x - 1)))
+    sums, counts = (m.rows_x.sum(), m.rows_y.sum(), m.cross), (n_x * n_x, n_y * n_y, n_x * n_y)
+    return tuple(
+        float((total - inside) / (count - left_out))
+        for total, inside, count, left_out in zip(
+            sums, m.inside, counts, m.inside_counts, strict=True
+        )
+    )
 
 
 def debiased_gap_squared(m: Moments) -> float:
     """Squared distance of the modalities' means, without sampling bias.
 
-        G^2 = S_xx + S_yy - 2 S_xy,   means over different, unpaired items
+        G^2 = S_xx + S_yy - 2 S_xy,   means over different, unpaired items of different families
 
     Negative by chance where there is no gap. True pairs are left out of S_xy: they are closer than
     chance and would shrink the gap of a well aligned model.
@@ -93,16 +117,17 @@ def centroid_gap_squared(m: Moments) -> float:
 
 
 def alignment(m: Moments) -> dict[str, float]:
-    """Mean squared distance of pairs, split exactly into offset and residual.
+    """Mean squared distance of pairs, and how much of it one offset of all pairs explains.
 
-        mean ||x_i - y_i||^2 = ||mean x - mean y||^2 + mean ||(x_i - mean x) - (y_i - mean y)||^2
+        E ||x - y||^2 = ||E x - E y||^2 + E ||(x - E x) - (y - E y)||^2
 
-    Returns `alignment`, in [0, 4] for unit vectors, and `offset_share`, the share of the first part
-    in [0, 1], which is 0 where all pairs coincide. The means are those of the sample: without an
-    offset the share is 1 / N.
+    Returns `alignment`, an unbiased estimate of the left side, in [0, 4] for unit vectors, and
+    `offset_share`, the ratio of the unbiased estimates of the first term on the right
+    (`debiased_gap_squared`) and of the left side: at most 1, negative by chance without an offset,
+    0 where all pairs coincide.
     """
     total = float(np.mean(m.self_x + m.self_y - 2 * m.pairs))
-    offset = centroid_gap_squared(m)
+    offset = debiased_gap_squared(m)
     return {"alignment": total, "offset_share": offset / total if total > 1e-12 else 0.0}
 
 
@@ -145,12 +170,40 @@ def participation_ratio(square: float, squares: np.ndarray, rows: np.ndarray) ->
     return float(spread**2 / (square - 2 / n * (rows @ rows) + (total / n) ** 2))
 
 
+def participation(x: np.ndarray) -> float:
+    """`participation_ratio` of vectors [N, D]."""
+    rows = _project(x, x.sum(0, dtype=np.float64))
+    return participation_ratio(_product_square(x, x), _dots(x, x), rows)
+
+
 def _unbiased_hsic(square, diagonal_k, rows_k, diagonal_l, rows_l) -> float:
     """n (n - 3) times the estimator, from sums; diagonals of both kernels left out."""
     n = len(diagonal_k)
     rows_k, rows_l = rows_k - diagonal_k, rows_l - diagonal_l
     corner = rows_k.sum() * rows_l.sum() / ((n - 1) * (n - 2))
     return float(square - diagonal_k @ diagonal_l + corner - 2 / (n - 2) * (rows_k @ rows_l))
+
+
+def _of_items(self_x, self_y, pairs) -> tuple[tuple, tuple]:
+    """Sums and counts of comparisons of items with themselves and with their pair."""
+    sums = float(self_x.sum()), float(self_y.sum()), 0.0 if pairs is None else float(pairs.sum())
+    return sums, (len(self_x), len(self_y), 0 if pairs is None else len(pairs))
+
+
+def _of_families(x, y, families: Families) -> tuple[tuple, tuple]:
+    """Sums and counts of comparisons inside families, from the sums of each family."""
+    size = 1 + max(families.x.max(), families.y.max())
+    sums, sizes = [], []
+    for side, codes in ((x, families.x), (y, families.y)):
+        sizes.append(np.bincount(codes, minlength=size))
+        shape = (size, len(codes))
+        member = csr_array((np.ones(len(codes)), (codes, np.arange(len(codes)))), shape=shape)
+        sums.append(member @ side)
+    ways = ((0, 0), (1, 1), (0, 1))
+    return (
+        tuple(float(np.vdot(sums[a], sums[b])) for a, b in ways),
+        tuple(int(sizes[a] @ sizes[b]) for a, b in ways),
+    )
 
 
 def _dots(x, y) -> np.ndarray:

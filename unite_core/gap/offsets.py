@@ -24,7 +24,7 @@ def offset_direction(x: np.ndarray, y: np.ndarray) -> dict[str, float | np.ndarr
         dimension_share [D]  share of its square in the 1, 2, ... D largest dimensions; depends on
                         the basis, a rotation of the space spreads it out
     """
-    x, y = check_sides(x, y, paired=False)
+    (x, y), _ = check_sides(x, y, paired=False)
     mean_x, mean_y = x.mean(0, dtype=np.float64), y.mean(0, dtype=np.float64)
     difference = mean_x - mean_y
     pooled, weights = np.concatenate([x, y]), np.repeat([1 / len(x), 1 / len(y)], [len(x), len(y)])
@@ -59,10 +59,11 @@ def prompt_offset(
         cosine   of the prompt's offset with the rest, text_as_other to other; both are estimated
                  on the same texts, so it is uncertain near 0
     """
-    text, text_as_other, other = distinct_rows(
+    sides, _ = distinct_rows(
         {"text": text, "text_as_other": text_as_other, "other": other},
         together=("text", "text_as_other", "other") if paired else ("text", "text_as_other"),
-    ).values()
+    )
+    text, text_as_other, other = sides.values()
     squares = {
         "total": debiased_gap_squared(Moments.of_vectors(text, other, paired)),
         "prompt": debiased_gap_squared(Moments.of_vectors(text, text_as_other, True)),

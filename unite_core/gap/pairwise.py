@@ -9,45 +9,43 @@ repeats across modalities favour neither.
 from __future__ import annotations
 
 import numpy as np
+from scipy.sparse import csr_array
 
 __all__ = [
-    "centred_cosines", "hubness", "mmd_squared", "mutual_neighbours", "neighbour_share",
-    "same_modality_counts", "uniformity",
+    "centred_cosines", "family_cka", "hubness", "mmd_squared", "mutual_neighbours",
+    "neighbour_share", "same_modality_counts", "uniformity",
 ]  # fmt: skip
 
 
 _TIE = 1e-9  # cosines closer than this are equal; float64 products differ by 1e-15
 
 
-def uniformity(cosines: np.ndarray) -> float:
+def uniformity(cosines: np.ndarray, same: np.ndarray | None = None) -> float:
     """log mean exp(-2 ||x_i - x_j||^2) over i < j of one modality (Wang & Isola 2020).
 
-    cosines [N, N]. 0: all at one point; uniform on the sphere: `sphere_uniformity(D)`, about -4.
-    Do not pool modalities: two distant clusters look more uniform than one.
+    cosines [N, N]; `same` [N, N] marks items of one family, which are not compared. 0: all at one
+    point; uniform on the sphere: `sphere_uniformity(D)`, about -4. Do not pool modalities: two
+    distant clusters look more uniform than one.
     """
-    n = len(cosines)
-    kernel = np.exp(4 * (cosines - 1))
-    return float(np.log((kernel.sum() - np.trace(kernel)) / (n * (n - 1))))
+    return float(np.log(_mean_outside(np.exp(4 * (cosines - 1)), same)))
 
 
 def mmd_squared(
-    xx: np.ndarray, yy: np.ndarray, xy: np.ndarray, bandwidth: float, paired: bool
+    xx: np.ndarray, yy: np.ndarray, xy: np.ndarray, bandwidth: float, paired: bool, same=None
 ) -> float:
     """Unbiased squared maximum mean discrepancy with k = exp(-||a - b||^2 / bandwidth).
 
     From cosines xx [N, N], yy [M, M], xy [N, M]; bandwidth > 0, usually the median squared
     distance. 0 in expectation for equal distributions at any N and D, negative by chance. `paired`
-    leaves pairs, which are more alike than chance, out of the cross term.
+    leaves pairs, which are more alike than chance, out of the cross term; `same`, three masks of
+    the shapes of the cosines, leaves out items of one family everywhere.
     """
-    inside = []
-    for cosines in (xx, yy):
-        kernel = np.exp(2 * (cosines - 1) / bandwidth)
-        n = len(kernel)
-        inside.append((kernel.sum() - np.trace(kernel)) / (n * (n - 1)))
-    kernel = np.exp(2 * (xy - 1) / bandwidth)
-    pairs = np.trace(kernel) if paired else 0.0
-    between = (kernel.sum() - pairs) / (kernel.size - len(kernel) * paired)
-    return float(sum(inside) - 2 * between)
+    masks = same or (None, None, None if paired else False)
+    xx, yy, xy = (
+        _mean_outside(np.exp(2 * (cosines - 1) / bandwidth), mask)
+        for cosines, mask in zip((xx, yy, xy), masks, strict=True)
+    )
+    return float(xx + yy - 2 * xy)
 
 
 def same_modality_counts(same: np.ndarray, other: np.ndarray, k: int) -> np.ndarray:
@@ -86,6 +84,24 @@ def mutual_neighbours(xx: np.ndarray, yy: np.ndarray, k: int) -> float:
     return float((inside[0] & inside[1]).sum() / (k * len(xx)))
 
 
+def family_cka(xx: np.ndarray, yy: np.ndarray, code: np.ndarray) -> float:
+    """`moments.debiased_cka` where items of one family are no independent draws.
+
+    From cosines xx, yy [N, N] of pairs and the family [N] of each, a number from 0 on. The unbiased
+    estimator of HSIC is a mean over four different items; here they are of four different families.
+    """
+    shape = (len(code), 1 + code.max())
+    member = csr_array((np.ones(len(code)), (np.arange(len(code)), code)), shape=shape)
+    outside = code[:, None] != code
+    x, y, ones = (_by_family(outside * part, member) for part in (xx, yy, 1.0))
+    terms = _distinct_sums(ones, ones)  # numbers of terms
+    xy, x2, y2 = (
+        float(np.divide(_distinct_sums(*sides), terms) @ (1, -2, 1))
+        for sides in ((x, y), (x, x), (y, y))
+    )
+    return xy / (x2 * y2) ** 0.5 if x2 > 0 and y2 > 0 else 0.0
+
+
 def hubness(cosines: np.ndarray, k: int) -> dict[str, float]:
     """How unequally candidates appear among the k best of the queries.
 
@@ -118,6 +134,29 @@ def centred_cosines(xx, yy, xy) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         centred[1] / np.outer(norm_y, norm_y),
         centred[2] / np.outer(norm_x, norm_y),
     )
+
+
+def _by_family(kernel, member) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The kernel [N, N], its sums for items by families [N, F] and for families [F, F]."""
+    by_item = kernel @ member
+    return kernel, by_item, member.T @ by_item
+
+
+def _distinct_sums(k, l) -> tuple[float, float, float]:  # noqa: E741 - the estimator's letters
+    """Sums of k_ij l_ij, k_ij l_iq and k_ij l_qr over items i, j, q, r of different families."""
+    two = float(np.vdot(k[0], l[0]))
+    three = k[1].sum(1) @ l[1].sum(1) - np.vdot(k[1], l[1])
+    four = k[2].sum() * l[2].sum() - 4 * (k[2].sum(1) @ l[2].sum(1)) + 2 * np.vdot(k[2], l[2])
+    return two, float(three), float(four)
+
+
+def _mean_outside(kernel, same) -> float:
+    """Mean of the entries that `same` does not mark; None marks the diagonal, False nothing."""
+    if same is None:
+        return (kernel.sum() - np.trace(kernel)) / (kernel.size - len(kernel))
+    if same is False:
+        return kernel.sum() / kernel.size
+    return (kernel.sum() - kernel[same].sum()) / (kernel.size - np.count_nonzero(same))
 
 
 def _nearest(cosines, k) -> np.ndarray:

@@ -1,22 +1,26 @@
-"""`measure`: every measure of two modalities with its interval, its null and its n.
+"""`measure`: every measure of two modalities with its interval, its null, n and families.
 
 What each measure is stands in `measures.MEASURES`. Measures that are sums (gap, alignment, RMG,
 CKA, participation), Fréchet distance and separability are of all items. Those of all pairs of items
 are of at most `pairwise` random ones. An interval is value +- t s, with s the standard deviation
 over `resamples` random halves, scaled to n. It is about the measure at this n: mutual neighbours,
 Fréchet distance, hubness and participation ratio have other values at other n.
+
+Items that vary together (captions of one image, one drawing in five colours) are no independent
+draws: give their families as `groups`, or the intervals are too narrow.
 """
 
 # Shapes: N, M items of the two modalities, D embedding size.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from scipy.special import stdtrit
 
 from . import distribution, moments, uncertainty
+from .families import FEWEST, Families
 from .measures import MEASURES, Measure
 from .values import Sample, linear_values, pairwise_values
 from .vectors import check_sides
@@ -30,6 +34,7 @@ def measure(
     paired: bool = True,
     k: int = 10,
     *,
+    groups: Sequence | tuple[Sequence, Sequence] | None = None,
     pairwise: int = 2000,
     resamples: int = 30,
     level: float = 0.99,
@@ -41,12 +46,17 @@ def measure(
         x, y       [N, D], [M, D]  vectors, normalised with a warning where they are not unit
         paired     row i of both is the same thing; without pairs the measures of pairs are absent
         k          >= 1            neighbours of neighbour_share, mutual_knn and hubs
+        groups     [N]             family of each pair; without pairs (those of x [N], of y [M]).
+                                   Families, not items, are then drawn again for intervals,
+                                   exchanged for nulls and held out, and no mean compares two of one
         pairwise   >= 50           items of each modality in measures of all pairs of items
         resamples  >= 2            halves behind the intervals
         level      in (0, 1)       of the intervals
         seed       of all draws
-    Returns {name: Measure} for the names of `MEASURES`, those of `PAIRED` only with pairs.
-    Raises ValueError on what `check_sides` refuses and if k is not smaller than half the sample.
+    Returns {name: Measure} for the names of `MEASURES`, those of `PAIRED` only with pairs; without
+    intervals below 10 effective families, with a warning below 15.
+    Raises ValueError on what `check_sides` refuses, on groups that do not label every row, and if k
+    is not smaller than half the sample.
 
     >>> from unite_core import gap
     >>> population = gap.SyntheticGap({"text": (0.3,), "image": (-0.3,)})  # a gap of 0.6
@@ -58,32 +68,33 @@ def measure(
     >>> low < 0.6 < high
     True
     """
-    x, y = check_sides(x, y, paired)
+    (x, y), kept = check_sides(x, y, paired)
+    families = Families.of(groups, kept, paired)
     rng = np.random.default_rng(seed)
-    sample = Sample.draw(x, y, paired, k, pairwise, rng)
+    sample = Sample.draw(x, y, families, k, pairwise, rng)
     _check_options(sample, resamples, level)
-    n, whole = min(len(x), len(y)), moments.Moments.of_vectors(x, y, paired)
-    values = pairwise_values(sample, *sample.all()) | linear_values(whole)
+    whole = moments.Moments.of_vectors(x, y, paired, families)
+    values = linear_values(whole) | pairwise_values(sample, *sample.all())
     values["frechet"] = distribution.frechet(x, y)
-    errors = uncertainty.standard_errors(sample, n, resamples, rng)
-    nulls = uncertainty.linear_nulls(whole, x.shape[1])
-    nulls |= uncertainty.drawn_nulls(sample, x.shape[1], rng)
-    nulls["frechet"] = uncertainty.split_half_frechet(x, y, rng)
-    values["separability"], errors["separability"] = uncertainty.separability(x, y, paired, seed)
-    nulls["separability"] = 0.5
-    width = float(stdtrit(resamples - 1, (1 + level) / 2))
-    table = {}
-    for name, value in values.items():
-        interval = uncertainty.cut_interval(name, value, width * errors[name])
-        size = sample.size if MEASURES[name].interval == "sample" else n
-        table[name] = Measure(value, interval, nulls[name], size)
-    table["gap"] = uncertainty.root(table["gap_squared"])
-    return {name: table[name] for name in MEASURES if name in table}
+    enough = sample.families.effective >= FEWEST
+    errors = uncertainty.standard_errors(sample, families, resamples, rng) if enough else {}
+    nulls = uncertainty.linear_nulls(whole) | uncertainty.drawn_nulls(sample, x.shape[1], rng)
+    nulls |= uncertainty.exchanged_nulls(x, y, families, rng) | {"separability": 0.5}
+    sphere = uncertainty.sphere_values(sample, x, y, rng)
+    values["separability"], errors["separability"] = uncertainty.separability(x, y, families, seed)
+    width = float(stdtrit(uncertainty.freedom(families, resamples), (1 + level) / 2))
+    ends = {
+        name: uncertainty.cut_interval(name, value, width * errors[name])
+        for name, value in values.items()
+        if enough
+    }
+    return _rows(values, ends, nulls, sphere, sample, families)
 
 
 def matrix(
     vectors: Mapping[str, np.ndarray],
     paired: bool | Collection[tuple[str, str]] = True,
+    groups: Mapping[str, Sequence] | None = None,
     **options,
 ) -> dict[str, np.ndarray]:
     """Measure every two of M modalities: {measure: [M, M]}.
@@ -91,6 +102,7 @@ def matrix(
     Args
         vectors  {modality: [N, D]}
         paired   whether all rows are pairs, or the pairs of modalities whose rows are
+        groups   {modality: family of each row [N]}; of modalities with pairs the first one's count
         options  of `measure`
     Entry [i, j] is of modalities i and j in the order of `vectors`; hubs are those of j among
     queries of i. Entries are NaN where a measure is of a single modality or needs pairs that do not
@@ -107,7 +119,10 @@ def matrix(
             has_pairs = paired if isinstance(paired, bool) else (
                 both in paired or both[::-1] in paired
             )  # fmt: skip
-            tables[i, j] = measure(vectors[both[0]], vectors[both[1]], has_pairs, **options)
+            tables[i, j] = measure(
+                vectors[both[0]], vectors[both[1]], has_pairs,
+                groups=_of_both(groups, both, has_pairs), **options,
+            )  # fmt: skip
     keys = dict.fromkeys(name for table in tables.values() for name in table)
     keys = [name for name in keys if not name.endswith(("_x", "_y", "_xy", "_back"))]
     result = {key: np.full((size, size), np.nan)
@@ -125,20 +140,23 @@ def matrix(
 
 
 def format_table(table: Mapping[str, Measure], names: Collection[str] | None = None) -> str:
-    """Format measures as plain text: value, interval, null and n; `names` chooses and orders.
+    """Format measures as plain text, a row each; `names` chooses and orders.
 
     >>> from unite_core.gap import Measure, format_table
-    >>> print(format_table({"gap": Measure(0.8502, (0.846, 0.854), 0.0, 500)}))
-    measure   value        interval  null    n
-    ------------------------------------------
-    gap      0.8502  [0.846, 0.854]     0  500
+    >>> print(format_table({"gap": Measure(0.8502, (0.846, 0.854), 0.0, 500, families=120.5)}))
+    measure   value        interval  null  sphere    n  families
+    ------------------------------------------------------------
+    gap      0.8502  [0.846, 0.854]     0          500     120.5
     """
-    rows = [("measure", "value", "interval", "null", "n")]
+    rows = [("measure", "value", "interval", "null", "sphere", "n", "families")]
     for name in names or table:
         row = table[name]
-        low, high = row.interval
-        numbers = (f"{row.value:.4g}", f"[{low:.4g}, {high:.4g}]", f"{row.null:.4g}", str(row.n))
-        rows.append((name, *numbers))
+        interval = "too few families"
+        if row.interval is not None:
+            interval = "[{:.4g}, {:.4g}]".format(*row.interval)
+        sphere = "" if row.sphere is None else f"{row.sphere:.4g}"
+        numbers = (f"{row.value:.4g}", interval, f"{row.null:.4g}", sphere, str(row.n))
+        rows.append((name, *numbers, f"{row.families:.4g}"))
     first, *widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         "  ".join([name.ljust(first), *map(str.rjust, cells, widths)]) for name, *cells in rows
@@ -146,11 +164,31 @@ def format_table(table: Mapping[str, Measure], names: Collection[str] | None = N
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
 
 
+def _rows(values, ends, nulls, sphere, sample: Sample, families: Families) -> dict[str, Measure]:
+    """The table, in the order of `MEASURES`, from its columns by name."""
+    table = {}
+    for name, value in values.items():
+        part = sample.families if uncertainty.of_sample(name, families) else families
+        about = (nulls[name], part.size, part.effective, sphere.get(name))
+        table[name] = Measure(value, ends.get(name), *about)
+    table["gap"] = uncertainty.root(table["gap_squared"])
+    return {name: table[name] for name in MEASURES if name in table}
+
+
+def _of_both(groups: Mapping[str, Sequence] | None, both: tuple[str, str], has_pairs: bool):
+    """The groups of two modalities as `measure` takes them."""
+    if groups is None:
+        return None
+    if missing := [name for name in both if name not in groups]:
+        raise ValueError(f"groups have no {missing[0]!r}; they have {', '.join(groups)}")
+    return groups[both[0]] if has_pairs else tuple(groups[name] for name in both)
+
+
 def _check_options(sample: Sample, resamples: int, level: float) -> None:
-    if not 1 <= sample.k < sample.size // 2:
+    if not 1 <= sample.k < (least := sample.families.least_half):
         raise ValueError(
             f"k = {sample.k} neighbours need halves of more than {sample.k} items, "
-            f"not {sample.size // 2}: lower k, or give more items"
+            f"not {least}: lower k, or give more items"
         )
     if resamples < 2 or not 0 < level < 1:
         raise ValueError(f"resamples {resamples} must be 2 or more and level {level} in (0, 1)")

@@ -19,28 +19,30 @@ MINIMUM = 50
 _WIDE = 2**24  # values per side up to which everything is float64
 
 
-def check_sides(x: np.ndarray, y: np.ndarray, paired: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Check both modalities; returns unit vectors of one size, each vector once.
+def check_sides(x: np.ndarray, y: np.ndarray, paired: bool) -> tuple[tuple, tuple]:
+    """Check both modalities; returns unit vectors of one size, each vector once, and which rows.
 
     Args
         x, y    [N, D] and [M, D]; with `paired` row i of both is the same thing, N = M
     Returns
-        unit vectors, float64 (float32 above 16.8 million values a side).
+        (x, y)   unit vectors, float64 (float32 above 16.8 million values a side)
+        (kept_x [N], kept_y [M])   whether each given row is among them
     Raises ValueError on vectors that are not finite, zero or all equal, on sizes that disagree, and
     below 50 items. Norms other than 1 are normalised and repeated vectors removed, with a warning;
     a repeated vector, which would be its own nearest neighbour, is removed with its pair.
     """
     together = ("x", "y") if paired else ()
-    x, y = distinct_rows({"x": x, "y": y}, together).values()
-    return x, y
+    sides, kept = distinct_rows({"x": x, "y": y}, together)
+    return tuple(sides.values()), tuple(kept.values())
 
 
 def distinct_rows(
     sides: Mapping[str, np.ndarray], together: Collection[str]
-) -> dict[str, np.ndarray]:
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Unit vectors [N, D] of every side without repeats, with the checks of `check_sides`.
 
-    `together` names the sides whose row i is the same thing; a repeat in one leaves all of them.
+    Returns {side: vectors} and {side: [N] whether each given row is kept}. `together` names the
+    sides whose row i is the same thing; a repeat in one leaves all of them.
     """
     sides = {name: unit_vectors(side, name) for name, side in sides.items()}
     first, *others = sides
@@ -57,14 +59,14 @@ def distinct_rows(
         raise ValueError(
             f"{words} are no pairs: give the same items in the same order, or paired=False"
         )
-    sides = _without_repeats(sides, together)
+    sides, kept = _without_repeats(sides, together)
     for name, side in sides.items():
         if len(side) < MINIMUM:
             raise ValueError(
                 f"{name} has {len(side)} different vectors: below {MINIMUM} the measures show "
                 "their bias and not the gap; embed more items"
             )
-    return sides
+    return sides, kept
 
 
 def unit_vectors(vectors: np.ndarray, name: str = "vectors") -> np.ndarray:
@@ -117,7 +119,10 @@ def load_vectors(path: str | Path, column: str = "") -> np.ndarray:
 
 
 def _without_repeats(sides, together):
-    """First occurrences of every row; of the sides in `together` rows that are distinct in all."""
+    """First occurrences of every row, and which these are.
+
+    Of the sides in `together` rows that are distinct in all.
+    """
     masks = {name: _first_occurrences(side) for name, side in sides.items()}
     for name, mask in masks.items():
         if mask.sum() == 1 < len(mask):
@@ -126,13 +131,13 @@ def _without_repeats(sides, together):
                 "item was embedded again and again"
             )
     if all(mask.all() for mask in masks.values()):
-        return sides
+        return sides, masks
     if together:
         common = np.logical_and.reduce([masks[name] for name in together])
         masks |= dict.fromkeys(together, common)
     left_out = ", ".join(f"{(~m).sum()} of {len(m)} rows of {name}" for name, m in masks.items())
     warnings.warn(f"repeated vectors are left out: {left_out}", stacklevel=5)
-    return {name: side[masks[name]] for name, side in sides.items()}
+    return {name: side[masks[name]] for name, side in sides.items()}, masks
 
 
 def _first_occurrences(vectors) -> np.ndarray:

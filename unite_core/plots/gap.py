@@ -218,14 +218,14 @@ def plot_stages(tables: Mapping[str, Mapping], names: Sequence[str], axes: Seque
                 labels: Mapping[str, str] | None = None,
     chain: int | None = None,
 ) -> Sequence[Axes]:  # fmt: skip
-    """Plot measures of several models, one axes each, with intervals and nulls (dashed).
+    """Plot measures of several models, one axes each, with intervals, if any, and nulls (dashed).
 
     tables {model: table of `gap.measure`} in the order of training. A line joins the first `chain`
     models, each trained from the one before; the others are drawn apart.
     """
     for name, ax in zip(names, axes, strict=True):
         rows = [table[name] for table in tables.values()]
-        values = np.array([(row.value, *row.interval) for row in rows])
+        values = np.array([(row.value, *(row.interval or [np.nan] * 2)) for row in rows])
         places = np.arange(len(rows))
         bars = np.abs(values[:, 1:] - values[:, :1]).T
         ax.errorbar(places, values[:, 0], yerr=bars, fmt="o", color="black", elinewidth=1, ms=4)
