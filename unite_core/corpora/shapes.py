@@ -19,6 +19,7 @@ from ..data.modality import modality_of
 from ..data.records import write_records
 from ..files import read_json, replacing, write_json
 from ..settings import Count, Natural, Share, settings
+from .concepts import Concept, write_concepts
 from .scenes import (
     BACKGROUNDS,
     COLOURS,
@@ -43,8 +44,8 @@ __all__ = ["ShapesConfig", "build"]
 
 
 FRAME_MILLISECONDS = 250
-TASKS_FORMAT = 2
-"""Raised when the tasks of a corpus change, so that those on disk are written anew."""
+TASKS_FORMAT = 3
+"""Raised when the tasks or concepts of a corpus change, so that those on disk are written anew."""
 
 
 @settings
@@ -55,6 +56,8 @@ class ShapesConfig:
     """Records in each stage's training file."""
     queries: Annotated[int, Field(ge=2)] = 40
     """Queries in each task."""
+    concepts: Annotated[int, Field(ge=1, le=200)] = 40
+    """Moving scenes in concepts.json, each with pictures and texts."""
     granularity: Literal["coarse", "fine", "mixed"] = "mixed"
     """Detail of stage 1 captions."""
     noise: Share = 0.0
@@ -94,13 +97,17 @@ def build(root: str | Path, config: ShapesConfig | None = None) -> Path:
         row[side] for rows in stages.values() for row in rows for side in ("query", "candidate")
     ]
     rows += [item for task in tasks for item in task["queries"] + task["candidates"]]
-    media = sorted({item[key] for item in rows for key in ("image", "video") if key in item})
-    if not current:
-        for path in media:
+    concepts = _concepts(config)
+    media = {item[key] for item in rows for key in ("image", "video") if key in item}
+    media |= {path for concept in concepts for path in (*concept.images, concept.video)}
+    for path in sorted(media):
+        if not (current and (root / path).is_file()):
             _save(root / path, Scene.from_path(path), config.image_size)
+    if not current:
         for name, records in stages.items():
             write_records(root / f"{name}.jsonl", records)
     write_json(root / "tasks.json", tasks)
+    write_concepts(root, concepts)
     counts = {"media": len(media), "tasks": len(tasks)} | {k: len(v) for k, v in stages.items()}
     about = {"settings": asdict(config), "tasks_format": TASKS_FORMAT, "counts": counts}
     write_json(manifest, about)
@@ -214,6 +221,21 @@ def _with_duplicates(draw_record: Callable[[], dict], rng, config) -> Iterator[d
         repeats = seen and rng.random() < config.duplicates
         seen.append(rng.choice(seen) if repeats else draw_record())
         yield seen[-1]
+
+
+def _concepts(config: ShapesConfig) -> list[Concept]:
+    """Moving scenes of training with pictures of them standing still."""
+    rng, scenes = random.Random(f"concepts {config.seed}"), set()
+    while len(scenes) < config.concepts:
+        scenes.add(_sample("train", True, rng))
+    return [
+        Concept(
+            caption(scene), f"{scene.colour} {scene.shape}",
+            [caption(scene, "coarse"), caption(scene), paraphrase(scene)],
+            [replace(scene, motion="", style=style).path for style in STYLES], scene.path,
+        )
+        for scene in sorted(scenes, key=caption)
+    ]  # fmt: skip
 
 
 def _task(kind: _Kind, split: str, config: ShapesConfig) -> dict:

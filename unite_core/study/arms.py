@@ -6,10 +6,11 @@ docs/study.md says what each is for, and was written before the first run.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..registry import Registry
+from .mixes import Mix
 
 __all__ = ["STUDIES", "Arm", "Run", "Size", "Study", "runs_of"]
 
@@ -25,6 +26,8 @@ class Arm:
     """Fields of StageConfig in place of the study's."""
     one_modality: bool = False
     """Whether a batch has targets of one modality only."""
+    mix: Mix | None = None
+    """Of the study of data: the records of stage 1."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +63,21 @@ class Study:
     sizes: Mapping[str, Size]
     splits: tuple[str, ...]
     """Of tasks, the primary one first; `development` alone may choose."""
-    stage_1_seeds: int
-    """Different seeds of stage 1; more blocks use them again."""
+    stage_1_seeds: int = 0
+    """Different first stages that arms go on from; more blocks use them again. 0: arms train a
+    first stage of their own."""
+    scores: tuple[str, ...] = ("cosine",)
+    """Search-time scores, names of `scoring.SCORES`."""
+
+    @property
+    def of_data(self) -> bool:
+        """Whether arms differ in the records of stage 1."""
+        return any(arm.mix for arm in self.arms)
+
+    @property
+    def needs_fit(self) -> bool:
+        """Whether a score needs vectors of training pairs."""
+        return set(self.scores) != {"cosine"}
 
     def arm(self, name: str) -> Arm:
         """The arm of that name; ValueError lists the known ones."""
@@ -112,6 +128,41 @@ STUDIES.register("mask")(
         sizes={"smoke": _SMOKE, "small": _EMOJI, "full": _HUB},
         splits=("concept", "composition", "development"),
         stage_1_seeds=3,
+        scores=("cosine", "z-score", "centred", "bonus", "probe", "probe-tau", "router", "oracle"),
+    )
+)  # fmt: skip
+
+_BOTH = {"image": 0.5, "video": 0.5}
+STUDIES.register("data")(
+    Study(
+        "data",
+        "Which data help which search?",
+        arms=(
+            Arm("TV", "text-video", mix=Mix({"video": 1.0})),
+            Arm("TV_frame", "the same clips as one frame", mix=Mix({"frame": 1.0})),
+            Arm("TI", "text-image", mix=Mix({"image": 1.0})),
+            Arm("TI_TV", "half of each", mix=Mix(_BOTH)),
+            Arm("noise_30", "30 % of texts swapped", mix=Mix(_BOTH, swapped=0.3)),
+            Arm("clean_30", "30 % swapped, curated", mix=Mix(_BOTH, swapped=0.3, curated=True)),
+            Arm("noise_10", "10 % of texts swapped", mix=Mix(_BOTH, swapped=0.1)),
+            Arm("clean_10", "10 % swapped, curated", mix=Mix(_BOTH, swapped=0.1, curated=True)),
+            Arm("TT", "text-text", mix=Mix({"text": 1.0})),
+            Arm("all", "a third of each", mix=Mix({"text": 1 / 3, "image": 1 / 3, "video": 1 / 3})),
+            Arm("TI_wide", "text-image, more emoji", mix=Mix({"image": 1.0}, wide=True)),
+            Arm("TV_25", "a quarter of clips", mix=Mix({"image": 0.75, "video": 0.25})),
+            Arm("TV_75", "three quarters of clips", mix=Mix({"image": 0.25, "video": 0.75})),
+            Arm("TV_tokens", "text-video, half the steps", mix=Mix({"video": 1.0}, steps=0.5)),
+            Arm("fine_within", "fine captions in stage 1", mix=Mix(_BOTH, fine="within")),
+            Arm("fine_between", "fine between the stages", mix=Mix(_BOTH, fine="between")),
+            Arm("fine_after", "fine captions in stage 2", mix=Mix(_BOTH, fine="after")),
+        ),
+        sizes={
+            "smoke": replace(_SMOKE, train_root="data/shapes", steps_1=6, steps_2=6),
+            "small": replace(_EMOJI, train_root="data/emoji_clips", steps_1=200, steps_2=200,
+                             blocks=5),
+            "full": replace(_HUB, blocks=5),
+        },
+        splits=("concept", "development"),
     )
 )  # fmt: skip
 
@@ -120,4 +171,4 @@ def runs_of(study: Study, size: Size) -> Iterator[Run]:
     """All runs, block by block, so that what is there when time runs out is balanced."""
     for block in range(size.blocks):
         for arm in study.arms:
-            yield Run(arm.name, block, block % study.stage_1_seeds)
+            yield Run(arm.name, block, block % (study.stage_1_seeds or size.blocks))

@@ -34,7 +34,7 @@ __all__ = ["parts_of", "run_part", "run_study"]
 def parts_of(study: Study, size: Size) -> list[str]:
     """All parts in order: `prepare`, `stage1-SEED`, `run-ARM-BLOCK`, `table`."""
     runs = list(runs_of(study, size))
-    seeds = sorted({run.seed_1 for run in runs})
+    seeds = range(min(study.stage_1_seeds, size.blocks))
     return [
         "prepare",
         *(f"stage1-{seed}" for seed in seeds),
@@ -73,17 +73,19 @@ def _row(study: Study, size: Size, folder: Path, run: Run) -> Path:
     train_run(study, size, folder, run)
     tasks = study_tasks(study, size)
     vectors = dict(zip(run_items(study, size), np.load(home / "vectors.npy"), strict=True))
-    router = home / "router.safetensors"
-    config = read_config(TrainConfig, home / "train.json")
-    fit = fit_scores(fit_records(size), vectors, config.stage.temperature,
-                     ModalityRouter.load(home) if router.is_file() else None)  # fmt: skip
+    fit = None
+    if study.needs_fit:
+        config = read_config(TrainConfig, home / "train.json")
+        router = ModalityRouter.load(home) if (home / "router.safetensors").is_file() else None
+        fit = fit_scores(fit_records(size), vectors, config.stage.temperature, router)
+    ranks = list(rank_tasks(tasks, vectors, study.scores, fit))
     identity = {
         "run": run.name, "study": study.name, "arm": run.arm, "block": run.block,
         "seed_1": run.seed_1, "seed_2": run.block,
         **read_json(home / "source.json"), "config": read_json(home / "train.json"),
         "vectors": file_hash(home / "vectors.npy"),
     }  # fmt: skip
-    write_json(home / "row.json", row_of(identity, list(rank_tasks(tasks, vectors, fit))))
+    write_json(home / "row.json", row_of(identity, ranks))
     return home / "row.json"
 
 

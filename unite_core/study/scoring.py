@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -89,9 +90,16 @@ def fit_scores(records: Sequence[Mapping], vectors: Mapping[str, np.ndarray], te
 
 
 def rank_tasks(
-    tasks: Sequence[RetrievalTask], vectors: Mapping[str, np.ndarray], fit: Fit
-) -> Iterator[Ranks]:
-    """Rank every task in its own pool by cosine and centred, among all candidates by every score.
+    tasks: Sequence[RetrievalTask], vectors: Mapping[str, np.ndarray],
+    scores: Sequence[str] = ("cosine",), fit: Fit | None = None,
+) -> Iterator[Ranks]:  # fmt: skip
+    """Rank every task in its own pool and among all candidates of its split.
+
+    Args
+        vectors  {content id: [D]} of all items
+        scores   names of `SCORES`; in a task's own pool only those that can change an order there,
+                 "router" only where the model has one
+        fit      needed for all but cosine and oracle
 
     A query never finds itself. ValueError for a task with several positives to a query.
     """
@@ -101,8 +109,9 @@ def rank_tasks(
         mixed = _Scored(Pool.of(of_split, vectors), fit, concepts)
         for task in of_split:
             single = _Scored(Pool.of([task], vectors), fit, concepts)
-            yield from single.ranks(task, "single", ("cosine", "centred"), vectors)
-            known = [name for name in SCORES if name != "router" or fit.router is not None]
+            alone = [name for name in scores if name in ("cosine", "centred")]
+            yield from single.ranks(task, "single", alone, vectors)
+            known = [name for name in scores if name != "router" or fit.router is not None]
             yield from mixed.ranks(task, "mixed", known, vectors)
 
 
@@ -124,10 +133,9 @@ def mean_rank(scores: np.ndarray, wanted: np.ndarray) -> np.ndarray:
 class _Scored:
     """A pool with what its candidates' scores need."""
 
-    def __init__(self, pool: Pool, fit: Fit, concepts: Mapping[str, str]):
+    def __init__(self, pool: Pool, fit: Fit | None, concepts: Mapping[str, str]):
         self.pool, self.fit = pool, fit
         self.codes, self.column = np.unique(pool.modality, return_inverse=True)
-        self.centred = centre(fit.centring, pool.vectors, pool.modality).astype(np.float32)
         self.concept = np.array([concepts.get(identity, "") for identity in pool.position])
 
     def ranks(self, task: RetrievalTask, pool_name: str, names: Sequence[str],
@@ -167,8 +175,7 @@ class _Scored:
     def _scores(self, block: _Block, name: str) -> np.ndarray:
         """Scores [q, N] float64 of a block of queries by the score of that name."""
         if name == "centred":
-            return (centre(self.fit.centring, block.queries, block.modality)
-                    @ self.centred.T.astype(np.float64))  # fmt: skip
+            return centre(self.fit.centring, block.queries, block.modality) @ self._centred.T
         scores = (block.queries @ self.pool.vectors.T).astype(np.float64)
         if name == "oracle":
             return np.where(self.column == self.column[block.positive][:, None], scores, -np.inf)
@@ -194,6 +201,10 @@ class _Scored:
                 offset[:, column] -= log_sum_exp(part)
             scores += offset[:, self.column]
         return scores
+
+    @cached_property
+    def _centred(self) -> np.ndarray:
+        return centre(self.fit.centring, self.pool.vectors, self.pool.modality)
 
     def _log_p(self, first: FirstFactor, block: _Block) -> np.ndarray:
         return log_probabilities_among(first, block.queries, self.codes.tolist())

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -23,8 +23,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..corpora.concepts import read_concepts
 from ..corpora.registry import CORPORA
-from ..data.records import content_id, read_records
+from ..curate.alignment import align
+from ..curate.config import AlignConfig
+from ..data.modality import modality_of
+from ..data.records import content_id, read_records, write_records
 from ..evaluation.tasks import RetrievalTask, read_tasks
 from ..files import read_json, replacing, working_in, write_json
 from ..model.embedder import UniteEmbedder
@@ -32,12 +36,13 @@ from ..model.vision_store import VisionStore, build_vision_store, embed_stored
 from ..tiny.model import TINY
 from ..tiny.stages import TINY_STAGE_1, TINY_STAGE_2
 from ..train.config import STAGE_1, STAGE_2, SamplingConfig, StageConfig, TrainConfig
-from .arms import Arm, Run, Size, Study
+from .arms import Run, Size, Study
+from .mixes import TEXTS, Mix, draw_records, frame_path, save_frames
 from .provenance import provenance
 
 __all__ = [
     "fit_records", "folder_of", "items_of", "prepare", "run_items", "stage_1_config",
-    "stage_2_config", "study_tasks", "train_run", "train_stage_1",
+    "stages_of", "study_tasks", "train_run", "train_stage_1",
 ]  # fmt: skip
 
 
@@ -66,6 +71,13 @@ def prepare(study: Study, size: Size, folder: Path) -> Path:
     if (folder / "vision" / "index.json").is_file():
         return folder / "vision"
     items = list(items_of(study_tasks(study, size)).values())
+    if study.of_data:
+        concepts = read_concepts(size.train_root)
+        save_frames(concepts, size.root)
+        for concept in concepts:
+            items += [{"image": path} for path in concept.images]
+            if concept.video:
+                items += [{"video": concept.video}, {"image": frame_path(concept.video)}]
     for stage in ("stage1", "stage2"):
         for record in read_records(Path(size.train_root, f"{stage}.jsonl")):
             items += [record["query"], record["candidate"], *record.get("negatives", ())]
@@ -100,13 +112,13 @@ def train_run(study: Study, size: Size, folder: Path, run: Run) -> Path:
     with working_in(home):
         torch.set_num_threads(1)  # sums depend on it; two runs side by side beat one of two threads
         begun, source = perf_counter(), provenance()
-        arm = study.arm(run.arm)
-        model = train(stage_2_config(size, folder, arm, run))
+        for config in stages_of(study, size, folder, run):
+            model = train(config)
         embedder = UniteEmbedder.load(model)
         items = list(run_items(study, size).values())
         vectors = embed_stored(embedder, items, VisionStore(folder / "vision"), size.root)
         for name in _KEPT:
-            for place in (home / "train" / name, model / name):
+            for place in (model.parent / name, model / name):
                 if place.exists():
                     shutil.rmtree(home / name, ignore_errors=True)
                     place.replace(home / name)
@@ -114,7 +126,7 @@ def train_run(study: Study, size: Size, folder: Path, run: Run) -> Path:
         write_json(home / "source.json", source)
         with replacing(home / "vectors.npy") as partial, partial.open("wb") as stream:
             np.save(stream, vectors)
-        shutil.copy(home / "train" / "train.json", home / "train.json")
+        shutil.copy(model.parent / "train.json", home / "train.json")
         shutil.rmtree(home / "train")
     return home
 
@@ -125,15 +137,67 @@ def stage_1_config(size: Size, folder: Path, seed: int) -> TrainConfig:
     return _config(size, folder, str(_backbone(size)), stage, folder / "stage1" / str(seed))
 
 
-def stage_2_config(size: Size, folder: Path, arm: Arm, run: Run) -> TrainConfig:
-    """Stage 2 of an arm in a block: from the block's stage 1, in the block's order of data."""
+def stages_of(study: Study, size: Size, folder: Path, run: Run) -> Iterator[TrainConfig]:
+    """The stages that a run trains, in order; each starts from the model of the one before.
+
+    Writes the records that a stage of the study of data has of its own.
+    """
+    arm = study.arm(run.arm)
+    train = folder / "runs" / run.name / "train"
+    if arm.mix is not None:
+        yield from _mix_stages(study, size, folder, arm.mix, run, train)
+        return
     stage = replace(_stage(size, 1, size.steps_2, run.block), **arm.stage)
     start = folder / "stage1" / str(run.seed_1) / "model"
     sampling = SamplingConfig()
     if arm.one_modality:
         sampling = SamplingConfig(group_by="modality", sub_batch=stage.batch_size)
-    output = folder / "runs" / run.name / "train"
-    return replace(_config(size, folder, str(start), stage, output), sampling=sampling)
+    yield replace(_config(size, folder, str(start), stage, train / "stage2"), sampling=sampling)
+
+
+def _mix_stages(study: Study, size: Size, folder: Path, mix: Mix, run: Run,
+                train: Path) -> Iterator[TrainConfig]:  # fmt: skip
+    concepts, seed = read_concepts(size.train_root), run.block
+    fine, others = [1], [text for text in range(TEXTS) if text != 1]
+    apart = mix.fine in ("between", "after")
+    records = draw_records(concepts, mix, seed, others if apart else range(TEXTS))
+    if mix.curated:
+        records = _curated(records, size, folder, seed)
+    first = round(mix.steps * size.steps_1 * (2 / 3 if mix.fine == "between" else 1))
+    plan = [(0, first, records)]
+    if mix.fine == "between":
+        plan.append((0, size.steps_1 - first, draw_records(concepts, mix, seed, fine)))
+    if mix.fine:
+        later = list(read_records(Path(size.train_root, "stage2.jsonl")))
+        if mix.fine == "after":
+            later += draw_records(concepts, mix, seed, fine)
+        plan.append((1, size.steps_2, later))
+    start = str(_backbone(size))
+    for number, (stage, steps, rows) in enumerate(plan, 1):
+        path = train / f"records{number}.jsonl"
+        write_records(path, rows)
+        config = _config(size, folder, start, _stage(size, stage, steps, seed),
+                         train / f"stage{number}")  # fmt: skip
+        yield replace(config, data=(str(path),), weights={})
+        start = str(train / f"stage{number}" / "model")
+
+
+def _curated(records: list[dict], size: Size, folder: Path, seed: int) -> list[dict]:
+    """The records that alignment keeps, with draws from them in place of the others.
+
+    Unlike by default, scores are trusted up to an estimated 60 % of mismatched pairs: 30 % are.
+    """
+    embedder, store = UniteEmbedder.load(_backbone(size)), VisionStore(folder / "vision")
+    sides = [[record[side] for record in records] for side in ("query", "candidate")]
+    vectors = [embed_stored(embedder, items, store, size.root) for items in sides]
+    types = [" > ".join(modality_of(record[s]).label for s in ("query", "candidate"))
+             for record in records]  # fmt: skip
+    kept = align(*vectors, types, AlignConfig(most_mismatched=0.6)).kept
+    good = [record for record, keep in zip(records, kept, strict=True) if keep]
+    rng = random.Random(f"fill {seed}")
+    filled = good + rng.choices(good, k=len(records) - len(good))
+    rng.shuffle(filled)
+    return filled
 
 
 def study_tasks(study: Study, size: Size) -> list[RetrievalTask]:
@@ -164,7 +228,7 @@ def _tasks(root: str) -> list[RetrievalTask]:
 def run_items(study: Study, size: Size) -> dict[str, dict]:
     """By content id the items of tasks, then those of fits: the rows of `vectors.npy`."""
     items = items_of(study_tasks(study, size))
-    for record in fit_records(size):
+    for record in fit_records(size) if study.needs_fit else ():
         for side in ("query", "candidate"):
             items.setdefault(content_id(record[side]), record[side])
     return items

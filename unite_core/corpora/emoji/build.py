@@ -10,10 +10,11 @@ from pathlib import Path
 
 from ...data.records import write_records
 from ...files import read_json, write_json
+from ..concepts import write_concepts
 from ..packages import fetch
 from .catalogue import CLIP_PACKAGES, EXTRA_STYLES, PACKAGES, STYLES, read_catalogue, split_of
 from .corpus import Corpus
-from .pairs import WEIGHTS, stage1_records, stage2_records
+from .pairs import WEIGHTS, concepts, stage1_records, stage2_records
 from .render import clip_sources, icon_names, render_clip, still_renderers
 from .tasks import TASKS_FORMAT, retrieval_tasks
 
@@ -39,6 +40,7 @@ def build(root, cache="data/packages", clips: tuple[int, ...] = (3,), seed: int 
         write_records(root / "stage2.jsonl", stage2_records(corpus, seed))
     tasks = retrieval_tasks(corpus, seed)
     write_json(root / "tasks.json", tasks)
+    write_concepts(root, concepts(corpus))
     counts = {"emoji": len(corpus.emoji), "clips": len(corpus.moving), "tasks": len(tasks)}
     about = {"settings": settings, "tasks_format": TASKS_FORMAT, "counts": counts}
     write_json(manifest, about | {"weights": WEIGHTS})

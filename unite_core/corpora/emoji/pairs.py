@@ -11,11 +11,12 @@ import random
 from collections import defaultdict
 from collections.abc import Iterator
 
-from .catalogue import TONE_NAMES, Emoji
+from ..concepts import Concept
+from .catalogue import TONE_NAMES, Emoji, split_of
 from .corpus import Corpus
 
 __all__ = [
-    "SENTENCES", "STYLE_NAMES", "WEIGHTS", "captioned", "coarse", "edit_text", "fine",
+    "SENTENCES", "STYLE_NAMES", "WEIGHTS", "captioned", "coarse", "concepts", "edit_text", "fine",
     "gender_variants", "question_and_answers", "stage1_records", "stage2_records", "tagged",
     "tone_variants",
 ]  # fmt: skip
@@ -105,6 +106,18 @@ def stage2_records(corpus: Corpus, seed: int) -> Iterator[dict]:
             still = {"text": SENTENCES["move"], "image": corpus.image(emoji.code, style)}
             yield _pair("I+T-V", still, clip)
         yield _pair("T-V", {"text": SENTENCES["clip"].format(text=coarse(emoji))}, clip)
+
+
+def concepts(corpus: Corpus) -> Iterator[Concept]:
+    """The emoji of the training split: label, fine caption, tags and German label."""
+    for emoji in corpus.of("text", "train"):
+        texts = [coarse(emoji), fine(emoji), *([tagged(emoji)] if emoji.tags else [])]
+        images = [corpus.image(emoji.code, style) for style in corpus.trained_styles(emoji)]
+        shown = emoji.code in corpus.moving and split_of(emoji.code, "animated") == "train"
+        yield Concept(
+            emoji.code, emoji.family, [*texts, emoji.label_de], images,
+            corpus.clip(emoji.code) if shown else "",
+        )  # fmt: skip
 
 
 def captioned(corpus: Corpus, emoji: Emoji, style: str) -> dict:

@@ -33,8 +33,8 @@ __all__ = ["SPLITS", "TASKS_FORMAT", "retrieval_tasks"]
 SPLITS = ("style", "composition", "concept")
 TARGET_STYLE = "noto"
 QUERIES = 300  # at most, per task
-TASKS_FORMAT = 2
-"""Raised when the tasks of a corpus change, so that those on disk are written anew."""
+TASKS_FORMAT = 3
+"""Raised when the tasks or concepts of a corpus change, so that those on disk are written anew."""
 
 Match = tuple[dict, dict, Emoji]  # query item, positive item, target emoji
 Pool = Iterable[tuple[dict, str]]  # candidate item and its concept, "" for none
