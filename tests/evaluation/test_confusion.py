@@ -1,5 +1,7 @@
 """Retrieved against asked modality, with vectors whose ranking is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -99,3 +101,15 @@ def test_two_splits_or_too_many_results_are_refused():
         modality_confusion([TO_IMAGE, task("other", TEXTS, IMAGES, "concept")], vectors)
     with pytest.raises(ValueError, match="lower k"):
         modality_confusion(ALL, vectors, k=18)
+
+
+def test_asked_queries_are_counted_alone():
+    plain = replace(ALL[0], kind="plain")
+    asked = replace(plain, name="asked", kind="asked",
+                    queries=[{"text": f"find {n}"} for n in range(len(plain.queries))])  # fmt: skip
+    both = [plain, asked, *ALL[1:]]
+    vectors = vectors_by(kind, both)
+    assert sum(modality_confusion(both, vectors).n) == sum(len(t.queries) for t in ALL)
+    assert modality_confusion(both, vectors, kinds=("asked",)).n == [len(asked.queries)]
+    with pytest.raises(ValueError, match="no task is of kind instructed"):
+        modality_confusion(both, vectors, kinds=("instructed",))

@@ -73,8 +73,9 @@ def test_shapes_have_development_tasks_for_the_notebooks(corpus):
 
 def test_an_instruction_has_a_mixture_on_a_side():
     fused = [{"text": "<|IMAGE|>\nin red", "image": f"{i}.png"} for i in range(12)]
-    assert notebook.is_instruction(task(queries=fused))
-    assert not notebook.is_instruction(task())
+    assert notebook.kind_of(task(queries=fused)) == "instructed"
+    assert notebook.kind_of(task()) == "plain"
+    assert notebook.kind_of(task(queries=fused, kind="asked")) == "asked"
 
 
 def test_models_are_the_shipped_one_a_folder_or_a_name(tmp_path):

@@ -56,14 +56,19 @@ class Confusion:
 
 
 def modality_confusion(
-    tasks: Sequence[RetrievalTask], vectors: Mapping[str, np.ndarray], k: int = 10
+    tasks: Sequence[RetrievalTask],
+    vectors: Mapping[str, np.ndarray],
+    k: int = 10,
+    kinds: Sequence[str] = ("", "plain", "instructed"),
 ) -> Confusion:
-    """Search the mixed pool of one split with all queries and count the modalities of results.
+    """Search the mixed pool of one split with the queries and count the modalities of results.
 
     Args
         tasks    of one split; the pool is all of their candidates, duplicates once
         vectors  {content id: [D]}, as `embed_tasks` gives
         k        results per query; every query must be able to find as many
+        kinds    of the tasks whose queries are searched. Asked queries would be counted with
+                 others of the same modalities, so give them alone: ("asked",)
     A query never finds itself; every query has equal weight, whatever task it belongs to.
     """
     splits = sorted({task.split for task in tasks})
@@ -71,8 +76,8 @@ def modality_confusion(
         raise ValueError(f"tasks of splits {', '.join(splits) or 'none'}: give those of one split")
     pool = Pool.of(tasks, vectors)
     codes, column = np.unique(pool.modality, return_inverse=True)  # [C], [N]
-    kinds, found, findable = [], [], []
-    for task in tasks:
+    names, found, findable = [], [], []
+    for task in (task for task in tasks if task.kind in kinds):
         itself = pool.rows_of(task.query_ids)
         if k < 1 or k > len(column) - max(map(len, itself)):
             raise ValueError(f"k {k} results of {len(column)} candidates: lower k, or add tasks")
@@ -80,9 +85,11 @@ def modality_confusion(
         _, indices = search(queries, pool.vectors, k, itself)
         found += [_shares(column[row], len(codes)) for row in indices]
         findable += [_shares(np.delete(column, hidden), len(codes)) for hidden in itself]
-        kinds += _kinds(task)
-    distinct = sorted(set(kinds), key=_order)
-    members = [[row for row, other in enumerate(kinds) if other == kind] for kind in distinct]
+        names += _kinds(task)
+    if not names:
+        raise ValueError(f"no task is of kind {', '.join(kinds)}: name those that there are")
+    distinct = sorted(set(names), key=_order)
+    members = [[row for row, other in enumerate(names) if other == name] for name in distinct]
     return Confusion(
         kinds=distinct,
         columns=[Modality(int(code)).label for code in codes],

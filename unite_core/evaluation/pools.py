@@ -148,11 +148,9 @@ class _Case:
             sorted({pool.position[task.candidate_ids[index]] for index in found})
             for found in task.positives
         ]
-        of_codes: dict[tuple, np.ndarray] = {}  # queries share these arrays
-        self.is_target = [
-            of_codes.setdefault(codes, np.isin(pool.modality, codes))
-            for codes in (tuple(np.unique(pool.modality[found])) for found in self.positives)
-        ]
+        codes = [tuple(np.unique(pool.modality[found])) for found in self.positives]
+        of_codes = {each: np.isin(pool.modality, each) for each in set(codes)}
+        self.is_target = [of_codes[each] for each in codes]  # [Q] of [N], shared by queries
         self.counterparts: list[list[int]] = []
         if kind == "mixed" and task.kind == "plain" and task.query_concepts:
             self.counterparts = [

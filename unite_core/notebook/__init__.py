@@ -9,7 +9,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "batches": ["FIGURE_2B", "mixed_batch"],
-        "corpus": ["is_instruction", "open_corpus", "tasks_of"],
+        "corpus": ["kind_of", "open_corpus", "tasks_of"],
         "counterparts": ["embed_counterparts", "find_counterparts", "given_vectors", "text_as"],
         "files": ["NotebookError", "ParameterError"],
         "runs": [
@@ -20,6 +20,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "CONTROLS", "model_source", "named_runs", "stage_models", "stage_weights",
             "train_stage", "trained_model",
         ],
-        "tables": ["differences", "gains", "hit_and_miss", "markdown_table"],
+        "tables": ["differences", "error_table", "gains", "hit_and_miss", "markdown_table"],
     },
 )  # fmt: skip

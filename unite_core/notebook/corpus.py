@@ -10,7 +10,7 @@ from ..data.modality import modality_of
 from ..evaluation.tasks import RetrievalTask, read_tasks
 from .runs import from_root
 
-__all__ = ["is_instruction", "open_corpus", "tasks_of"]
+__all__ = ["kind_of", "open_corpus", "tasks_of"]
 
 
 def open_corpus(corpus: str, data_root: str = "") -> Path:
@@ -43,11 +43,12 @@ def tasks_of(root: str | Path, *splits: str) -> list[RetrievalTask]:
     return [task for task in tasks if task.split in splits]
 
 
-def is_instruction(task: RetrievalTask) -> bool:
-    """Whether the task is instructed: its queries say more than a plain search does.
+def kind_of(task: RetrievalTask) -> str:
+    """ "plain", "asked" or "instructed", see `RetrievalTask`.
 
-    Where the task file does not say the kind: whether a side of the task mixes modalities.
+    Where the task file does not say it, a task is instructed if a side of it mixes modalities.
     """
     if task.kind:
-        return task.kind == "instructed"
-    return any("+" in modality_of(side[0]).label for side in (task.queries, task.candidates))
+        return task.kind
+    fused = any("+" in modality_of(side[0]).label for side in (task.queries, task.candidates))
+    return "instructed" if fused else "plain"

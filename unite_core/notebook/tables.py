@@ -15,7 +15,7 @@ from ..evaluation.tasks import RetrievalTask
 from ..search.exact import search
 from ..train.config import StageConfig
 
-__all__ = ["differences", "gains", "hit_and_miss", "markdown_table"]
+__all__ = ["differences", "error_table", "gains", "hit_and_miss", "markdown_table"]
 
 
 def gains(
@@ -41,6 +41,22 @@ def gains(
         row |= {after: new.value, "gain": gain, "low": low, "high": high}
         rows.append(row | {"apart": new.low is not None and new.low > old.high})
     return rows
+
+
+def error_table(rows: Sequence[Mapping], most: int = 10) -> str:
+    """The first rows of `family_errors` as a Markdown table, shares in percent.
+
+    One emoji or scene per line: the family, the task, how many queries, how many of them are
+    answered by either model, and the queries that the second misses by most.
+    """
+    return markdown_table(
+        [
+            {"family": row["family"], "task": f"{row['task']}, {row['split']}", "n": row["n"],
+             "before": f"{100 * row['before']:.0f} %", "after": f"{100 * row['after']:.0f} %",
+             "missed": f"{row['missed']:.1f}", "worst queries": "; ".join(row["worst"])}
+            for row in rows[:most]
+        ]
+    )  # fmt: skip
 
 
 def hit_and_miss(
