@@ -63,9 +63,9 @@ class Study:
     sizes: Mapping[str, Size]
     splits: tuple[str, ...]
     """Of tasks, the primary one first; `development` alone may choose."""
-    stage_1_seeds: int = 0
-    """Different first stages that arms go on from; more blocks use them again. 0: arms train a
-    first stage of their own."""
+    shared_stage_1: bool = False
+    """Whether the arms of a block go on from one first stage, which no other block uses; else each
+    trains a first stage of its own."""
     scores: tuple[str, ...] = ("cosine",)
     """Search-time scores, names of `scoring.SCORES`."""
 
@@ -94,7 +94,7 @@ class Run:
 
     arm: str
     block: int
-    seed_1: int
+    """Its number is the seed of all stages."""
 
     @property
     def name(self) -> str:
@@ -127,7 +127,7 @@ STUDIES.register("mask")(
         ),
         sizes={"smoke": _SMOKE, "small": _EMOJI, "full": _HUB},
         splits=("concept", "composition", "development"),
-        stage_1_seeds=3,
+        shared_stage_1=True,
         scores=("cosine", "z-score", "centred", "bonus", "probe", "probe-tau", "router", "oracle"),
     )
 )  # fmt: skip
@@ -171,4 +171,4 @@ def runs_of(study: Study, size: Size) -> Iterator[Run]:
     """All runs, block by block, so that what is there when time runs out is balanced."""
     for block in range(size.blocks):
         for arm in study.arms:
-            yield Run(arm.name, block, block % (study.stage_1_seeds or size.blocks))
+            yield Run(arm.name, block)

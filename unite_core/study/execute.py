@@ -34,7 +34,7 @@ __all__ = ["parts_of", "run_part", "run_study"]
 def parts_of(study: Study, size: Size) -> list[str]:
     """All parts in order: `prepare`, `stage1-SEED`, `run-ARM-BLOCK`, `table`."""
     runs = list(runs_of(study, size))
-    seeds = range(min(study.stage_1_seeds, size.blocks))
+    seeds = range(size.blocks) if study.shared_stage_1 else ()
     return [
         "prepare",
         *(f"stage1-{seed}" for seed in seeds),
@@ -81,8 +81,7 @@ def _row(study: Study, size: Size, folder: Path, run: Run) -> Path:
     ranks = list(rank_tasks(tasks, vectors, study.scores, fit))
     identity = {
         "run": run.name, "study": study.name, "arm": run.arm, "block": run.block,
-        "seed_1": run.seed_1, "seed_2": run.block,
-        **read_json(home / "source.json"), "config": read_json(home / "train.json"),
+        "seed_1": run.block, **read_json(home / "source.json"), "config": read_json(home / "train.json"),
         "vectors": file_hash(home / "vectors.npy"),
     }  # fmt: skip
     write_json(home / "row.json", row_of(identity, ranks))

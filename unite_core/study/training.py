@@ -148,7 +148,7 @@ def stages_of(study: Study, size: Size, folder: Path, run: Run) -> Iterator[Trai
         yield from _mix_stages(study, size, folder, arm.mix, run, train)
         return
     stage = replace(_stage(size, 1, size.steps_2, run.block), **arm.stage)
-    start = folder / "stage1" / str(run.seed_1) / "model"
+    start = folder / "stage1" / str(run.block) / "model"
     sampling = SamplingConfig()
     if arm.one_modality:
         sampling = SamplingConfig(group_by="modality", sub_batch=stage.batch_size)
