@@ -240,24 +240,25 @@ def test_nulls_after_centring_know_no_offset():
 # Intervals
 
 CHECKED = ("gap", "gap_squared", "offset_share", "similarity_x", "similarity_xy", "pair_cosine",
-           "pair_excess", "alignment", "rmg", "uniformity_x", "mmd2", "cka")  # fmt: skip
+           "pair_excess", "alignment", "rmg", "uniformity_x", "mmd2")  # fmt: skip
 
 
 @pytest.mark.slow
 def test_intervals_over_families_hold_the_truth_as_often_as_they_say():
-    told = coverage(SWAYING, 120, 60, repeats=200, names=CHECKED)
+    told = coverage(SWAYING, 120, 60, repeats=150, names=(*CHECKED, "cka"))
+    assert told.pop("cka") >= 0.92, "a half says more than its part of the error: too wide"
     assert {name: share for name, share in told.items() if not 0.92 <= share <= 0.985} == {}
-    untold = coverage(SWAYING, 120, 60, given=False, repeats=60, names=("gap", "cka"))
+    untold = coverage(SWAYING, 120, 60, given=False, repeats=40, names=("gap", "cka"))
     assert max(untold.values()) < 0.88, "items taken for independent make them too narrow"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("population", POPULATIONS)
 def test_the_offset_share_is_covered_with_and_without_a_gap(population):
-    share = coverage(POPULATIONS[population], 80, repeats=200, names=["offset_share"])
-    assert share["offset_share"] >= 0.92
-    if population == "swaying gap":  # elsewhere first-order terms vanish: wider than need be
-        assert share["offset_share"] <= 0.98
+    exact = population == "swaying gap"  # elsewhere first-order terms vanish: too wide, by sqrt(3)
+    repeats = 150 if exact else 80
+    share = coverage(POPULATIONS[population], 80, repeats=repeats, names=["offset_share"])
+    assert 0.92 <= share["offset_share"] <= (0.98 if exact else 1)
 
 
 def test_few_families_are_warned_of_and_very_few_get_no_interval():

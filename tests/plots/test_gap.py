@@ -130,6 +130,19 @@ def test_stages_show_intervals_and_nulls():
     plt.close(figure)
 
 
+def test_stages_without_an_interval_show_value_and_null():
+    with pytest.warns(UserWarning, match="no interval"):
+        table = gap.measure(X, Y, resamples=3, groups=np.arange(len(X)) % 8)
+    figure, ax = plt.subplots()
+    plots.plot_stages({"few families": table}, ["gap"], [ax])
+    figure.canvas.draw()
+    dot, (_, null) = ax.containers[0].lines[0], ax.lines[-2:]
+    assert dot.get_ydata() == pytest.approx([table["gap"].value])
+    assert list(null.get_ydata()) == [0, 0]
+    assert all(bar.size == 0 for bar in ax.containers[0].lines[2][0].get_segments())
+    plt.close(figure)
+
+
 def test_blending_closes_the_gap():
     closed = projections.blend(X, Y, 1.0)
     gaps = [np.linalg.norm(a.mean(0) - b.mean(0)) for a, b in ((X, Y), closed)]

@@ -76,18 +76,17 @@ def measure(
     whole = moments.Moments.of_vectors(x, y, paired, families)
     values = linear_values(whole) | pairwise_values(sample, *sample.all())
     values["frechet"] = distribution.frechet(x, y)
-    enough = sample.families.effective >= FEWEST
-    errors = uncertainty.standard_errors(sample, families, resamples, rng) if enough else {}
+    values["separability"], error = uncertainty.separability(x, y, families, seed)
+    errors = {}
+    if sample.families.effective >= FEWEST:
+        errors = uncertainty.standard_errors(sample, families, resamples, rng)
+        errors["separability"] = error
     nulls = uncertainty.linear_nulls(whole) | uncertainty.drawn_nulls(sample, x.shape[1], rng)
     nulls |= uncertainty.exchanged_nulls(x, y, families, rng) | {"separability": 0.5}
     sphere = uncertainty.sphere_values(sample, x, y, rng)
-    values["separability"], errors["separability"] = uncertainty.separability(x, y, families, seed)
     width = float(stdtrit(uncertainty.freedom(families, resamples), (1 + level) / 2))
-    ends = {
-        name: uncertainty.cut_interval(name, value, width * errors[name])
-        for name, value in values.items()
-        if enough
-    }
+    ends = {name: uncertainty.cut_interval(name, values[name], width * error)
+            for name, error in errors.items()}  # fmt: skip
     return _rows(values, ends, nulls, sphere, sample, families)
 
 
