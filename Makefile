@@ -1,7 +1,7 @@
 # Every target creates .venv when it is missing and installs again when the pins have changed.
 #   make run      corpus, two training stages, evaluation, figures; ends with the table
 #   make controls after it: stage 2 again with InfoNCE and with a random mask, beside MAMCL
-#   make study    which pair types help which search: five mixes of equal size, two seeds each
+#   make study    both studies of docs/study.md, SIZE=smoke (minutes), small (hours) or full (GPUs)
 #   make test     all tests and all notebooks
 #   make lab      JupyterLab on this machine, opened with its token
 #   make book     the book from stored notebooks, pages and docstrings, into docs/_build/html
@@ -12,6 +12,7 @@
 PYTHON ?= python3
 CORPUS ?= emoji
 CORES ?= 2
+SIZE ?= small
 
 BIN := .venv/bin
 READY := .venv/ready
@@ -36,7 +37,8 @@ controls: $(READY)
 	@cat $(RUNS)_controls/evaluation/table.txt
 
 study: $(READY)
-	$(BIN)/snakemake --cores $(CORES) --rerun-incomplete --config corpus=$(CORPUS) -- study
+	@$(BIN)/snakemake --unlock --config size=$(SIZE) >/dev/null 2>&1 || true
+	$(BIN)/snakemake --cores $(CORES) --rerun-incomplete --config size=$(SIZE) -- study
 
 test: $(READY)
 	$(BIN)/python -m pytest -n $(CORES) --dist loadfile -m "not network" tests
@@ -52,7 +54,8 @@ figures: $(READY)
 	$(BIN)/unite notebooks publish $(RUNS)
 
 book: $(READY)
-	$(BIN)/python -m sphinx --quiet --fresh-env --fail-on-warning --keep-going -c docs . docs/_build/html
+	rm -rf docs/_build
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -c docs . docs/_build/html
 	@echo "docs/_build/html/index.html"
 
 bench: .venv-bench/ready

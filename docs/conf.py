@@ -35,6 +35,7 @@ language = "en"
 extensions = [
     "anchors",
     "faces",
+    "figure_texts",
     "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.mathjax",
@@ -56,6 +57,7 @@ exclude_patterns = [".*", "data", "runs", "tests", "docs/_build", "**/__pycache_
 
 # Markdown and notebooks
 nb_execution_mode = "off"
+nb_render_markdown_format = "myst"  # outputs hold formulas and links, too
 nb_mime_priority_overrides = [("html", "application/vnd.jupyter.widget-view+json", None)]
 nb_ipywidgets_js = {}  # widgets need a live notebook; their script would come from a CDN
 myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath", "html_image"]

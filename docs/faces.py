@@ -1,4 +1,4 @@
-"""Sphinx extension: the public face of a package, from its docstrings and settings.
+"""Sphinx extension: the public face of a package, from its docstrings and settings; the command.
 
     ```{face} unite_core.loss
     ```
@@ -12,9 +12,12 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import io
 import json
+import os
 import pkgutil
 from collections.abc import Iterator
+from contextlib import redirect_stdout, suppress
 
 from docstrings import to_rst
 from docutils import nodes
@@ -23,8 +26,9 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from unite_core import settings
+from unite_core.cli import VERBS, main
 
-__all__ = ["Face", "constants", "setup"]
+__all__ = ["Command", "Face", "constants", "help_text", "setup"]
 
 
 class Face(SphinxDirective):
@@ -42,6 +46,29 @@ class Face(SphinxDirective):
         node = nodes.container()
         self.state.nested_parse(StringList(lines, source=package), 0, node)
         return node.children
+
+
+class Command(SphinxDirective):
+    """The command `unite`: a section with the help of every verb."""
+
+    def run(self) -> list[nodes.Node]:
+        """Parse a section and a literal block for each verb."""
+        parts = [f"## unite {verb}\n\n```text\n{help_text(verb)}```\n" for verb in VERBS]
+        return self.parse_text_to_nodes("\n".join(parts), allow_section_headings=True)
+
+
+def help_text(verb: str) -> str:
+    """What `unite VERB --help` prints, 88 columns wide."""
+    printed = io.StringIO()
+    width, os.environ["COLUMNS"] = os.environ.get("COLUMNS"), "90"
+    try:
+        with redirect_stdout(printed), suppress(SystemExit):
+            main([verb, "--help"])
+    finally:
+        os.environ.pop("COLUMNS")
+        if width is not None:
+            os.environ["COLUMNS"] = width
+    return printed.getvalue()
 
 
 def constants(package: str) -> Iterator[tuple[str, str]]:
@@ -99,6 +126,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     """Register the directive, and what is done to all that autodoc reads."""
     app.setup_extension("sphinx.ext.autodoc")
     app.add_directive("face", Face)
+    app.add_directive("verbs", Command)
     app.connect("autodoc-process-docstring", _docstring)
     app.connect("autodoc-process-signature", _signature)
     app.connect("autodoc-skip-member", _skip)
