@@ -16,6 +16,7 @@ import torch
 from encode import BATCH, plain
 
 from unite_core.model.embedder import UniteEmbedder
+from unite_core.model.loading import LoadConfig
 from unite_core.search.config import EncodeConfig
 from unite_core.search.encode import encode_corpus
 from unite_core.search.shards import read_shard, shard_files
@@ -91,8 +92,9 @@ def routes_of(report: Report, setup: Setup, embedder) -> dict[str, Callable]:
 def with_workers(embedder, items: list[dict], folder: Path, workers: int) -> np.ndarray:
     """`encode_corpus` with processes that decode ahead; their start is part of the time."""
     shutil.rmtree(folder, ignore_errors=True)
-    config = EncodeConfig("as given", str(folder), media_root="/", workers=workers)
-    encode_corpus(config, embedder, [(str(n), item) for n, item in enumerate(items)],
+    config = EncodeConfig("as given", str(folder), media_root="/")
+    ahead = UniteEmbedder(embedder.backbone, embedder.processor, LoadConfig(workers=workers))
+    encode_corpus(config, ahead, [(str(n), item) for n, item in enumerate(items)],
                   progress=False)  # fmt: skip
     return np.concatenate([read_shard(path).vectors for path in shard_files(folder)])
 

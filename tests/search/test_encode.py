@@ -99,9 +99,12 @@ def test_shards_hold_what_one_by_one_embedding_gives_in_order(tmp_path, embedder
 
 
 @pytest.mark.slow
-def test_processes_that_decode_change_no_byte(tmp_path, embedder, media):
-    folders = [encode_corpus(settings(tmp_path / str(workers), media, workers=workers), embedder,
-                      progress=False) for workers in (0, 2)]  # fmt: skip
+def test_processes_that_decode_change_no_byte(tmp_path, media):
+    folders = []
+    for workers in (0, 2):
+        embedder = UniteEmbedder.load(CHECKPOINT, workers=workers)
+        config = settings(tmp_path / str(workers), media)
+        folders.append(encode_corpus(config, embedder, progress=False))
     assert contents(folders[0]) == contents(folders[1])
 
 
@@ -125,7 +128,7 @@ def encode_and_die(config, at: int) -> None:
 @pytest.mark.slow
 def test_a_killed_run_ends_with_the_same_bytes(tmp_path, embedder, media):
     whole = encode_corpus(settings(tmp_path / "whole", media), embedder, progress=False)
-    killed = settings(tmp_path / "killed", media, embed={"max_frames": 4}, workers=1)
+    killed = settings(tmp_path / "killed", media, embed={"max_frames": 4}, load={"workers": 1})
     process = multiprocessing.get_context("spawn").Process(target=encode_and_die, args=(killed, 2))
     process.start()
     process.join()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from .options import as_pairs, config_command
+from .options import as_pairs, config_command, load_options, loading
 
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 
@@ -32,7 +32,8 @@ def train() -> click.Command:
 
 
 def evaluate() -> click.Command:
-    def run(model, tasks, data_root, output, settings, embed, instruct, compare, list_tasks):
+    def run(model, tasks, data_root, output, settings, embed, instruct, compare, list_tasks,
+            **given):  # fmt: skip
         from ..evaluation import benchmarks
         from ..evaluation.benchmarks import runs
 
@@ -46,7 +47,10 @@ def evaluate() -> click.Command:
             return 0
         if not (model and tasks and output):
             raise click.UsageError("give a model, tasks and --output; or --compare; or --list")
-        return _run_benchmarks(model, tasks, data_root, output, settings, as_pairs(embed), instruct)
+        how = loading(given)
+        return _run_benchmarks(
+            model, tasks, data_root, output, settings, as_pairs(embed), instruct, how
+        )
 
     return click.Command(
         None,
@@ -68,12 +72,14 @@ def evaluate() -> click.Command:
             click.Option(["--compare"], nargs=2, type=_FOLDER, default=None, metavar="A B",
                          help="Test the models of two output folders against each other."),
             click.Option(["--list", "list_tasks"], is_flag=True, help="Show the tasks."),
+            *load_options(),
         ],
         callback=run,
     )  # fmt: skip
 
 
-def _run_benchmarks(model, tasks, data_root, output, settings, embed: dict, instruct) -> int:
+def _run_benchmarks(model, tasks, data_root, output, settings, embed: dict, instruct,
+                    how: dict) -> int:  # fmt: skip
     from ..evaluation.benchmarks import find_tasks
     from ..evaluation.benchmarks.runs import format_runs, run_benchmarks, write_summary
     from ..model.config import EmbedConfig
@@ -82,7 +88,7 @@ def _run_benchmarks(model, tasks, data_root, output, settings, embed: dict, inst
 
     specs = find_tasks(list(tasks))
     make(EmbedConfig, embed, "--embed")
-    embedder = UniteEmbedder.load(model)
+    embedder = UniteEmbedder.load(model, **how)
     found, failed = run_benchmarks(
         embedder, specs, data_root, output, settings, embed, model, instruct
     )

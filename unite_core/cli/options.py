@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import asdict, fields
 from typing import Any, get_type_hints
 
 import click
@@ -18,7 +18,9 @@ from ..settings import DECLARED, allowed, describe, help_of, make
 
 _FILE = click.Path(exists=True, dir_okay=False)
 
-__all__ = ["as_pairs", "config_command", "from_options", "options_of", "parse"]
+__all__ = [
+    "as_pairs", "config_command", "from_options", "load_options", "loading", "options_of", "parse",
+]  # fmt: skip
 
 
 def config_command(
@@ -63,6 +65,22 @@ def from_options(
             target = target[parent]
         target[last] = value
     return make(kind, values, where)
+
+
+def loading(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What the options `--load.NAME` of a verb say, as keywords of `UniteEmbedder.load`."""
+    from ..model.loading import LoadConfig
+
+    prefix = "load__"
+    chosen = {n.removeprefix(prefix): v for n, v in given.items() if n.startswith(prefix)}
+    return asdict(from_options(LoadConfig, chosen, path="--load"))
+
+
+def load_options() -> list[click.Option]:
+    """One option `--load.NAME` for each way in which a model is loaded and fed."""
+    from ..model.loading import LoadConfig
+
+    return options_of(LoadConfig, ("load",))
 
 
 def _as_object(value: Any, kind: type, field: str) -> dict:

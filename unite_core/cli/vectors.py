@@ -6,7 +6,14 @@ from pathlib import Path
 
 import click
 
-from .options import as_pairs, config_command, from_options, options_of
+from .options import (
+    as_pairs,
+    config_command,
+    from_options,
+    load_options,
+    loading,
+    options_of,
+)
 
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 
@@ -81,7 +88,7 @@ def _scorer(found, model, score, probe, temperature):
 
 
 def _search(index, model, embed, queries, output, media_root, modality, k, score, probe,
-            temperature, **_):  # fmt: skip
+            temperature, **given):  # fmt: skip
     """Print what one query finds, or write what a file of queries finds as a TREC run."""
     item = click.get_current_context().meta["unite.item"]
     if bool(item) == bool(queries) or bool(queries) != bool(output):
@@ -93,8 +100,9 @@ def _search(index, model, embed, queries, output, media_root, modality, k, score
     from ..search.corpus import Corpus
     from ..search.index import load_index
 
+    how = loading(given)
     found = load_index(index)
-    embedder = UniteEmbedder.load(model, **as_pairs(embed))
+    embedder = UniteEmbedder.load(model, **how, **as_pairs(embed))
     query.check_model(found, embedder)
     options = {"k": min(k, len(found.ids)), "modalities": list(modality) or None,
                "scorer": _scorer(found, model, score, probe, temperature),
@@ -144,6 +152,7 @@ def search() -> click.Command:
                          help="Temperature for factorised; default: the probe's."),
             click.Option(["--embed"], multiple=True, metavar="NAME=VALUE",
                          help="Fields of EmbedConfig, as they were for encode."),
+            *load_options(),
         ],
         callback=_search,
     )  # fmt: skip

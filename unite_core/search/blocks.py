@@ -55,7 +55,6 @@ class Block:
 
 def encode_blocks(embedder, blocks: Iterable[Block], media_root: str | Path, bar,
                   check: Callable[[Block, Mapping[int, ValueError]], None] | None = None,
-                  workers: int = 0,
                   number_format: str = "float32", dim: int | None = None) -> None:  # fmt: skip
     """Write the shard of every block that has none.
 
@@ -64,12 +63,13 @@ def encode_blocks(embedder, blocks: Iterable[Block], media_root: str | Path, bar
         bar     tqdm bar, advanced by items
         check   called with each encoded block and {row: error} of its items without a vector,
                 before its shard is written; raises to stop
-        workers, number_format, dim  as in EncodeConfig
+        number_format, dim  as in EncodeConfig
     ValueError if a shard exists for other contents, or is not as it was written.
     """
     missing = _without_shard(blocks, bar)
     plans = ((block, embedder.plan(block.items, block.where, media_root)) for block in missing)
-    for block, plan, reads in read_ahead(plans, embedder.processor.reader, media_root, workers):
+    reader, workers = embedder.processor.reader, embedder.workers
+    for block, plan, reads in read_ahead(plans, reader, media_root, workers):
         vectors = _embed(embedder, block, plan, reads, bar)
         if check:
             check(block, plan.bad)

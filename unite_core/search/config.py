@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 
 from ..model.config import EmbedConfig
+from ..model.loading import LoadConfig
 from ..settings import (
     Count,
     Names,
@@ -15,6 +16,7 @@ from ..settings import (
     PathName,
     Share,
     fields_of,
+    nested,
     one_or_more,
     settings,
 )
@@ -51,12 +53,12 @@ class EncodeConfig:
     """Keep the first so many coordinates of each vector, normalised again; null: all."""
     shard_items: Count = 4096
     """Items of a shard, the unit that a killed run resumes from."""
-    workers: Natural = 0
-    """Processes that decode media ahead; 0 decodes in between."""
     max_bad_share: Share = 0.01
     """Share of items that may be unreadable before encoding stops."""
     embed: fields_of(EmbedConfig) = Field(default_factory=dict)
     """Fields of EmbedConfig in place of those that the model was saved with."""
+    load: nested(LoadConfig) = Field(default_factory=LoadConfig)
+    """How the model is loaded and fed."""
 
 
 @settings
@@ -112,6 +114,8 @@ class ProbeConfig:
     """Share of the records drawn that may have unreadable media."""
     embed: fields_of(EmbedConfig) = Field(default_factory=dict)
     """Fields of EmbedConfig in place of those that the model was saved with."""
+    load: nested(LoadConfig) = Field(default_factory=LoadConfig)
+    """How the model is loaded and fed."""
 
 
 @settings
@@ -146,6 +150,8 @@ class MineConfig:
     """Only candidates of the positive's modality, the only ones that MAMCL compares."""
     max_bad_share: Share = 0.01
     """Share of records that may have unreadable media before mining stops."""
+    load: nested(LoadConfig) = Field(default_factory=LoadConfig)
+    """How the model is loaded and fed."""
 
     def __post_init__(self):
         if self.depth < self.skip + self.negatives:

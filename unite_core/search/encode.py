@@ -40,7 +40,7 @@ def encode_corpus(config: EncodeConfig, embedder=None,
     """Write the vectors of a corpus and a report; returns the folder.
 
     Args
-        embedder  default: `config.model` loaded with `config.embed`
+        embedder  default: `config.model` loaded with `config.load` and `config.embed`
         items     (id, item) in place of `config.data`; iterated twice, so no generator
         progress  show a bar with items per second and time left
     Shards that exist are checked, not encoded again. ValueError if the folder is of another corpus,
@@ -51,7 +51,7 @@ def encode_corpus(config: EncodeConfig, embedder=None,
     if embedder is None:
         from ..model.embedder import UniteEmbedder
 
-        embedder = UniteEmbedder.load(config.model, **config.embed)
+        embedder = UniteEmbedder.load(config.model, **asdict(config.load), **config.embed)
     truncate(np.zeros((1, embedder.dim), np.float32), config.dim)  # before any work
     corpus = Corpus(config.data, items, config.take, config.media_root)
     total, digest = corpus.survey()
@@ -86,7 +86,7 @@ def _encode_shards(embedder, config: EncodeConfig, corpus: Corpus, total: int,
               unit="item", disable=not progress or rank > 0) as bar:  # fmt: skip
         encode_blocks(
             embedder, _blocks(corpus, config), config.media_root, bar, check,
-            config.workers, config.number_format, config.dim,
+            config.number_format, config.dim,
         )  # fmt: skip
 
 

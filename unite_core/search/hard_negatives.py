@@ -53,7 +53,7 @@ def mine(config: MineConfig, embedder=None, progress: bool = True) -> Path:
     if embedder is None:
         from ..model.embedder import UniteEmbedder
 
-        embedder = UniteEmbedder.load(config.model)
+        embedder = UniteEmbedder.load(config.model, **asdict(config.load))
     if Path(config.output).is_dir():
         raise ValueError(f"output {config.output} is a folder; give the name of a file")
     with working_in(config.output):
@@ -65,7 +65,7 @@ def _mine_records(config: MineConfig, embedder, progress: bool) -> Path:
     dataset = PairDataset(config.data, config.media_root)
     items = PairItems(dataset)
     inputs = {
-        "config": asdict(config) | {"data": list(config.data)},
+        "config": {**asdict(config), "data": list(config.data), "load": None},
         "model": model_key(embedder),
         "data": {path: rows_hash(path) for path in config.data},
         "items": _items_hash(items, config.media_root),

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -34,7 +35,7 @@ def fit_probe(config: ProbeConfig, embedder=None, progress: bool = True) -> Path
     if embedder is None:
         from ..model.embedder import UniteEmbedder
 
-        embedder = UniteEmbedder.load(config.model, **config.embed)
+        embedder = UniteEmbedder.load(config.model, **asdict(config.load), **config.embed)
     dataset = PairDataset(config.data, config.media_root)
     items = PairItems(dataset)
     rng = np.random.default_rng(config.seed)
