@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from unite_core import UniteEmbedder
+from unite_core.model import decoder
 from unite_core.model.decoder import (
     input_embeddings,
     is_plain_decoder,
@@ -70,6 +71,26 @@ def test_states_and_gradients_are_those_of_the_whole_forward(adapted, rows):
         for gradient, other in zip(gradients, wanted, strict=True):
             assert other.abs().max() > 0
             torch.testing.assert_close(gradient, other, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("rows", [[1], [2], [0, 0], [1, 1, 1]])
+def test_without_padding_a_gpu_s_kernel_gets_no_mask(adapted, rows, monkeypatch):
+    embeddings, mask, positions, shared = prepared(adapted, [ITEMS[row] for row in rows])
+    masked = pooled_states(adapted.base.language_model, embeddings, mask, positions, shared)
+    monkeypatch.setattr(decoder, "_CAUSAL", ("cpu",))
+    masks = []
+    sdpa = torch.nn.functional.scaled_dot_product_attention
+    monkeypatch.setattr(
+        torch.nn.functional,
+        "scaled_dot_product_attention",
+        lambda *args, **named: masks.append(named.get("attn_mask")) or sdpa(*args, **named),
+    )
+    states = pooled_states(adapted.base.language_model, embeddings, mask, positions, shared)
+    assert len(masks) == len(adapted.base.language_model.layers) and set(masks) == {None}
+    torch.testing.assert_close(states, masked, atol=1e-5, rtol=1e-5)
+    padded, mask, positions, shared = prepared(adapted, ITEMS[:2])
+    pooled_states(adapted.base.language_model, padded, mask, positions, shared)
+    assert masks[-1] is not None
 
 
 def test_what_rows_share_ends_before_the_last_token_and_before_media(adapted):

@@ -90,8 +90,8 @@ def test_order_of_items_does_not_matter(embedder):
     np.testing.assert_allclose(backwards[::-1], EXPECTED, atol=1e-5)
 
 
-def test_token_budget_is_kept(embedder, monkeypatch):
-    monkeypatch.setitem(sys.modules["unite_core.model.embedder"]._TOKENS_PER_BATCH, "cpu", 150)
+def test_token_budget_is_kept():
+    embedder = UniteEmbedder.load(FOLDER, batch_tokens=150)
     shapes = []
     handle = embedder.register_forward_pre_hook(
         lambda _, args, batch: shapes.append(batch["input_ids"].shape), with_kwargs=True

@@ -2,7 +2,8 @@
 
 Only the last token's state is pooled. So the prefix that all items of a batch share (the chat
 template's system turn) goes through the layers once, and in the last layer all other tokens give
-only their keys and values. The rest is transformers' own forward.
+only their keys and values. Where nothing is padded, a GPU gets neither mask nor shared prefix: its
+fastest kernel takes none. The rest is transformers' own forward.
 """
 
 # Shapes: B items of a batch, T tokens, S tokens of the shared prefix, R = T - S, D width.
@@ -20,6 +21,9 @@ __all__ = [
     "input_embeddings", "is_plain_decoder", "pooled_states", "shared_tokens",
     "takes_visual_tokens",
 ]  # fmt: skip
+
+
+_CAUSAL = ("cuda",)  # devices with a kernel for causal attention that takes no mask
 
 
 def is_plain_decoder(language_model: nn.Module) -> bool:
@@ -116,12 +120,14 @@ def pooled_states(
         [B, D], as `last_hidden_state[:, -1]` of transformers' forward. Differentiable.
     """
     padding = (attention_mask == 0).sum(1)  # [B]
+    causal = embeddings.device.type in _CAUSAL and not padding.any()
+    shared = 0 if causal else shared
     whole = int(padding.argmin())  # a row without padding, or with the least
     start = int(padding[whole])
     rest = embeddings[:, start + shared :]  # [B, R, D]
     positions = language_model.rotary_emb(embeddings, position_ids)  # cos, sin [B, T, .]
     later = tuple(part[:, start + shared :] for part in positions)
-    mask = _visible(padding - start, shared, rest.shape[1])
+    mask = None if causal else _visible(padding - start, shared, rest.shape[1])
     prefix = embeddings[whole : whole + 1, start : start + shared]  # [1, S, D]
     first = tuple(part[whole : whole + 1, start : start + shared] for part in positions)
     *layers, last = language_model.layers
@@ -136,7 +142,7 @@ def pooled_states(
     keys.keep(*_keys_and_values(last, rest[:, :-1], tuple(part[:, :-1] for part in later)))
     pooled = last(
         rest[:, -1:],
-        attention_mask=mask[:, :, -1:],
+        attention_mask=None if causal else mask[:, :, -1:],
         position_embeddings=tuple(part[:, -1:] for part in later),
         past_key_values=keys,
     )
