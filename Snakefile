@@ -10,6 +10,7 @@ import shlex
 import sys
 
 from unite_core.corpora import CORPORA
+from unite_core.study import STUDIES, runs_of
 
 CORPUS = config.get("corpus", "emoji")
 CORPORA[CORPUS]  # an unknown name is an error that lists the known ones
@@ -21,10 +22,6 @@ STAGE_1 = {
 STAGE_2 = {
     "steps": int(config.get("steps_2", 950)),
     "learning_rate": float(config.get("learning_rate_2", 8e-4)),
-}
-STUDY = {
-    name: int(config.get(f"study_{name}", value))
-    for name, value in {"pairs": 2000, "steps": 200, "seeds": 2}.items()
 }
 
 DATA = f"data/{CORPUS}"
@@ -223,15 +220,104 @@ rule gap_controls:
         "{params}"
 
 
-# Which pair types help which search: mixes of equal size, trained alike (`make study`).
+# The studies (docs/study.md): `make study`, or one of them by its table. Runs take one thread each
+# and any number goes side by side; on a cluster: --executor slurm, or cluster-generic.
+SIZE = config.get("size", "small")
+NOTEBOOKS = {"data": "08_which_data", "mask": "09_does_the_mask_help"}
+HOME = os.environ.get("UNITE_RUNS", "runs") + "/study/{study}-" + SIZE
+
+
+def table(study):
+    """The table that a study of this size writes."""
+    folder = "figures/study" if SIZE == "small" else HOME.format(study=study)
+    return f"{folder}/{study}.parquet"
+
+
+def part(study, name):
+    return unite("study", study, "--size", SIZE, "--part", name)
+
+
+def first_stage(wildcards):
+    """What a run goes on from."""
+    if not STUDIES[wildcards.study].shared_stage_1:
+        return f"{HOME}/vision/index.json"
+    return f"{HOME}/stage1/{wildcards.run.rpartition('-')[2]}/model/config.json"
+
+
+def runs(study):
+    chosen = STUDIES[study]
+    return [f"{HOME.format(study=study)}/runs/{run.name}/row.json"
+            for run in runs_of(chosen, chosen.sizes[SIZE])]
+
+
 rule study:
     input:
-        notebook_of("08_which_data"),
-        corpus=rules.corpus.output,
+        expand(f"{RUN}_study/{{study}}/results.json", study=NOTEBOOKS),
+
+
+rule study_prepare:
     output:
-        f"{RUN}_study/results.json",
+        f"{HOME}/vision/index.json",
     params:
-        run("08_which_data", f"{RUN}_study", **STUDY),
+        lambda wildcards: part(wildcards.study, "prepare"),
+    threads: 2
+    shell:
+        "{params}"
+
+
+rule study_stage_1:
+    input:
+        f"{HOME}/vision/index.json",
+    output:
+        f"{HOME}/stage1/{{seed}}/model/config.json",
+    params:
+        lambda wildcards: part(wildcards.study, f"stage1-{wildcards.seed}"),
+    threads: 1
+    shell:
+        "{params}"
+
+
+rule study_run:
+    input:
+        first_stage,
+    output:
+        f"{HOME}/runs/{{run}}/row.json",
+    params:
+        lambda wildcards: part(wildcards.study, f"run-{wildcards.run}"),
+    threads: 1
+    shell:
+        "{params}"
+
+
+for study in NOTEBOOKS:
+
+    rule:
+        name:
+            f"study_table_{study}"
+        input:
+            runs(study),
+        output:
+            table(study),
+        params:
+            part(study, "table"),
+        threads: 1
+        shell:
+            "{params}"
+
+
+rule study_notebook:
+    wildcard_constraints:
+        study="|".join(NOTEBOOKS),
+    input:
+        lambda wildcards: notebook_of(NOTEBOOKS[wildcards.study]),
+        table=lambda wildcards: table(wildcards.study),
+    output:
+        f"{RUN}_study/{{study}}/results.json",
+    params:
+        lambda wildcards: unite(
+            "run", notebook_of(NOTEBOOKS[wildcards.study]), f"{RUN}_study/{wildcards.study}",
+            "-p", "table", table(wildcards.study).removesuffix(".parquet"),
+        ),
     threads: 2
     shell:
         "{params}"

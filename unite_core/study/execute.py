@@ -16,7 +16,7 @@ from ..model.router import ModalityRouter
 from ..settings import read_config
 from ..train.config import TrainConfig
 from .arms import Run, Size, Study, runs_of
-from .rows import row_of, write_table
+from .rows import read_table, row_of, rows_of, write_table
 from .scoring import fit_scores, rank_tasks
 from .training import (
     fit_records,
@@ -81,20 +81,24 @@ def _row(study: Study, size: Size, folder: Path, run: Run) -> Path:
     ranks = list(rank_tasks(tasks, vectors, study.scores, fit))
     identity = {
         "run": run.name, "study": study.name, "arm": run.arm, "block": run.block,
-        "seed_1": run.block, **read_json(home / "source.json"), "config": read_json(home / "train.json"),
-        "vectors": file_hash(home / "vectors.npy"),
+        "seed_1": run.block, **read_json(home / "source.json"),
+        "config": read_json(home / "train.json"), "vectors": file_hash(home / "vectors.npy"),
     }  # fmt: skip
     write_json(home / "row.json", row_of(identity, ranks))
     return home / "row.json"
 
 
 def _table(study: Study, size: Size, size_name: str, folder: Path) -> Path:
-    """Write the table of the runs that are done, which need not be all."""
+    """Write the table of the runs that are done, which need not be all.
+
+    Rows of runs that the table has and this folder lacks stay: they were run elsewhere.
+    """
+    path = (Path("figures/study") if size_name == "small" else folder) / study.name
+    rows = rows_of(read_table(path)) if path.with_suffix(".parquet").is_file() else {}
     found = [folder / "runs" / run.name / "row.json" for run in runs_of(study, size)]
-    rows = [read_json(path) for path in found if path.is_file()]
+    rows |= {row["run"]: row for row in map(read_json, filter(Path.is_file, found))}
     if not rows:
         raise ValueError(f"{folder} has no finished run: run the other parts first")
-    path = (Path("figures/study") if size_name == "small" else folder) / study.name
-    write_table(path, rows, study_tasks(study, size))
+    write_table(path, rows.values(), study_tasks(study, size))
     print(f"{len(rows)} of {len(found)} runs")
     return path.with_suffix(".parquet")

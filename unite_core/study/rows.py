@@ -22,9 +22,10 @@ from ..evaluation.tasks import RetrievalTask
 from ..files import read_json, replacing, write_json
 from .scoring import Ranks
 
-__all__ = ["StudyTable", "metrics_of", "read_table", "row_of", "write_table"]
+__all__ = ["StudyTable", "metrics_of", "read_table", "row_of", "rows_of", "write_table"]
 
 
+_PLACE = ("task", "split", "pool", "score")
 K = 10  # of the hits that are kept for every query
 
 
@@ -57,7 +58,7 @@ def metrics_of(ranks: Ranks) -> dict[str, Any]:
         f"target_share@{K}": ranks.target_share.mean(),
         f"counterpart_recall@{K}": (ranks.counterpart_rank <= K).mean(),
     }
-    place = {name: getattr(ranks, name) for name in ("task", "split", "pool", "score")}
+    place = {name: getattr(ranks, name) for name in _PLACE}
     return place | {name: round(float(value), 6) for name, value in values.items()}
 
 
@@ -78,7 +79,7 @@ def write_table(path: str | Path, rows: Iterable[Mapping[str, Any]],
     for row in rows:
         runs.append({name: value for name, value in row.items() if name != "hits"})
         for metrics, packed in zip(row["metrics"], row["hits"], strict=True):
-            place = {name: metrics[name] for name in ("task", "split", "pool", "score")}
+            place = {name: metrics[name] for name in _PLACE}
             hits.append({"run": row["run"], **place, "hits": bytes.fromhex(packed)})
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path.with_name(f"{path.name}_tasks.json"), list(map(_described, tasks)))
@@ -103,7 +104,21 @@ def read_table(path: str | Path) -> StudyTable:
         bits = np.unpackbits(np.frombuffer(row["hits"], np.uint8), count=count).astype(bool)
         hits[row["run"], row["task"], row["split"], row["pool"], row["score"]] = bits
     runs = parquet.read_table(path.with_suffix(".parquet")).to_pylist()
+    for run in runs:
+        run["config"] = json.loads(run["config"])
     return StudyTable(runs, hits, tasks)
+
+
+def rows_of(table: StudyTable) -> dict[str, dict[str, Any]]:
+    """The rows of a table by run, as `row_of` made them."""
+    rows = {}
+    for run in table.runs:
+        places = [
+            (run["run"], *(metrics[name] for name in _PLACE)) for metrics in run["metrics"]
+        ]  # fmt: skip
+        hits = [np.packbits(table.hits[place]).tobytes().hex() for place in places]
+        rows[run["run"]] = {**run, "hits": hits}
+    return rows
 
 
 def _described(task: RetrievalTask) -> dict[str, Any]:
@@ -117,7 +132,8 @@ def _write(path: Path, rows: list[dict[str, Any]]) -> None:
     import pyarrow as arrow
     import pyarrow.parquet as parquet
 
-    for row in rows:  # one column of text: configurations need not have the same fields
-        row |= {name: json.dumps(row[name]) for name in ("config", "versions") if name in row}
+    for row in rows:  # a column of text: configurations need not have the same fields
+        if "config" in row:
+            row["config"] = json.dumps(row["config"])
     with replacing(path) as partial:
         parquet.write_table(arrow.Table.from_pylist(rows), partial, compression="zstd")
