@@ -34,7 +34,8 @@ def test_arms_have_equally_many_pairs_about_the_same_concepts(arm):
     assert len(records) == 90
     shares = Counter(map(kind_of, records))
     for kind, share in arm.mix.shares.items():
-        assert abs(shares[kind] + shares["swapped"] * share - 90 * share) <= 90 * arm.mix.swapped
+        wrong = shares[kind] + shares["swapped"] * share - 90 * share
+        assert abs(wrong) <= 90 * arm.mix.swapped + 0.5
     texts = {text_of(record) for record in records}
     if arm.mix.wide:
         assert len({text.split()[0] for text in texts}) > 30
