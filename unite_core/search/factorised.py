@@ -89,6 +89,10 @@ def log_probabilities_among(
     Modalities that the pool lacks are left out and the rest sum to 1 again. A query that gives
     probability 0 to all that are left keeps -inf. ValueError for a modality of the pool that the
     first factor does not know.
+
+    >>> first = GivenFactor([1, 2, 4], np.log([[0.2, 0.3, 0.5]]))
+    >>> np.exp(log_probabilities_among(first, np.zeros((1, 8)), codes=[1, 2])).round(2)
+    array([[0.4, 0.6]])
     """
     known = list(map(int, first.codes))
     lacking = [Modality(code).label for code in codes if code not in known]

@@ -119,6 +119,12 @@ def fit_modality_probe(
         folds              >= 2    of the cross-validation that chooses the penalty
     The L2 penalty is the one of six with the smallest held-out negative log-likelihood. ValueError
     if the queries ask for one modality only, or for one with fewer groups than folds.
+
+    >>> candidates = np.eye(8)
+    >>> queries = candidates + np.repeat([[0.4, 0.0], [0.0, 0.4]], 4, axis=0) @ np.eye(8)[:2]
+    >>> probe = fit_modality_probe(queries, candidates, [1] * 4 + [2] * 4, np.arange(8), folds=2)
+    >>> probe.codes, probe.log_probabilities(queries).shape
+    ((1, 2), (8, 2))
     """
     queries = checked_vectors("query_vectors", query_vectors)
     candidates = checked_vectors("candidate_vectors", candidate_vectors)

@@ -108,7 +108,17 @@ class CosineWithModality:
 
 @dataclass(frozen=True, eq=False)
 class Factorised:
-    """log p(m | q) + s / temperature - log Z_m: see `factorised`."""
+    """log p(m | q) + s / temperature - log Z_m: see `factorised`.
+
+    >>> from unite_core.search.factorised import GivenFactor
+    >>> from unite_core.search.pool import rank
+    >>> pool, modality = np.array([[1.0, 0.0], [0.8, 0.6], [0.6, 0.8]]), [1, 2, 2]
+    >>> asks_for_images = GivenFactor([1, 2], np.log([[0.1, 0.9]]))
+    >>> rank(np.array([[1.0, 0.0]]), pool, modality, k=2)[1]
+    array([[0, 1]])
+    >>> rank(np.array([[1.0, 0.0]]), pool, modality, 2, None, Factorised(asks_for_images, 0.05))[1]
+    array([[1, 0]])
+    """
 
     first: FirstFactor
     temperature: float
