@@ -24,6 +24,7 @@ VERBS = {
     "probe": ("vectors", "Fit which modality a query asks for, for factorised search."),
     "mine": ("vectors", "Find hard negatives for records."),
     "curate": ("data", "Clean, deduplicate, align and mix sources by a recipe."),
+    "verify": ("models", "Compare a model with the numbers that its authors print."),
     "evaluate": ("models", "Run public benchmarks on a model, or compare two runs."),
     "export": (
         "models",

@@ -16,9 +16,10 @@ def train() -> click.Command:
 
     def run(config) -> None:
         from ..distributed import leave_processes, processes
+        from ..evaluation.in_training import TrainingScores
         from ..train.run import train
 
-        model = train(config)
+        model = train(config, TrainingScores)
         if processes()[0] == 0:
             click.echo(model)
         leave_processes()
@@ -99,6 +100,35 @@ def _run_benchmarks(model, tasks, data_root, output, settings, embed: dict, inst
     for name, error in failed.items():
         click.echo(f"{name} failed: {error}", err=True)
     return int(bool(failed))
+
+
+def verify() -> click.Command:
+    def run(model: str, example: str | None, media_root: Path, **given) -> int:
+        from ..evaluation import verify as verification
+        from ..model.loading import LoadConfig
+
+        published = verification.example_of(model, example)
+        pairs = verification.verify(model, published, media_root, LoadConfig(**loading(given)))
+        click.echo(verification.format_verified(pairs, published))
+        return int(not all(pair.is_explained for pair in pairs))
+
+    return click.Command(
+        None,
+        help="Run a model's published example and compare with the published numbers; exit code 1 "
+        "if they differ by more than the number type explains.\n\nYou bring the example's media; "
+        "an error lists them and says where they are.",
+        epilog="Example: unite verify friedrichor/Unite-Base-Qwen2-VL-2B --media-root "
+        "UNITE/inference/examples",
+        params=[
+            click.Argument(["model"]),
+            click.Option(["--example"], metavar="NAME|FILE.json",
+                         help="A known example, or your own, in place of the one of that name."),
+            click.Option(["--media-root"], type=_FOLDER, default=".", show_default=True,
+                         help="Folder of the example's pictures and videos."),
+            *load_options(),
+        ],
+        callback=run,
+    )  # fmt: skip
 
 
 def export() -> click.Command:
