@@ -30,15 +30,25 @@ from unite_core.settings import (
 from unite_core.train.config import TrainConfig
 
 for module in pkgutil.walk_packages(unite_core.__path__, "unite_core."):
-    if module.name.endswith((".config", ".recipe", ".shapes")):
+    if module.name.endswith((".config", ".loading", ".recipe", ".shapes", ".verify")):
         importlib.import_module(module.name)
 KINDS = {kind.__name__: kind for kind in DECLARED if kind.__module__.startswith("unite_core.")}
 FIELDS = [(kind, field.name) for kind in KINDS.values() for field in fields(kind)]
+PART = {"about": "a", "queries": [{"text": "q"}], "candidates": [{"text": "c"}], "cosines": [[0.5]]}
 # the least that a configuration without defaults needs
 NEEDED = {
     "TrainConfig": {"model": "m", "data": ["d"], "output": "o"},
     "EncodeConfig": {"model": "m", "output": "o"},
     "MineConfig": {"model": "m", "data": ["d"], "output": "o"},
+    "ProbeConfig": {"model": "m", "data": ["d"]},
+    "ExamplePart": PART,
+    "PublishedExample": {
+        "model": "m",
+        "known_as": "m",
+        "dtype": "float32",
+        "source": "s",
+        "parts": [PART],
+    },
     "StageConfig": {"name": "s"},
     "Source": {"name": "s", "path": "p"},
     "Recipe": {"name": "r", "sources": [{"name": "s", "path": "p"}], "output": "o"},
