@@ -14,14 +14,14 @@ from unite_core import UniteEmbedder
 from unite_core.model.checkpoint import (
     CheckpointError,
     base_of,
-    default_config,
     load_backbone,
     locate,
     publish,
 )
 
 FOLDER = Path(__file__).parents[1] / "data" / "unite_qwen2vl_tiny"
-LIMITS = {
+LIMITS = {  # and what would be assumed of a checkpoint of no known embedder, with a warning
+    "positions": "mrope", "prompt": "unite",
     "image_min_pixels": 3136, "image_max_pixels": 12544,
     "video_min_pixels": 3136, "video_max_pixels": 12544,
 }  # fmt: skip
@@ -115,7 +115,7 @@ def test_plain_checkpoint_gives_transformers_own_states(family, tied, tmp_path):
             states = model(**batch, mm_token_type_ids=kinds, output_hidden_states=True)
         expected = torch.nn.functional.normalize(states.hidden_states[-1][0, -1], dim=0)
         np.testing.assert_allclose(vector, expected.numpy(), atol=1e-5)
-    sequential = UniteEmbedder.load(tmp_path, positions="sequential", **LIMITS)
+    sequential = UniteEmbedder.load(tmp_path, **LIMITS | {"positions": "sequential"})
     cosines = (sequential.embed(MIXED, progress=False) * vectors).sum(1)
     assert cosines[0] == pytest.approx(1, abs=1e-5) and (cosines[1:] < 1 - 1e-4).all()
 
@@ -241,25 +241,6 @@ def test_wrong_position_scheme_in_a_saved_checkpoint(broken):
         UniteEmbedder.load(FOLDER, positions="3d")
 
 
-def test_defaults_follow_the_kind_of_checkpoint(broken):
-    config = default_config(broken, broken, str(broken))
-    assert (config.positions, config.video_pixels) == ("sequential", "released")
-    assert (config.image_min_pixels, config.image_max_pixels) == (3136, 12544)
-    change_json(broken / "config.json", model_type="qwen2_vl", architectures=["Qwen2VLModel"])
-    plain = default_config(broken, broken, "/unite/models/plain")
-    assert (plain.positions, plain.video_pixels) == ("mrope", "effective")
-    assert default_config(broken, broken, "owner/Unite-Base-2B").positions == "sequential"
-    stock = {"min_pixels": 3136, "max_pixels": 16384 * 784}
-    change_json(broken / "preprocessor_config.json", **stock)
-    config = default_config(broken, broken, "plain")
-    assert (config.image_min_pixels, config.image_max_pixels) == (256 * 784, 1280 * 784)
-    sizes = {"size": {"shortest_edge": 784, "longest_edge": 7840}, "patch_size": 14}
-    (broken / "preprocessor_config.json").write_text(json.dumps(sizes))
-    assert default_config(broken, broken, "plain").image_max_pixels == 7840
-    change_json(broken / "unite.json", fps=3.0)
-    assert default_config(broken, broken, "plain").fps == 3.0
-
-
 def test_names_that_are_no_folder(monkeypatch):
     with pytest.raises(FileNotFoundError, match="no such folder, and a hub id has the form"):
         locate("./nowhere")
@@ -269,7 +250,7 @@ def test_names_that_are_no_folder(monkeypatch):
     asked = {}
     monkeypatch.setattr(
         "huggingface_hub.snapshot_download",
-        lambda name, allow_patterns: asked.update({name: allow_patterns}) or str(FOLDER),
+        lambda name, revision, allow_patterns: asked.update({name: allow_patterns}) or str(FOLDER),
     )
     assert locate("friedrichor/Unite-Base") == FOLDER
     assert not any("bin" in pattern for pattern in asked["friedrichor/Unite-Base"])
@@ -347,5 +328,5 @@ def test_a_damaged_description_is_named_with_its_file(tmp_path, file, content):
             content["vision_config"] = whole["vision_config"] | inner
     (folder / file).write_text(json.dumps(content))
     with pytest.raises(CheckpointError, match=file.replace(".", r"\.")) as error:
-        UniteEmbedder.load(folder, device="cpu")
+        UniteEmbedder.load(folder, device="cpu", prompt="unite", positions="mrope")
     assert "\n" not in str(error.value)

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from unite_core.data.bad_media import BadMediaError
 from unite_core.data.records import write_records
 from unite_core.files import InUseError, read_json, working_in, write_json
-from unite_core.model.checkpoint import default_config
+from unite_core.model.identify import default_config
 from unite_core.settings import write_config
 from unite_core.train import claim as claim_module
 from unite_core.train import trainer as trainer_module
@@ -296,5 +296,5 @@ def test_a_run_with_two_learning_rates_goes_on_exactly(corpus, monkeypatch):
 
 
 def test_a_learning_rate_of_a_tower_that_is_not_trained_is_refused():
-    with pytest.raises(ValueError, match="vision_learning_rate .*null where train_vision is false"):
+    with pytest.raises(ValueError, match="vision_learning_rate .*null where train_vision is frozen"):
         StageConfig("x", vision_learning_rate=1e-5)

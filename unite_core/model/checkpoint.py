@@ -11,34 +11,38 @@ import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from ..settings import read_config, write_config
-from .backbones import BACKBONES, Backbone
+from ..settings import write_config
 from .config import EmbedConfig
+from .identify import family_of, pixel_settings
 from .loading import LoadConfig, hidden_progress, spread_out
 from .preprocessing import Layout
 from .processor import Processor
 from .weights import CheckpointError, check_weights, described_by, read_object, read_weights
 
 __all__ = [
-    "CheckpointError", "base_of", "default_config", "load_backbone", "load_processor", "locate",
+    "CheckpointError", "base_of", "load_backbone", "load_processor", "locate",
     "publish", "save_backbone", "save_processor",
 ]  # fmt: skip
 
 
-_STOCK_TOKENS = 16384  # Qwen's default upper limit of an image, far beyond what retrieval uses
+_FETCHED = ["*.json", "*.safetensors", "*.txt", "*.jinja"]
 _OWN_ATTENTION = ("eager", "sdpa", "flex_attention")  # of torch: no code comes from the hub
 _ATTENTION = ("attn_implementation", "_attn_implementation", "_attn_implementation_internal")
 
 
-def locate(folder_or_hub_id: str | Path) -> Path:
-    """Return a folder as it is; fetch anything else of the form OWNER/NAME from the hub."""
+def locate(folder_or_hub_id: str | Path, revision: str | None = None) -> Path:
+    """Return a folder as it is; fetch anything else of the form OWNER/NAME from the hub.
+
+    `revision` is a branch, tag or commit of a repository on the hub; a folder has none.
+    """
     folder = Path(folder_or_hub_id).expanduser()
     if folder.is_dir():
+        if revision is not None:
+            raise ValueError(f"{folder} is a folder, which has no revision {revision!r}")
         return folder
     name = str(folder_or_hub_id)
     if not re.fullmatch(r"[\w-]+(\.[\w-]+)*/[\w.-]+", name):
@@ -48,43 +52,12 @@ def locate(folder_or_hub_id: str | Path) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.txt"]))
+        return Path(snapshot_download(name, revision=revision, allow_patterns=_FETCHED))
     except Exception as error:  # hub, network and cache errors have no common class
         raise CheckpointError(
             f"{name}: no such folder here, and it could not be fetched from the hub ({error}). "
             "Check the name and the network, or download it where there is one and give its folder."
         ) from error
-
-
-def default_config(folder: Path, base: Path, name: str) -> EmbedConfig:
-    """Read the configuration that was saved with the weights (`unite.json`), or guess it.
-
-    Args
-        folder, base  of the checkpoint and of its full weights; they differ for an adapter
-        name          folder or hub id, a hint whether these are UNITE weights
-    UNITE weights get sequential positions and the released two-step resize of videos, others M-RoPE
-    and one resize. Image limits are the checkpoint's, but where these are Qwen's stock limits of up
-    to 16384 tokens, UNITE's 256 to 1280 tokens.
-    """
-    for place in (folder, base):
-        if (place / "unite.json").is_file():
-            return read_config(EmbedConfig, place / "unite.json")
-    raw = read_object(base / "config.json")
-    hints = [Path(name).name, raw.get("model_type", ""), *(raw.get("architectures") or [])]
-    released = any("unite" in str(hint).lower() for hint in hints)
-    config = EmbedConfig(
-        positions="sequential" if released else "mrope",
-        video_pixels="released" if released else "effective",
-    )
-    pixels = _read_pixels(base)
-    with described_by(base / "preprocessor_config.json"):
-        size = pixels.get("size", {})
-        low = pixels.get("min_pixels") or size.get("min_pixels") or size.get("shortest_edge")
-        high = pixels.get("max_pixels") or size.get("max_pixels") or size.get("longest_edge")
-        factor = pixels.get("patch_size", 14) * pixels.get("merge_size", 2)
-        if not low or not high or high >= _STOCK_TOKENS * factor**2:
-            return config
-        return replace(config, image_min_pixels=low, image_max_pixels=high)
 
 
 def load_backbone(folder: Path, dtype: torch.dtype | None = None, attention: str | None = None,
@@ -104,7 +77,7 @@ def load_backbone(folder: Path, dtype: torch.dtype | None = None, attention: str
     if attention is not None:
         config._attn_implementation = attention
     weights = read_weights(folder)
-    model_class = getattr(transformers, _family(config.model_type, folder).model)
+    model_class = getattr(transformers, family_of({"model_type": config.model_type}, folder).model)
     with described_by(folder / "config.json"), no_init_weights():
         model = model_class(config)  # its memory is reserved, never touched
     expected = {name: weight.shape for name, weight in model.state_dict().items()}
@@ -126,8 +99,8 @@ def load_processor(folder: Path, model_config, config: EmbedConfig) -> Processor
             "from the checkpoint that it was made from"
         )
     tokenizer = AutoTokenizer.from_pretrained(folder, config=model_config)
-    pixels, vision = _read_pixels(folder), model_config.vision_config
-    family = _family(model_config.model_type, folder)
+    (_, pixels), vision = pixel_settings(folder), model_config.vision_config
+    family = family_of({"model_type": model_config.model_type}, folder)
     layout = Layout(
         patch=vision.patch_size,
         merge=vision.spatial_merge_size,
@@ -225,7 +198,7 @@ def _model_config(folder: Path):
             vision.setdefault(new, vision.pop(old))
     model_type = raw.get("model_type", "").removeprefix("unite_")
     raw["model_type"] = model_type
-    return getattr(transformers, _family(model_type, folder).config).from_dict(raw)
+    return getattr(transformers, family_of(raw, folder).config).from_dict(raw)
 
 
 def _drop_foreign_attention(raw: dict, folder: Path) -> None:
@@ -239,16 +212,3 @@ def _drop_foreign_attention(raw: dict, folder: Path) -> None:
                     stacklevel=2,
                 )
                 del part[name]
-
-
-def _family(model_type: str, folder: Path) -> Backbone:
-    if model_type not in BACKBONES:
-        raise CheckpointError(
-            f"{folder}: model type {model_type!r} is unknown; known are {', '.join(BACKBONES)}"
-        )
-    return BACKBONES[model_type]
-
-
-def _read_pixels(folder: Path) -> dict:
-    path = folder / "preprocessor_config.json"
-    return read_object(path) if path.is_file() else {}

@@ -20,7 +20,6 @@ from ..data.items import instructed
 from .batching import BatchPlan, plan_batches
 from .checkpoint import (
     base_of,
-    default_config,
     load_backbone,
     load_processor,
     locate,
@@ -36,6 +35,7 @@ from .decoder import (
     shared_tokens,
     takes_visual_tokens,
 )
+from .identify import default_config
 from .inference import embed_batches, encode_media
 from .loading import LoadConfig, device_of, dtype_of, load_settings, processes_for
 from .lora import attach_lora, load_lora, save_lora
@@ -67,26 +67,27 @@ class UniteEmbedder(torch.nn.Module):
     @classmethod
     def load(cls, folder_or_hub_id: str | Path, device: str | torch.device | None = None,
              dtype: str | torch.dtype | None = None, positions: str | None = None,
-             **overrides) -> UniteEmbedder:  # fmt: skip
-        """Load a UNITE checkpoint, a plain Qwen-VL one, a LoRA adapter, or what `save` wrote.
+             revision: str | None = None, **overrides) -> UniteEmbedder:  # fmt: skip
+        """Load an embedder, a plain model of a known family, a LoRA adapter, or what `save` wrote.
 
         Args
             device     default: a GPU where there is one, else the CPU
             dtype      default: float32 on a CPU, bfloat16 on a GPU, whatever the files have
             positions  "sequential" or "mrope"; default: as saved, else "sequential" for UNITE
                        weights and "mrope" for others
+            revision   branch, tag or commit of a repository on the hub
             overrides  other fields of LoadConfig, such as attention="flash_attention_2",
                        device_map="auto" or batch_tokens=8192, and of EmbedConfig, such as
                        max_frames=8
         A CheckpointError names weights that are missing, extra, misshapen or not finite.
         """
-        folder = locate(folder_or_hub_id)
+        folder = locate(folder_or_hub_id, revision)
         base, name = base_of(folder, str(folder_or_hub_id))
         how, overrides = load_settings({"device": device, "dtype": dtype, **overrides})
         device = device_of(how)
-        config = default_config(folder, base, str(folder_or_hub_id))
         if positions is not None:
             overrides["positions"] = positions
+        config = default_config(folder, base, str(folder_or_hub_id), overrides)
         config = replace(config, **overrides)
         backbone = load_backbone(base, dtype_of(how, device), how.attention, how)
         backbone.name_or_path = name
@@ -261,15 +262,18 @@ class UniteEmbedder(torch.nn.Module):
             save_backbone(self.backbone, partial)
             save_processor(self.processor, partial)
 
-    def attach_lora(self, rank: int, alpha: int, dropout: float = 0.05, seed: int = 0) -> None:
+    def attach_lora(self, rank: int, alpha: int, dropout: float = 0.05, seed: int = 0,
+                    **more: Any) -> None:  # fmt: skip
         """Freeze all weights and add trainable low-rank updates to the language model.
 
         Args
             rank, alpha  the update is alpha / rank times B A, A [rank, in], B [out, rank]
             seed         of A; B starts at zero, so that the vectors do not change
-        They go to the q, k, v, o, gate, up and down projections, never into the vision tower.
+            more         other fields of peft's LoraConfig, such as use_dora=True
+        Without target_modules they go to the q, k, v, o, gate, up and down projections.
         """
-        self.backbone = attach_lora(self.backbone, rank, alpha, dropout, seed).train(self.training)
+        wrapped = attach_lora(self.backbone, rank, alpha, dropout, seed, **more)
+        self.backbone = wrapped.train(self.training)
 
     def checkpoint_activations(self) -> None:
         """Keep only the inputs of layers that are trained: less memory, one forward more."""
