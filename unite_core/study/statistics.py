@@ -131,7 +131,9 @@ def power(
     shift = difference / deviation * n**0.5
     critical = stats.t.ppf(1 - level / (1 + two_sided), n - 1)
     upper = stats.nct.sf(critical, n - 1, shift)
-    return float(upper + (stats.nct.cdf(-critical, n - 1, shift) if two_sided else 0.0))
+    # scipy has NaN for the other tail where it is below 1e-15
+    lower = np.nan_to_num(stats.nct.cdf(-critical, n - 1, shift)) if two_sided else 0.0
+    return float(upper + lower)
 
 
 def detectable_difference(
@@ -215,7 +217,7 @@ def blocks_families_interval(
     variance = error**2 + family_part
     with np.errstate(divide="ignore", invalid="ignore"):
         df = variance**2 / (error**4 / df + family_part**2 / (n_families - 1))
-    reach = _quantile(df, level) * np.sqrt(variance)
+    reach = np.where(variance == 0, 0.0, _quantile(df, level) * np.sqrt(variance))
     return mean, mean - reach, mean + reach
 
 

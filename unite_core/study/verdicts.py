@@ -265,7 +265,7 @@ def _result(rows, test: PlannedTest, plan: Plan, winner, split: str, queries) ->
 
 def _over_families(differences, families, seeds) -> dict[str, Any]:
     families = {task: families[task] for task in differences}
-    effective = joint_effective_families(families)
+    effective = joint_effective_families(families) if families else 0.0
     low = high = float("nan")
     if effective >= MINIMUM_FAMILIES:
         _, low, high = map(float, blocks_families_interval(differences, families, seeds))
@@ -290,7 +290,7 @@ def _against(units: np.ndarray, kind: Kind, margin: float) -> float:
     if kind == "non-inferior":
         return float(below)
     above = t_test(units - 2 * margin, "non-inferior", margin)
-    return float(2 * np.minimum(below, above))
+    return float(np.minimum(2 * np.minimum(below, above), 1))
 
 
 def _verdict(row: Mapping[str, Any], p: float, n_tests: int, level: float) -> str:
