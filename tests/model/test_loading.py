@@ -16,6 +16,7 @@ from unite_core.model.loading import (
     load_settings,
     processes_for,
 )
+from unite_core.search.blocks import model_key
 from unite_core.tiny import TINY
 
 FOLDER = Path(__file__).parents[1] / "data" / "unite_qwen2vl_tiny"
@@ -99,6 +100,7 @@ def test_a_model_in_several_places_gives_the_same_vectors(device_map, expected):
     if "disk" in device_map.values():
         assert any(weight.device.type == "meta" for weight in embedder.parameters())
     assert embedder.device == CPU
+    assert model_key(embedder) == model_key(UniteEmbedder.load(FOLDER, device="cpu"))
     found = embedder.embed(ITEMS, progress=False)
     np.testing.assert_allclose(found, expected, atol=1e-5)
     again = embedder.embed(ITEMS[::-1], progress=False)[::-1]

@@ -85,11 +85,21 @@ def model_key(embedder) -> str:
     import torch
 
     digest = hashlib.sha256(json.dumps(_settings_of(embedder), sort_keys=True).encode())
-    for name, weight in sorted(embedder.state_dict().items()):
+    for name, weight in sorted(_weights_of(embedder).items()):
         digest.update(f"{name} {weight.dtype} {list(weight.shape)}".encode())
         values = weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
         digest.update(values.numpy().data)
     return digest.hexdigest()[:16]
+
+
+def _weights_of(embedder) -> Mapping:
+    """All weights by name, those too that accelerate keeps elsewhere until they are used."""
+    weights = embedder.state_dict()
+    if not any(weight.is_meta for weight in weights.values()):
+        return weights
+    from accelerate.utils.modeling import get_state_dict_offloaded_model
+
+    return get_state_dict_offloaded_model(embedder)
 
 
 def _settings_of(embedder) -> dict:
