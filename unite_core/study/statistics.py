@@ -148,7 +148,7 @@ def detectable_difference(
     With a deviation of 2 points, six blocks show 2.9 points at 5 %:
 
     >>> round(detectable_difference(6, 2.0), 2), round(detectable_difference(6, 2.0, 0.05 / 6), 2)
-    (2.87, 4.36)
+    (2.87, 4.39)
     """
     if n < 2 or not np.isfinite(deviation):
         return float("nan")
