@@ -6,6 +6,9 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
+import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
@@ -115,15 +118,14 @@ def spread_out(
 
     ImportError names the package that is missing.
     """
-    from tempfile import TemporaryDirectory
-
-    device, offloaded = device_of(how), TemporaryDirectory(prefix="unite-offloaded-")
-    options: dict[str, Any] = {"device_map": how.device_map or {"": str(device)}}
     _require("accelerate", "device_map and quantize")
+    if how.quantize:
+        _require("bitsandbytes", "quantize 4bit")
+    device, offloaded = device_of(how), tempfile.mkdtemp(prefix="unite-offloaded-")
+    options: dict[str, Any] = {"device_map": how.device_map or {"": str(device)}}
     if how.quantize:
         from transformers import BitsAndBytesConfig
 
-        _require("bitsandbytes", "quantize 4bit")
         whole = [name for name, _ in model.named_children() if name != "language_model"]
         options["quantization_config"] = BitsAndBytesConfig(
             load_in_4bit=True, bnb_4bit_quant_type="nf4", llm_int8_skip_modules=whole,
@@ -131,10 +133,10 @@ def spread_out(
         )  # fmt: skip
     spread = type(model).from_pretrained(
         None, config=model.config, state_dict=weights, dtype=next(iter(weights.values())).dtype,
-        attn_implementation=model.config._attn_implementation, offload_folder=offloaded.name,
+        attn_implementation=model.config._attn_implementation, offload_folder=offloaded,
         **options,
     )  # fmt: skip
-    spread.offloaded = offloaded  # removed when the model is
+    weakref.finalize(spread, shutil.rmtree, offloaded, ignore_errors=True)
     moving = any(hasattr(part, "_hf_hook") for part in spread.modules())
     for part in spread.modules():
         part.is_spread = moving
