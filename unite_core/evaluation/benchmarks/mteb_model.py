@@ -146,11 +146,13 @@ def _chunks(inputs) -> Iterator[list[dict]]:
 
 
 def _undecoded(dataset):
-    """Give videos as files and not as torchcodec decoders."""
-    from datasets import Video
+    """Give videos and images as files, which other processes can decode ahead of the model."""
+    from datasets import Image, Video
 
-    if isinstance(dataset.features.get("video"), Video):
-        dataset = dataset.cast_column("video", Video(decode=False))
+    for name, kind in (("video", Video), ("image", Image)):
+        feature = dataset.features.get(name)
+        if isinstance(feature, kind) and not getattr(feature, "mode", None):
+            dataset = dataset.cast_column(name, kind(decode=False))
     return dataset
 
 
@@ -166,8 +168,9 @@ def _item(row: Mapping, instruction: str, path: Path) -> dict:
     if not media and not text:
         return {}
     lines = [_PLACEHOLDERS[name] for name, value in media.items() for _ in range(_count(value))]
-    if "video" in media:
-        media["video"] = _file(media["video"], path)
+    for name, value in media.items():
+        if name == "video" or isinstance(value, Mapping):
+            media[name] = _file(value, path.with_name(f"{path.name}-{name}"))
     item = ({"text": "\n".join([*lines, text])} if text else {}) | media
     return item | ({"instruction": instruction.strip()} if instruction.strip() else {})
 
@@ -176,18 +179,18 @@ def _count(medium: Any) -> int:
     return len(medium) if isinstance(medium, list) else 1
 
 
-def _file(video: Any, path: Path) -> str:
-    """Absolute path of a video: the data set's file, or its bytes written to `path`."""
-    if not isinstance(video, Mapping) or not (video.get("path") or video.get("bytes")):
+def _file(medium: Any, path: Path) -> str:
+    """Absolute path of a video or image: the data set's file, or its bytes written to `path`."""
+    if not isinstance(medium, Mapping) or not (medium.get("path") or medium.get("bytes")):
         raise TypeError(
-            f"a video came as {type(video).__name__}, not as a file: give mteb a data set whose "
+            f"a video came as {type(medium).__name__}, not as a file: give mteb a data set whose "
             "video column has the feature datasets.Video"
         )
-    source = video.get("path")
-    if video.get("bytes") is None:
+    source = medium.get("path")
+    if medium.get("bytes") is None:
         return str(Path(source).resolve())
     path = path.with_suffix(Path(source or "").suffix).resolve()
-    path.write_bytes(video["bytes"])
+    path.write_bytes(medium["bytes"])
     return str(path)
 
 
