@@ -7,6 +7,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "arms": ["STUDIES", "Arm", "Run", "Size", "Study", "runs_of"],
         "execute": ["parts_of", "run_part", "run_study"],
+        "endpoints": ["STUDY_ENDPOINTS", "endpoint_rows", "query_differences"],
         "rows": ["StudyTable", "read_table"],
+        "statistics": ["blocks_families_interval", "detectable_difference", "t_interval", "t_test"],
+        "verdicts": ["PLANS", "Cell", "choose_winner", "mask_conclusions"],
     },
 )
