@@ -160,6 +160,35 @@ def test_batches_side_by_side_give_the_same_vectors(embedder, root, monkeypatch,
     assert (used == {threading.get_ident()}) == (count == 1)
 
 
+def test_a_gpu_computes_one_batch_while_the_host_reads_the_next(embedder, root, monkeypatch):
+    """On a pretended GPU: the first batch is not done before the second's media are being read."""
+    expected = one_by_one(embedder, root)
+    monkeypatch.setattr("unite_core.model.inference._TOGETHER", ())
+    monkeypatch.setattr("unite_core.model.inference._PATCHES_AT_ONCE", {"cpu": 1})
+    read, forward = MediaReader.read, embedder.forward
+    reads, ahead, computing, most = [], threading.Event(), [], []
+
+    def noted_read(self, source, media_root="."):
+        reads.append(source)
+        if len(reads) > 1:
+            ahead.set()
+        return read(self, source, media_root)
+
+    def noted_forward(**batch):
+        assert ahead.wait(60), "nothing is read while the device computes"
+        computing.append(1)
+        most.append(len(computing))
+        try:
+            return forward(**batch)
+        finally:
+            computing.pop()
+
+    monkeypatch.setattr(MediaReader, "read", noted_read)
+    monkeypatch.setattr(embedder, "forward", noted_forward)
+    np.testing.assert_allclose(embedder.embed(items(), root, 1, False), expected, atol=1e-6)
+    assert set(most) == {1} and len(most) == len(items())
+
+
 def test_an_error_of_the_model_ends_all_and_leaves_it_as_it_was(embedder, root, monkeypatch):
     before, forward = torch.get_num_threads(), embedder.forward
     calls = []

@@ -31,6 +31,7 @@ from .vision import visual_tokens
 __all__ = ["embed_batches", "encode_media"]
 
 
+_TOGETHER = ("cpu",)  # devices on which several batches are computed at once
 _STREAMS = 4  # batches at once on a CPU; each may use several of torch's threads
 _PATCHES_AT_ONCE = {"cpu": 1024, "cuda": 16384}  # a CPU is fastest with what its caches hold
 
@@ -45,9 +46,9 @@ def embed_batches(embedder, plan: BatchPlan, reads: Iterable[Read],
         where     how errors name the items
     Items that turn out to be bad get no vector and are added to `plan.bad`.
     """
-    on_cpu = embedder.device.type == "cpu"
-    streams = max(1, min(_STREAMS, torch.get_num_threads() if on_cpu else 2, len(plan.batches)))
-    device = nullcontext() if on_cpu else Lock()  # held by the thread that computes
+    together = embedder.device.type in _TOGETHER
+    streams = max(1, min(_STREAMS, torch.get_num_threads() if together else 2, len(plan.batches)))
+    device = nullcontext() if together else Lock()  # held by the thread that computes
     ahead = streams if streams > 1 else 0
     under_way: deque[Future] = deque()
     kept: dict[tuple, Future] = {}

@@ -48,10 +48,6 @@ def read_ahead(plans: Iterable[tuple[Any, BatchPlan]], reader: MediaReader, medi
     window = _Window(iter(plans), reader, media_root, workers)
     try:
         yield from window
-    except BrokenProcessPool as error:
-        raise RuntimeError(
-            "a process that reads media died, perhaps for lack of memory: use fewer workers"
-        ) from error
     finally:
         for chunk in window.running:
             chunk.cancel()
@@ -100,7 +96,13 @@ class _Window:
     def results(self, count: int) -> Iterator[Read]:
         for _ in range(0, count, _CHUNK):
             self.fill()
-            yield from self.running.popleft().result()
+            try:
+                reads = self.running.popleft().result()
+            except BrokenProcessPool as error:
+                raise RuntimeError(
+                    "a process that reads media died, perhaps for lack of memory: use fewer workers"
+                ) from error
+            yield from reads
 
 
 def _of_files(source: MediaSource) -> bool:
