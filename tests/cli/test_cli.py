@@ -159,6 +159,21 @@ def test_pairs_are_read_with_their_types():
     assert pairs == {"max_frames": 8, "prompt": "raw", "fps": 2, "note": "a=b"}
 
 
+@pytest.mark.parametrize(
+    ("words", "lora"),
+    [("", {}), ("--lora null", None), ("--lora '{\"use_dora\": true}'", {"use_dora": True})],
+)
+def test_null_as_an_option_is_not_the_same_as_no_option(words, lora):
+    from click.testing import CliRunner
+
+    from unite_core.train.config import StageConfig
+
+    made = []
+    command = options.config_command(StageConfig, "", made.append, "")
+    done = CliRunner().invoke(command, ["--name", "x", *shlex.split(words)])
+    assert done.exit_code == 0 and made[0].lora == lora
+
+
 @pytest.mark.slow
 def test_completion_is_written_for_a_shell(tmp_path):
     words = [sys.executable, "-c", "from unite_core.cli import main; main()"]

@@ -229,13 +229,9 @@ def test_without_bf16_a_bfloat16_checkpoint_is_computed_in_float32(corpus, bf16,
     asked = []
     monkeypatch.setattr(
         "unite_core.train.setup.UniteEmbedder.load",
-        lambda model, device, dtype, **_: asked.append(dtype) or Loaded(),
+        lambda model, device, dtype, **_: asked.append(dtype),
     )
-
-    class Loaded:
-        def attach_lora(self, *_):
-            pass
-
+    monkeypatch.setattr("unite_core.train.setup.mark_trained", lambda *_: None)
     adapted_model(config_of(corpus, bf16=bf16), "cpu")
     assert asked == [None if bf16 else torch.float32]
 
@@ -296,5 +292,7 @@ def test_a_run_with_two_learning_rates_goes_on_exactly(corpus, monkeypatch):
 
 
 def test_a_learning_rate_of_a_tower_that_is_not_trained_is_refused():
-    with pytest.raises(ValueError, match="vision_learning_rate .*null where train_vision is frozen"):
+    with pytest.raises(
+        ValueError, match="vision_learning_rate .*null where train_vision is frozen"
+    ):
         StageConfig("x", vision_learning_rate=1e-5)

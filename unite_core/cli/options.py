@@ -17,6 +17,7 @@ from ..files import read_json
 from ..settings import DECLARED, allowed, describe, help_of, make
 
 _FILE = click.Path(exists=True, dir_okay=False)
+_NULL = object()  # an option given as null, which is not the same as one that is not given
 
 __all__ = [
     "as_pairs", "config_command", "from_options", "load_options", "loading", "options_of", "parse",
@@ -63,7 +64,7 @@ def from_options(
         for parent in parents:
             target[parent] = _as_object(target.get(parent), kind, parent)
             target = target[parent]
-        target[last] = value
+        target[last] = None if value is _NULL else value
     return make(kind, values, where)
 
 
@@ -118,7 +119,7 @@ def _option(kind: type, field, schema: Mapping, parents: tuple[str, ...]) -> cli
             return as_pairs(text) or None
         if several:
             return [parse(part, schema.get("items", {})) for part in text] or None
-        return parse(text, schema)
+        return _NULL if text == "null" and _may_be_null(schema) else parse(text, schema)
 
     return click.Option(
         ["__".join(path), flag], multiple=several, metavar=_metavar(schema), callback=read,
@@ -159,6 +160,10 @@ def as_pairs(texts: Sequence[str]) -> dict[str, Any]:
 def _is_table(schema: Mapping) -> bool:
     """Whether a field is an object of any keys, not a configuration."""
     return schema.get("type") == "object" and "properties" not in schema
+
+
+def _may_be_null(schema: Mapping) -> bool:
+    return any(part.get("type") == "null" for part in schema.get("anyOf", ()))
 
 
 def _is_list_of_objects(schema: Mapping) -> bool:

@@ -15,6 +15,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "errors": ["family_errors"],
         "families": ["effective_families", "enough_families", "joint_effective_families",
                      "joint_family_bootstrap", "joint_family_draws", "macro"],
+        "in_training": ["TrainingScores", "pair_tasks"],
         "means": ["Mean", "format_means", "mean_gains", "mean_rows"],
         "metrics": ["METRICS", "bootstrap_interval", "chance_level", "paired_interval",
                     "ranking_metrics"],

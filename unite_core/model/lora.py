@@ -28,15 +28,15 @@ __all__ = ["attach_lora", "fused_lora", "load_lora", "save_lora"]
 _PREFIX = "base_model.model."  # of peft's keys
 
 
-def attach_lora(backbone: nn.Module, rank: int, alpha: int, dropout: float, seed: int) -> nn.Module:
+def attach_lora(backbone: nn.Module, rank: int, alpha: int, dropout: float, seed: int,
+                **more) -> nn.Module:  # fmt: skip
     """Freeze a backbone and wrap it with a new, trainable LoRA; see `UniteEmbedder.attach_lora`."""
     from peft import LoraConfig
 
     _refuse_second(backbone)
     family = backbone_of(backbone) or Backbone
-    settings = LoraConfig(
-        r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=family.lora_targets
-    )
+    more = {"target_modules": family.lora_targets} | more
+    settings = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, **more)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return _wrapped(backbone, settings)

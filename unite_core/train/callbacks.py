@@ -1,13 +1,17 @@
-"""Callbacks of the trainer: steps, progress bar, TensorBoard, bounds of a temperature."""
+"""Callbacks of the trainer: steps, bar, TensorBoard, bounds of a temperature, held-out scores."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from transformers import TrainerCallback
 from transformers.integrations import TensorBoardCallback
 
-__all__ = ["ClampTemperature", "EventFiles", "PresentSteps", "ProgressBar"]
+from .config import TrainConfig
+from .held_out import keep_best
+
+__all__ = ["ClampTemperature", "EventFiles", "HeldOut", "PresentSteps", "ProgressBar"]
 
 
 class ProgressBar(TrainerCallback):
@@ -59,3 +63,39 @@ class ClampTemperature(TrainerCallback):
     def on_optimizer_step(self, args, state, control, model=None, **_):
         if model.temperature is not None:
             model.temperature.clamp()
+
+
+class HeldOut(TrainerCallback):
+    """Take scores every `eval_steps` steps, before the first and after the last.
+
+    With `keep` "best" the trained weights with the highest `eval_metric` are kept in `best`; where
+    `eval_patience` scores in a row were no higher than one before them, training stops.
+
+    Args
+        evaluate  takes the scores and logs them
+    """
+
+    def __init__(self, config: TrainConfig, evaluate: Callable[[], Mapping[str, float]]):
+        self.config, self.evaluate = config, evaluate
+        self.metric = f"eval_{config.eval_metric}"
+
+    def on_train_begin(self, args, state, control, **_):
+        if state.global_step == 0:
+            self.evaluate()
+
+    def on_step_end(self, args, state, control, **_):
+        last = state.global_step == state.max_steps
+        control.should_evaluate |= last or state.global_step % self.config.eval_steps == 0
+
+    def on_evaluate(self, args, state, control, metrics, model=None, **_):
+        if self.metric not in metrics:
+            known = ", ".join(sorted(name.removeprefix("eval_") for name in metrics))
+            raise ValueError(f"eval_metric is {self.config.eval_metric!r}: must be one of {known}")
+        if self.config.keep == "best" and state.is_world_process_zero:
+            scores = {"step": state.global_step, **metrics}
+            keep_best(args.output_dir, model, metrics[self.metric], scores)
+        values = [row[self.metric] for row in state.log_history if self.metric in row]
+        waited = len(values) - 1 - values.index(max(values))
+        if self.config.eval_patience is not None and waited >= self.config.eval_patience:
+            control.should_training_stop = True
+            control.should_save = False  # a run that goes on from here would not know that it ended

@@ -22,6 +22,7 @@ from ..files import file_hash, read_json, write_json
 from ..model.checkpoint import base_of, locate
 from ..settings import read_config, write_config
 from ..versions import note_versions, warn_of_versions
+from .arguments import FREE_ARGUMENTS
 from .config import TrainConfig
 
 __all__ = ["check_run", "claim"]
@@ -30,7 +31,7 @@ __all__ = ["check_run", "claim"]
 _FREE = (  # fields of a run or its stage that may change when it goes on
     "output", "save_total_limit", "save_steps", "logging_steps", "cache_mib", "cache_vision",
     "vision_store", "workers", "forward_items", "forward_tokens", "grad_cache",
-    "gradient_checkpointing", "shard_frozen", "global_batch_size",
+    "gradient_checkpointing", "shard_frozen", "global_batch_size", *FREE_ARGUMENTS,
 )  # fmt: skip
 _MODEL_FILES = (
     "config.json", "unite.json", "preprocessor_config.json", "adapter_config.json",
@@ -88,7 +89,8 @@ def _inputs(config: TrainConfig) -> dict:
         hashes |= {f"{name}/{file.name}": _hash([file]) for file in found if file.is_file()}
     if base != folder:
         hashes[str(base)] = _hash(base.glob("*.safetensors"))
-    hashes |= {path: _hash(_files(Path(path))) for path in config.data}
+    held_out = [] if config.eval_data is None else [config.eval_data]
+    hashes |= {path: _hash(_files(Path(path))) for path in (*config.data, *held_out)}
     return {**hashes, "processes": processes()[1]}  # they multiply the batch
 
 

@@ -37,6 +37,7 @@ class PairCollator:
          "order": [N] row of each item in the concatenated groups; queries, candidates, negatives,
          "target_modality", "candidate_ids": [B] int64; equal content or group has equal ids,
          "negative_modality", "negative_ids": [K] int64, only if there are hard negatives,
+         "candidate_scores": [B], "negative_scores", "negative_owner": [K], only if `scored`,
          "source": list of B names, "bad": list of BadMediaRow that were left out}
 
     Args
@@ -47,6 +48,7 @@ class PairCollator:
         fewest         pairs that must be left in a batch; 0 where it is only a process's part
         identities     `PairDataset.identity_of`: which contents are of a group
         store          visual tokens computed before; other media go through `encode_vision`
+        scored         whether all records have a teacher's scores
     Raises BadMediaError where fewer are left.
     """
 
@@ -55,7 +57,8 @@ class PairCollator:
                  encode_vision: Callable[[list[Encoded]], list[Encoded]] | None = None,
                  fewest: int = 2, forward_tokens: int | None = None,
                  identities: Mapping[int, int] | None = None,
-                 store: VisionStore | None = None):  # fmt: skip
+                 store: VisionStore | None = None, scored: bool = False):  # fmt: skip
+        self.scored = scored
         self.identities, self.store = identities or {}, store
         self.fewest, self.forward_tokens = fewest, forward_tokens
         self.processor, self.media_root = processor, media_root
@@ -78,7 +81,8 @@ class PairCollator:
         order = [query for query, *_ in keys] + [candidate for _, candidate, *_ in keys]
         order += [negative for _, _, *negatives in keys for negative in negatives]
         groups, places = self._groups([encoded[key] for key in order])
-        return {"groups": groups, "order": places, "bad": bad, **_labels(good, self.identities)}
+        labels = _labels(good, self.identities) | (_scores(good) if self.scored else {})
+        return {"groups": groups, "order": places, "bad": bad, **labels}
 
     def _encode(self, item: dict, where: str, encoded: dict[tuple, Encoded]) -> tuple:
         """Encode an item, unless it is in `encoded` or cached; returns its key in `encoded`."""
@@ -187,4 +191,15 @@ def _labels(pairs: Sequence[Pair], identities: Mapping[int, int]) -> dict:
         ids = [identities.get(number, number) for number in numbers]
         labels["negative_modality"] = torch.tensor([int(modality_of(item)) for item in negatives])
         labels["negative_ids"] = torch.tensor(ids)
+    return labels
+
+
+def _scores(pairs: Sequence[Pair]) -> dict:
+    """A teacher's scores of candidates and hard negatives, and whose these are."""
+    labels = {"candidate_scores": torch.tensor([pair.scores[0] for pair in pairs])}
+    negatives = [score for pair in pairs for score in pair.scores[1:]]
+    if negatives:
+        owner = [row for row, pair in enumerate(pairs) for _ in pair.negatives]
+        labels |= {"negative_scores": torch.tensor(negatives)}
+        labels |= {"negative_owner": torch.tensor(owner, dtype=torch.long)}
     return labels

@@ -24,9 +24,18 @@ from ..settings import (
     one_or_more,
     settings,
 )
+from .arguments import check_lora, check_trainer
 from .losses import LOSSES
 
 __all__ = ["STAGE_1", "STAGE_2", "SamplingConfig", "StageConfig", "TrainConfig"]
+
+
+_WORDS = {True: "trained", False: "frozen"}
+Part = Annotated[
+    Literal["frozen", "lora", "trained"],
+    BeforeValidator(lambda value: _WORDS[value] if isinstance(value, bool) else value),
+]
+"""How a part of the model takes part: as it is, with a LoRA, or whole."""
 
 
 def _check_modalities(field: str, values: Mapping[str, float]) -> None:
@@ -42,8 +51,9 @@ class StageConfig:
     name: Name
     """Name of the stage; one named stage1 or stage2 starts from the settings of that stage."""
     loss: Name = "info_nce"
-    """A loss of `unite_core.train.losses`: info_nce, mamcl, or random_mask, the control that
-    masks as many negatives as MAMCL, drawn at random."""
+    """A loss of `unite_core.train.losses`: info_nce, mamcl, random_mask, the control that masks as
+    many negatives as MAMCL, drawn at random, or margin_mse or distill_kl, which learn a teacher's
+    `scores` of a record's candidate and hard negatives."""
     symmetric: bool = True
     """Mean of the losses of both directions, query to candidate and candidate to query."""
     temperature: Positive | dict[str, Positive] = 0.03
@@ -55,6 +65,12 @@ class StageConfig:
     modality_weight: NonNegative = 0.0
     """Of mamcl: weight of the cross-entropy of the target modality through the scores, in which
     candidates are constants; it trains queries to ask for their modality."""
+    hardness: NonNegative = 0.0
+    """Of info_nce and mamcl: negatives weigh exp(hardness x cosine), a constant (LLaVE has 9); 0:
+    alike."""
+    teacher_temperature: Positive = 1.0
+    """Of margin_mse and distill_kl: divisor of the teacher's scores; cosines are divided by
+    temperature."""
     router_weight: NonNegative = 0.0
     """Weight of the cross-entropy of the target modality by a linear head on the query's vector,
     which is trained, too, and saved with the model; 0: no head."""
@@ -70,6 +86,9 @@ class StageConfig:
     """LoRA updates are multiplied by alpha / rank."""
     lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
     """Dropout before the LoRA updates."""
+    lora: dict[str, Any] | None = Field(default_factory=dict)
+    """More fields of peft's LoraConfig, such as {"use_dora": true}; null: no LoRA, the language
+    model is trained whole."""
     warmup_ratio: Share = 0.03
     """Share of the steps in which the learning rate rises."""
     weight_decay: NonNegative = 0.0
@@ -82,10 +101,14 @@ class StageConfig:
     """Passes over the records, where max_steps is -1."""
     save_steps: Count = 100
     """Steps between checkpoints."""
-    train_vision: bool = False
-    """Train the vision tower and projector, too."""
+    train_vision: Part = "frozen"
+    """The vision tower is frozen, gets a LoRA like the language model's, or is trained whole."""
+    train_projector: Part | None = None
+    """The same for the projector between tower and language model; null: as train_vision."""
     vision_learning_rate: Positive | None = None
     """Largest learning rate of the vision tower, where it is trained; null: learning_rate."""
+    projector_learning_rate: Positive | None = None
+    """Largest learning rate of the projector, where it is trained; null: vision_learning_rate."""
     seed: Natural = 0
     """Decides order, dropout and LoRA's start."""
 
@@ -103,13 +126,29 @@ class StageConfig:
             raise ValueError(
                 f"modality_weight is {self.modality_weight}: must be 0 for the loss {self.loss}"
             )
-        if self.vision_learning_rate is not None and not self.train_vision:
-            raise ValueError(
-                f"vision_learning_rate is {self.vision_learning_rate}: must be null where "
-                "train_vision is false"
-            )
+        self._check_hardness()
+        for part, how in self.visual_parts.items():
+            rate = getattr(self, f"{part}_learning_rate")
+            if rate is not None and how == "frozen" and not (self.lora or {}).get("target_modules"):
+                raise ValueError(
+                    f"{part}_learning_rate is {rate}: must be null where train_{part} is frozen"
+                )
+        check_lora(self.lora)
         if isinstance(self.temperature, dict):
             _check_modalities("temperature", self.temperature)
+
+    def _check_hardness(self) -> None:
+        if self.hardness and self.loss not in ("info_nce", "mamcl"):
+            raise ValueError(f"hardness is {self.hardness}: must be 0 for the loss {self.loss}")
+        if self.hardness and (self.dims or self.false_negative_margin is not None):
+            raise ValueError("hardness goes with neither dims nor false_negative_margin")
+
+    @property
+    def visual_parts(self) -> dict[str, str]:
+        """How the vision tower and the projector take part."""
+        return {
+            "vision": self.train_vision, "projector": self.train_projector or self.train_vision
+        }  # fmt: skip
 
 
 STAGE_1 = StageConfig(name="stage1")
@@ -188,6 +227,17 @@ class TrainConfig:
     epoch; 0 leaves them out, 1.5 shows each once and a random half twice."""
     sampling: nested(SamplingConfig) = SamplingConfig()
     """Which pairs share a batch."""
+    eval_data: PathName | None = None
+    """Tasks (a file ...tasks.json) or held-out records to score while training; null: none."""
+    eval_steps: Count = 100
+    """Steps between scores; there are also some before the first and after the last step."""
+    eval_metric: Name = "mixed_recall@10"
+    """The score that decides what is best, the highest: single_recall@1 or @10, mixed_recall@1 or
+    @10 (the pool of all modalities), target_share@10."""
+    eval_patience: Count | None = None
+    """Stop after so many scores in a row that are not the best; null: never."""
+    keep: Literal["last", "best"] = "last"
+    """Which weights become the model: those of the last step, or the best on eval_data."""
     max_bad_share: Share = 0.01
     """Share of records that may have unreadable media before training stops."""
     logging_steps: Count = 10
@@ -222,6 +272,12 @@ class TrainConfig:
     """Keep layers' inputs only: less memory, one forward more."""
     shard_frozen: bool = False
     """Spread the frozen decoder over the processes (FSDP)."""
+    quantize: Literal["4bit"] | None = None
+    """Keep the frozen decoder in four bits while it is trained (QLoRA; needs bitsandbytes). The
+    update is merged into the weights as they were."""
+    trainer: dict[str, Any] = Field(default_factory=dict)
+    """Fields of transformers' TrainingArguments: schedule, optimizer, clipping, loggers, hub, such
+    as {"lr_scheduler_type": "linear", "report_to": "wandb"}."""
 
     def __post_init__(self):
         if (self.global_batch_size or 0) % self.stage.batch_size:
@@ -229,10 +285,24 @@ class TrainConfig:
                 f"global_batch_size {self.global_batch_size} is not a multiple of batch_size "
                 f"{self.stage.batch_size}: correct one of them"
             )
+        if self.eval_data is None and (self.keep == "best" or self.eval_patience is not None):
+            raise ValueError("keep 'best' and eval_patience need eval_data: name a file")
+        if self.eval_data is not None and self.shard_frozen:
+            raise ValueError("eval_data cannot be scored with shard_frozen: score the saved model")
         if self.vision_store is not None and not self.cache_vision:
             raise ValueError("vision_store needs cache_vision: set it to true")
-        if self.cache_vision and (self.stage.train_vision or self.workers):
+        frozen = set(self.stage.visual_parts.values()) == {"frozen"}
+        if self.cache_vision and (not frozen or self.workers):
             raise ValueError(
-                "cache_vision needs a frozen tower in the same process: train_vision must be false "
-                "and workers 0"
+                "cache_vision needs a frozen tower in the same process: train_vision and "
+                "train_projector must be frozen and workers 0"
             )
+        for field in ("shard_frozen", "quantize"):
+            if getattr(self, field) and self.stage.lora is None:
+                raise ValueError(f"{field} needs frozen weights: lora must not be null")
+            start = str((self.stage.lora or {}).get("init_lora_weights", ""))
+            if getattr(self, field) and start.startswith(("pissa", "olora")):
+                raise ValueError(f"{field} needs the weights as they are: {start} changes them")
+        if self.shard_frozen and self.quantize:
+            raise ValueError("quantize and shard_frozen exclude each other: choose one")
+        check_trainer(self.trainer)

@@ -27,12 +27,13 @@ from ..registry import Registry
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ..loss.distillation import Teacher
     from ..model.router import ModalityRouter
     from .config import StageConfig
 
 __all__ = [
-    "LOSSES", "LossBatch", "loss_batch", "modality_cross_entropy", "part_sizes", "router_loss",
-    "stage_loss",
+    "DISTILLATION", "LOSSES", "LossBatch", "loss_batch", "modality_cross_entropy", "part_sizes",
+    "router_loss", "stage_loss",
 ]  # fmt: skip
 
 
@@ -53,17 +54,22 @@ class LossBatch:
     negative_modality: Tensor | None = None  # [K]
     negative_ids: Tensor | None = None  # [K]
     rows: slice | None = None
+    teacher: Teacher | None = None  # scores, where all records have them
 
 
 LOSSES: Registry[Callable[[LossBatch, StageConfig], Tensor]] = Registry("loss")
 """Functions (batch, stage) -> scalar in nats, by the name that a stage gives in `loss`."""
+DISTILLATION = ("margin_mse", "distill_kl")
+"""Losses that need a teacher's scores in every record."""
 
 
 @LOSSES.register("info_nce")
 def _info_nce(batch: LossBatch, stage: StageConfig) -> Tensor:
-    """Every other target of the batch is a negative."""
+    """Every other target of the batch is a negative; `hardness` weighs them by their cosines."""
     from ..loss.contrastive import info_nce
 
+    if stage.hardness:
+        return _weighted(batch, stage, cross_modal_weight=1.0)
     if isinstance(batch.temperature, Mapping):  # info_nce has one; without a mask mamcl is the same
         return _masked(batch, stage, cross_modal_weight=1.0)
     return info_nce(batch.query, batch.candidate, **_options(batch, stage))
@@ -73,9 +79,10 @@ def _info_nce(batch: LossBatch, stage: StageConfig) -> Tensor:
 def _mamcl(batch: LossBatch, stage: StageConfig) -> Tensor:
     """Only targets of the same modality are negatives; `cross_modal_weight` lets others count.
 
-    `modality_weight` times `modality_cross_entropy` is added.
+    `hardness` as in info_nce; `modality_weight` times `modality_cross_entropy` is added.
     """
-    loss = _masked(batch, stage, cross_modal_weight=stage.cross_modal_weight)
+    compute = _weighted if stage.hardness else _masked
+    loss = compute(batch, stage, cross_modal_weight=stage.cross_modal_weight)
     if not stage.modality_weight:
         return loss
     return loss + stage.modality_weight * modality_cross_entropy(batch, stage)
@@ -86,6 +93,32 @@ def _random_mask(batch: LossBatch, stage: StageConfig) -> Tensor:
     """The control of MAMCL: as many negatives, drawn at random; another draw for each batch."""
     seed = int(batch.candidate_ids.sum() + stage.seed) % 2**31  # the same in all processes
     return _masked(batch, stage, random_mask=seed)
+
+
+@LOSSES.register("margin_mse")
+def _margin_mse(batch: LossBatch, stage: StageConfig) -> Tensor:
+    """The margins of a teacher's scores between a candidate and its own hard negatives."""
+    from ..loss.distillation import margin_mse
+
+    return margin_mse(**_distillation(batch, stage))
+
+
+@LOSSES.register("distill_kl")
+def _distill_kl(batch: LossBatch, stage: StageConfig) -> Tensor:
+    """The distribution of a teacher's scores over a candidate and its own hard negatives."""
+    from ..loss.distillation import distill_kl
+
+    return distill_kl(**_distillation(batch, stage))
+
+
+def _distillation(batch: LossBatch, stage: StageConfig) -> dict:
+    if batch.teacher is None:
+        raise ValueError(f"the loss {stage.loss} needs scores in every record")
+    return {
+        "query": batch.query, "candidate": batch.candidate, "negatives": batch.negatives,
+        "teacher": batch.teacher, "temperature": batch.temperature, "rows": batch.rows,
+        "target_modality": batch.target_modality, "teacher_temperature": stage.teacher_temperature,
+    }  # fmt: skip
 
 
 def modality_cross_entropy(batch: LossBatch, stage: StageConfig) -> Tensor:
@@ -110,6 +143,17 @@ def _masked(batch: LossBatch, stage: StageConfig, **mask) -> Tensor:
     return mamcl(
         batch.query, batch.candidate, batch.target_modality,
         negative_modality=batch.negative_modality, **_options(batch, stage) | mask,
+    )  # fmt: skip
+
+
+def _weighted(batch: LossBatch, stage: StageConfig, **mask) -> Tensor:
+    from ..loss.hardness import hardness_weighted
+
+    options = _options(batch, stage)
+    del options["false_negative_margin"], options["dims"]  # a stage with hardness has neither
+    return hardness_weighted(
+        batch.query, batch.candidate, stage.hardness, target_modality=batch.target_modality,
+        negative_modality=batch.negative_modality, **options | mask,
     )  # fmt: skip
 
 
@@ -140,7 +184,8 @@ def stage_loss(
     Args
         vectors      [N, D]  unit vectors of queries, candidates and hard negatives, in this order
         labels               `target_modality` and `candidate_ids` [B]; with hard negatives also
-                             `negative_modality` and `negative_ids` [K]
+                             `negative_modality` and `negative_ids` [K]; with a teacher's scores
+                             `candidate_scores` [B], `negative_scores` and `negative_owner` [K]
         rows                 only these pairs' part of it: the parts add up to the whole
         temperature          in place of the stage's: a learned one, or {modality code: tau}
     Returns a scalar in nats. Raises ValueError for a loss that is not registered.
@@ -158,6 +203,20 @@ def loss_batch(stage, vectors, labels, rows=None, temperature=None) -> LossBatch
     return LossBatch(
         query, candidate, negatives, labels["target_modality"], labels["candidate_ids"],
         temperature, labels.get("negative_modality"), labels.get("negative_ids"), rows,
+        _teacher(labels),
+    )  # fmt: skip
+
+
+def _teacher(labels: Mapping[str, Tensor]) -> Teacher | None:
+    if "candidate_scores" not in labels:
+        return None
+    from ..loss.distillation import Teacher
+
+    scores = labels["candidate_scores"]
+    nothing = scores.new_zeros(0)
+    return Teacher(
+        scores, labels.get("negative_scores", nothing),
+        labels.get("negative_owner", nothing.long()),
     )  # fmt: skip
 
 

@@ -54,7 +54,8 @@ def gather_batch(vectors: Tensor, labels: Mapping[str, Tensor]):
     Args as in `stage_loss`: vectors [2 b + k, D] of queries, candidates, negatives, and labels.
     Returns
         vectors [2 B + K, D] in the same order, labels of the whole batch, rows: slice of [0, B)
-    `negative_modality` and `negative_ids` are among the labels if any process has a hard negative.
+    `negative_modality` and `negative_ids` are among the labels if any process has a hard negative;
+    `candidate_scores` must be in all processes or in none.
     """
     rank, world = processes()
     pairs = len(labels["target_modality"])
@@ -62,11 +63,11 @@ def gather_batch(vectors: Tensor, labels: Mapping[str, Tensor]):
         return vectors, labels, slice(0, pairs)
     counts = _all_gather(vectors.new_tensor([[pairs, len(vectors) - 2 * pairs]], dtype=torch.long),
                          [1] * world).tolist()  # fmt: skip
-    packed = _all_gather(_packed(labels), [b + k for b, k in counts])
+    start = sum(b for b, _ in counts[:rank])
+    packed = _all_gather(_packed(labels, start), [b + k for b, k in counts])
     all_labels = _unpacked(*_sorted_parts(packed, [(b, k) for b, k in counts]))
     gathered = gather_rows(vectors, [2 * b + k for b, k in counts])
     parts = _sorted_parts(gathered, [(b, b, k) for b, k in counts])
-    start = sum(b for b, _ in counts[:rank])
     return torch.cat(parts), all_labels, slice(start, start + pairs)
 
 
@@ -145,19 +146,41 @@ def _sorted_parts(rows: Tensor, sizes: list[tuple[int, ...]]) -> list[Tensor]:
     return [torch.cat(flat[part::count]) for part in range(count)]
 
 
-def _packed(labels: Mapping[str, Tensor]) -> Tensor:
-    """[b + k, 2] modality and content of pairs and of hard negatives."""
-    pairs = torch.stack([labels["target_modality"], labels["candidate_ids"]], 1)
-    if "negative_ids" not in labels:
-        return pairs
-    return torch.cat([pairs, torch.stack([labels["negative_modality"], labels["negative_ids"]], 1)])
+def _packed(labels: Mapping[str, Tensor], start: int) -> Tensor:
+    """[b + k, 2] modality and content of pairs and of hard negatives.
+
+    With a teacher's scores [b + k, 4]: also the bits of the score, and whose a hard negative is,
+    counted from `start`, the number of pairs of the processes before this one.
+    """
+    sides = [_columns(labels, "target_modality", "candidate", start)]
+    if "negative_ids" in labels:
+        sides.append(_columns(labels, "negative_modality", "negative", start))
+    return torch.cat(sides)
+
+
+def _columns(labels: Mapping[str, Tensor], modality: str, side: str, start: int) -> Tensor:
+    columns = [labels[modality], labels[f"{side}_ids"]]
+    if "candidate_scores" in labels:
+        columns.append(labels[f"{side}_scores"].double().view(torch.int64))
+        owner = labels["negative_owner"] + start if side == "negative" else columns[0]
+        columns.append(owner)
+    return torch.stack(columns, 1)
 
 
 def _unpacked(pairs: Tensor, negatives: Tensor) -> dict[str, Tensor]:
     labels = {"target_modality": pairs[:, 0], "candidate_ids": pairs[:, 1]}
+    scored = pairs.shape[1] == 4
+    if scored:
+        labels["candidate_scores"] = _score(pairs)
     if len(negatives):
         labels |= {"negative_modality": negatives[:, 0], "negative_ids": negatives[:, 1]}
+        if scored:
+            labels |= {"negative_scores": _score(negatives), "negative_owner": negatives[:, 3]}
     return labels
+
+
+def _score(packed: Tensor) -> Tensor:
+    return packed[:, 2].contiguous().view(torch.float64).float()
 
 
 def _buckets(weights: list[torch.nn.Parameter]) -> Iterator[list[torch.nn.Parameter]]:

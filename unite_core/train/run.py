@@ -2,9 +2,10 @@
 
 The output folder holds `train.json` (the configuration), `inputs.json` (hashes of what it started
 from, see `claim`), `checkpoint-N` (to resume from), `tensorboard`, `history.json` (what was
-logged), `skipped.json` (records left out, if any), `temperature.json` (if it is learned), `adapter`
-(the LoRA alone) and, once training is finished, `model`: the merged checkpoint that the next stage
-starts from, with its router if one was trained. Each is complete or absent.
+logged), `best` (the weights that `keep` asks for), `skipped.json` (records left out, if any),
+`temperature.json` (if it is learned), `adapter` (the LoRA alone) and, once training is finished,
+`model`: the merged checkpoint that the next stage starts from, with its router if one was trained.
+Each is complete or absent.
 
 Under torchrun or `accelerate launch` each process embeds `batch_size` pairs, and all are compared
 with all (`parallel`): W processes train what one would train with W times the `batch_size`.
@@ -13,6 +14,7 @@ with all (`parallel`): W processes train what one would train with W times the `
 from __future__ import annotations
 
 import os
+import warnings
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -23,14 +25,19 @@ from ..files import flush, working_in, write_json
 from .checkpoints import check_manifest, copy_weights, trained_weights
 from .claim import check_run, claim
 from .config import TrainConfig
+from .held_out import MakeScores, load_best
 from .setup import adapted_model
 from .trainer import UniteTrainer
 
 __all__ = ["check_global_batch", "check_start", "train"]
 
 
-def train(config: TrainConfig) -> Path:
+def train(config: TrainConfig, scores: MakeScores | None = None) -> Path:
     """Train one stage; returns the folder of the merged checkpoint.
+
+    Args
+        scores  makes the function that scores `config.eval_data` while training, from that and the
+                media root: `unite_core.evaluation.TrainingScores`
 
     Resumes from the last checkpoint in `config.output`; does nothing if the run is finished.
     ValueError where the folder holds a run of another objective or with other inputs (`claim`),
@@ -43,10 +50,10 @@ def train(config: TrainConfig) -> Path:
     check_global_batch(config)
     rank, _ = join_processes()
     with nullcontext() if rank else working_in(config.output):
-        return _train(config, rank)
+        return _train(config, rank, scores)
 
 
-def _train(config: TrainConfig, rank: int) -> Path:
+def _train(config: TrainConfig, rank: int, scores: MakeScores | None) -> Path:
     output, finished = Path(config.output), Path(config.output, "model")
     with rank_zero_first():
         inputs = check_run(config) if rank == 0 else {}
@@ -55,13 +62,18 @@ def _train(config: TrainConfig, rank: int) -> Path:
     checkpoint = get_last_checkpoint(output) if output.is_dir() else None
     if checkpoint:
         check_manifest(checkpoint)
-    trainer = UniteTrainer.from_config(config)
+    trainer = UniteTrainer.from_config(config, scores)
     with rank_zero_first():
         if rank == 0:
             claim(config, inputs, trainer.train_dataset)
     trainer.train(resume_from_checkpoint=checkpoint)
+    barrier()  # the first process writes the best weights
+    if config.keep == "best":
+        load_best(config.output, trainer.model)
     if rank == 0:
         _publish(trainer, config)
+        if trainer.args.push_to_hub:
+            _push(finished, trainer.hub_model_id, trainer.args.hub_revision)
     barrier()
     return finished
 
@@ -105,16 +117,31 @@ def _publish(trainer: UniteTrainer, config: TrainConfig) -> None:
     if trainer.model.temperature is not None:
         write_json(output / "temperature.json", trainer.model.temperature.named_values())
     embedder = trainer.model.embedder
-    if trainer.model.sharded:  # rank 0 holds a part of it; the frozen weights are unchanged
+    if trainer.model.sharded or config.quantize:  # the frozen weights are those on the disk
         frozen = embedder.base.language_model.norm.weight
-        embedder = adapted_model(config, "cpu", frozen.dtype)
+        embedder = adapted_model(config, "cpu", frozen.dtype, whole=True)
         copy_weights(trained_weights(trainer.model.embedder), embedder)
-    if not trainer.stage.train_vision:  # else the LoRA alone would not be what was trained
-        embedder.save_lora(output / "adapter")
-    embedder.merge_lora()
+    if embedder.has_lora:
+        whole = "trained" in trainer.stage.visual_parts.values() or trainer.stage.lora is None
+        if not whole:  # else the LoRA alone would not be what was trained
+            embedder.save_lora(output / "adapter")
+        embedder.merge_lora()
     partial = output / "model.partial"
     embedder.save(partial)
     if trainer.model.router is not None:
         trainer.model.router.save(partial)
     flush(partial)
     partial.replace(output / "model")
+
+
+def _push(model: Path, repository: str, revision: str | None) -> None:
+    """Upload a finished model; where that fails, a warning says how to do it later."""
+    from huggingface_hub import HfApi
+
+    try:
+        HfApi().upload_folder(repo_id=repository, folder_path=model, revision=revision)
+    except Exception as error:  # hub, network and cache errors have no common class
+        warnings.warn(
+            f"{model} is finished and was not pushed ({error}): hf upload {repository} {model} .",
+            stacklevel=2,
+        )

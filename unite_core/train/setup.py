@@ -12,6 +12,7 @@ from ..model.embedder import UniteEmbedder
 from ..model.router import ModalityRouter
 from ..model.vision_store import VisionStore
 from .config import StageConfig, TrainConfig
+from .parts import mark_trained, part_weights
 from .sampler import PairSampler
 
 if TYPE_CHECKING:
@@ -20,19 +21,25 @@ if TYPE_CHECKING:
 __all__ = ["adapted_model", "make_router", "make_sampler", "training_arguments", "vision_store"]
 
 
-def adapted_model(config: TrainConfig, device: torch.device | str, dtype=None) -> UniteEmbedder:
+def adapted_model(config: TrainConfig, device: torch.device | str, dtype=None,
+                  whole: bool = False) -> UniteEmbedder:  # fmt: skip
     """Load the model that a run starts from, with what it trains attached and marked.
 
     Args
         dtype  default: float32, or with `config.bf16` that of `UniteEmbedder.load`
+        whole  not in four bits, even where `config.quantize` says so
     What is trained is float32 in any case.
     """
-    stage = config.stage
     dtype = dtype or (None if config.bf16 else torch.float32)
-    embedder = UniteEmbedder.load(config.model, device, dtype, **config.embed)
-    embedder.attach_lora(stage.lora_rank, stage.lora_alpha, stage.lora_dropout, stage.seed)
-    if stage.train_vision:
-        embedder.base.visual.float().requires_grad_(True)
+    more = {"quantize": config.quantize} if config.quantize and not whole else {}
+    embedder = UniteEmbedder.load(config.model, device, dtype, **more, **config.embed)
+    mark_trained(embedder, config.stage)
+    visual = (weight for part in ("vision", "projector") for weight in part_weights(embedder, part))
+    if config.cache_vision and any(weight.requires_grad for weight in visual):
+        raise ValueError(
+            "cache_vision needs a frozen tower: set it to false, or leave modules of the tower out "
+            "of lora.target_modules"
+        )
     return embedder
 
 
@@ -72,30 +79,37 @@ def make_sampler(config: TrainConfig, dataset: PairDataset, rank: int = 0,
 
 
 def training_arguments(config: TrainConfig, steps: int) -> TrainingArguments:
-    """transformers' arguments of a run of that many steps."""
+    """transformers' arguments of a run of that many steps; ValueError for a value they refuse."""
     from transformers import TrainingArguments
 
     stage = config.stage
-    arguments = TrainingArguments(
-        output_dir=config.output,
-        max_steps=steps,
-        per_device_train_batch_size=stage.batch_size,
-        learning_rate=stage.learning_rate,
-        weight_decay=stage.weight_decay,
-        lr_scheduler_type="cosine",
-        warmup_steps=stage.warmup_ratio,  # below 1 it is a share of all steps
-        seed=stage.seed,
-        logging_steps=config.logging_steps,
-        logging_first_step=True,
-        logging_nan_inf_filter=False,  # it would hide a loss that is not finite
-        save_steps=stage.save_steps,
-        save_total_limit=config.save_total_limit,
-        dataloader_num_workers=config.workers,
-        bf16=config.bf16,
-        remove_unused_columns=False,
-        disable_tqdm=True,  # `ProgressBar` takes its place
-        report_to="none",  # `EventFiles` is added with its folder
-        use_cpu=not torch.cuda.is_available(),
-    )
+    values = {
+        "output_dir": config.output,
+        "max_steps": steps,
+        "per_device_train_batch_size": stage.batch_size,
+        "learning_rate": stage.learning_rate,
+        "weight_decay": stage.weight_decay,
+        "lr_scheduler_type": "cosine",
+        "warmup_steps": stage.warmup_ratio,  # below 1 it is a share of all steps
+        "seed": stage.seed,
+        "logging_steps": config.logging_steps,
+        "logging_first_step": True,
+        "logging_nan_inf_filter": False,  # it would hide a loss that is not finite
+        "save_steps": stage.save_steps,
+        "save_total_limit": config.save_total_limit,
+        "dataloader_num_workers": config.workers,
+        "bf16": config.bf16,
+        "remove_unused_columns": False,
+        "disable_tqdm": True,  # `ProgressBar` takes its place
+        "report_to": "none",  # `EventFiles` is TensorBoard, in its own folder
+        "use_cpu": not torch.cuda.is_available(),
+    }
+    try:
+        arguments = TrainingArguments(**values | config.trainer)
+    except (TypeError, ValueError) as error:
+        if not config.trainer:
+            raise
+        raise ValueError(f"trainer {config.trainer}: {error}") from None
+    arguments.report_to = [name for name in arguments.report_to if name != "tensorboard"]
     arguments._n_gpu = min(arguments.n_gpu, 1)  # no DataParallel: it would split the negatives
     return arguments

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 from collections import defaultdict
@@ -25,19 +26,29 @@ from ..loss.contrastive import in_batch_accuracy, surviving_share
 from ..model.embedder import UniteEmbedder
 from ..model.lora import fused_lora
 from ..model.router import ModalityRouter
-from .callbacks import ClampTemperature, EventFiles, PresentSteps, ProgressBar
+from .callbacks import ClampTemperature, EventFiles, HeldOut, PresentSteps, ProgressBar
 from .checkpoints import load_weights, save_weights, trained_weights, write_manifest
 from .collator import PairCollator
 from .config import StageConfig, TrainConfig
 from .gradcache import embed_groups
-from .losses import loss_batch, modality_cross_entropy, part_sizes, router_loss, stage_loss
+from .held_out import MakeScores, Scores, held_out_scores
+from .losses import (
+    DISTILLATION,
+    loss_batch,
+    modality_cross_entropy,
+    part_sizes,
+    router_loss,
+    stage_loss,
+)
 from .parallel import (
     average_gradients,
     broadcast_weights,
     gather_batch,
+    gather_bytes,
     shard_frozen,
     with_blanks,
 )
+from .parts import learning_rates
 from .sampler import PairSampler
 from .setup import adapted_model, make_router, make_sampler, training_arguments, vision_store
 from .skipped import SkippedRows
@@ -87,13 +98,23 @@ class UniteTrainer(Trainer):
         if rank:  # else all processes would drop out the same places
             torch.manual_seed(stage.seed + _SEED_STEP * rank)
         self.skipped = SkippedRows(Path(args.output_dir, "skipped.json"), dataset, max_bad_share)
+        self.held_out: Scores | None = None
         self._measures: dict[str, list[float]] = defaultdict(list)
 
     @classmethod
-    def from_config(cls, config: TrainConfig) -> UniteTrainer:
-        """Load the model and the records of a run and make its trainer."""
+    def from_config(cls, config: TrainConfig, scores: MakeScores | None = None) -> UniteTrainer:
+        """Load the model and the records of a run and make its trainer.
+
+        Args
+            scores  see `train`; without them `config.eval_data` is a ValueError
+        """
+        held_out = held_out_scores(config, scores)
         stage, (rank, world) = config.stage, processes()
         dataset = PairDataset(config.data, config.media_root)
+        if stage.loss in DISTILLATION and dataset.unscored:
+            raise ValueError(
+                f"{dataset.unscored}: no scores, which the loss {stage.loss} needs in every record"
+            )
         sampler = make_sampler(config, dataset, rank, world)
         arguments = training_arguments(config, sampler.steps)
         embedder = adapted_model(config, arguments.device)
@@ -104,9 +125,13 @@ class UniteTrainer(Trainer):
         collator = PairCollator(embedder.processor, config.media_root, config.forward_items, cache,
                                 encode_vision, 2 if world == 1 else 0,
                                 config.forward_tokens, dataset.identity_of,
-                                vision_store(config, embedder))  # fmt: skip
-        return cls(embedder, stage, arguments, dataset, sampler, collator,
-                   config.max_bad_share, config.grad_cache, config.shard_frozen)  # fmt: skip
+                                vision_store(config, embedder), not dataset.unscored)  # fmt: skip
+        trainer = cls(embedder, stage, arguments, dataset, sampler, collator,
+                      config.max_bad_share, config.grad_cache, config.shard_frozen)  # fmt: skip
+        if held_out is not None:
+            trainer.held_out = held_out
+            trainer.add_callback(HeldOut(config, trainer.evaluate))
+        return trainer
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """The loss of this process's pairs among those of all; its mean over processes is whole."""
@@ -131,6 +156,21 @@ class UniteTrainer(Trainer):
             loss = super().training_step(model, inputs, num_items_in_batch)
         average_gradients(self.model.parameters())
         return loss
+
+    def evaluate(self, *_, **__) -> dict[str, float]:
+        """Score the model on held-out data and log it, names after `eval_`.
+
+        Every process embeds all of it; the scores of the first count.
+        """
+        with torch.autocast(self.args.device.type, torch.bfloat16, enabled=self.args.bf16):
+            found = self.held_out(self.model.embedder)
+        first = gather_bytes(json.dumps(found).encode(), self.args.device)[0]
+        metrics = {f"eval_{name}": value for name, value in json.loads(first).items()}
+        self.log(dict(metrics))  # it adds the epoch
+        self.control = self.callback_handler.on_evaluate(
+            self.args, self.state, self.control, metrics
+        )
+        return metrics
 
     def _prepare_inputs(self, inputs: dict) -> dict:
         """Move labels to the device; `embed_groups` moves the media, group by group."""
@@ -213,6 +253,9 @@ class UniteTrainer(Trainer):
     def _save(self, output_dir: str | None = None, state_dict=None) -> None:
         save_weights(self.model, output_dir or self.args.output_dir)
 
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        """Push nothing while training: the finished model goes to the hub, see `train`."""
+
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
         load_weights(resume_from_checkpoint, model or self.model)
 
@@ -222,16 +265,15 @@ class UniteTrainer(Trainer):
         return [name for name in names if not name.startswith("temperature.")]
 
     def create_optimizer(self, model=None) -> torch.optim.Optimizer:
-        """As transformers', with a learning rate of its own for the vision tower if it has one."""
-        optimizer, rate = super().create_optimizer(model), self.stage.vision_learning_rate
-        if rate is None:
-            return optimizer
-        tower = set(self.model.embedder.base.visual.parameters())
-        for group in list(optimizer.param_groups):
-            vision = [weight for weight in group["params"] if weight in tower]
-            group["params"] = [weight for weight in group["params"] if weight not in tower]
-            if vision:
-                optimizer.add_param_group(group | {"params": vision, "lr": rate})
+        """As transformers', with learning rates of their own for tower and projector if given."""
+        optimizer = super().create_optimizer(model)
+        rates = learning_rates(self.model.embedder, self.stage)
+        for rate in sorted(set(rates.values())):
+            for group in list(optimizer.param_groups):
+                own = [weight for weight in group["params"] if rates.get(weight) == rate]
+                if own:
+                    group["params"] = [w for w in group["params"] if rates.get(w) != rate]
+                    optimizer.add_param_group(group | {"params": own, "lr": rate})
         return optimizer
 
 
