@@ -11,7 +11,7 @@ import pytest
 
 from unite_core.corpora.scenes import Scene, draw
 from unite_core.curate.adapters import adapter
-from unite_core.curate.build import MixError, build_mix, choose
+from unite_core.curate.build import MixError, build_mix, choose, write_rows
 from unite_core.curate.recipe import Recipe, Source, read_recipe
 from unite_core.curate.rows import below, load_tests
 from unite_core.curate.validate import BadRowsError
@@ -207,6 +207,13 @@ def test_training_reads_a_mix_and_takes_duplicates_for_one_item(base):
     assert len(set(candidates)) == 12 and len(set(queries)) == 13
     _, names = pairs.contents
     assert names[copy] != names[original], "the guard: only the group says it"
+
+
+def test_a_teacher_s_scores_are_kept(base):
+    pair = {"query": {"text": "q"}, "candidate": {"text": "c"}}
+    hard = pair | {"negative": [{"text": "n"}], "scores": [2.5, -1.0]}
+    write_rows(base / "rows.parquet", [hard, pair], {})
+    assert [pair.scores for pair in PairDataset([base / "rows.parquet"])] == [(2.5, -1.0), ()]
 
 
 def test_a_mix_that_keeps_duplicates_names_no_groups(base):

@@ -72,7 +72,7 @@ def test_what_makes_no_sense_is_refused(fields, message):
 
 
 def test_losses_are_registered_by_name_and_a_new_one_gets_the_batch(monkeypatch):
-    assert list(LOSSES) == ["info_nce", "mamcl", "random_mask"]
+    assert list(LOSSES) == ["info_nce", "mamcl", "random_mask", "margin_mse", "distill_kl"]
     monkeypatch.setattr(LOSSES, "_things", dict(LOSSES._things))
     given = []
     LOSSES.register("mine")(lambda batch, stage: given.append((batch, stage)) or VECTORS.sum())

@@ -244,15 +244,15 @@ def write_rows(path: str | Path, records: Iterable[Mapping], about: Mapping[str,
     """Write records as Parquet with `about` as the file's metadata; returns their number.
 
     Columns are query and candidate {text, image, video}, negative (a list of such items),
-    target_modal, task, source, query_group and candidate_group. Images and videos are lists of
-    paths, so `"a.png"` is read back as `["a.png"]`, which means the same. Several videos given as
-    frame lists do not fit and raise RecordError.
+    target_modal, task, source, query_group, candidate_group and scores (a list). Images and videos
+    are lists of paths, so `"a.png"` is read back as `["a.png"]`, which means the same. Several
+    videos given as frame lists do not fit and raise RecordError.
     """
     arrow, parquet = _arrow()
     paths = arrow.list_(arrow.string())
     item = arrow.struct([("text", arrow.string()), ("image", paths), ("video", paths)])
     columns = {"query": item, "candidate": item, "negative": arrow.list_(item)}
-    columns |= dict.fromkeys(_LABELS, arrow.string())
+    columns |= dict.fromkeys(_LABELS, arrow.string()) | {"scores": arrow.list_(arrow.float64())}
     schema = arrow.schema(list(columns.items()), metadata=dict(about))
     count = 0
     with (
@@ -277,7 +277,7 @@ def _flat(record: Mapping) -> dict:
     negatives = [negative] if isinstance(negative, Mapping) else negative
     row = {side: _item(record[side]) for side in ("query", "candidate")}
     row["negative"] = [_item(negative) for negative in negatives] or None
-    return row | {key: record.get(key) for key in _LABELS}
+    return row | {key: record.get(key) for key in (*_LABELS, "scores")}
 
 
 def _item(item: Mapping) -> dict:

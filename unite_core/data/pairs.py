@@ -43,6 +43,7 @@ class Pair(NamedTuple):
     task: str
     where: str  # how errors name it: "stage1.jsonl, record 7"
     groups: tuple[int, int] = (0, 0)  # group numbers of query and candidate, 0 for none
+    scores: tuple[float, ...] = ()  # a teacher's, of candidate and hard negatives, or none
 
 
 class PairTable(NamedTuple):
@@ -64,6 +65,8 @@ class PackedPairs(Sequence):
         self.columns = {name: array("i") for name in ("source", "task", "file", "row", "negatives")}
         self.columns["target_modality"] = array("B")
         self.columns |= {"query_group": array("q"), "candidate_group": array("q")}
+        self.columns["scores"] = array("q")  # where those of a pair start in `scores`, -1 for none
+        self.scores = array("d")
         self.labels = {name: _Labels() for name in ("source", "task", "file")}
 
     def __len__(self) -> int:
@@ -76,8 +79,9 @@ class PackedPairs(Sequence):
         source, task, file = (self.labels[name].names[row[name]] for name in self.labels)
         where = f"{file}, record {row['row']}"
         groups = row["query_group"], row["candidate_group"]
-        modality = row["target_modality"]
-        return Pair(query, candidate, negatives, modality, source, task, where, groups)
+        modality, start = row["target_modality"], row["scores"]
+        scores = tuple(self.scores[start : start + 1 + len(negatives)]) if start >= 0 else ()
+        return Pair(query, candidate, negatives, modality, source, task, where, groups, scores)
 
     def append(self, pair: Pair, file: str, row: int) -> None:
         """Add record `row` of a file; media must be paths, as in a file."""
@@ -87,6 +91,8 @@ class PackedPairs(Sequence):
         self.columns["row"].append(row)
         self.columns["negatives"].append(len(pair.negatives))
         self.columns["target_modality"].append(pair.target_modality)
+        self.columns["scores"].append(len(self.scores) if pair.scores else -1)
+        self.scores.extend(pair.scores)
         for name, group in zip(("query_group", "candidate_group"), pair.groups, strict=True):
             self.columns[name].append(group)
 
@@ -171,12 +177,20 @@ class PairDataset(torch.utils.data.Dataset):
         if not isinstance(key, Pick):
             return self.pairs[key]
         pair = self.pairs[key.index]
-        return pair._replace(negatives=[pair.negatives[n] for n in key.negatives])
+        negatives = [pair.negatives[n] for n in key.negatives]
+        scores = pair.scores and (pair.scores[0], *(pair.scores[1 + n] for n in key.negatives))
+        return pair._replace(negatives=negatives, scores=scores)
 
     @cached_property
     def table(self) -> PairTable:
         """The columns that sampling needs."""
         return self.pairs.table()
+
+    @cached_property
+    def unscored(self) -> str:
+        """Where the first record without a teacher's scores is; "" if all have them."""
+        rows = np.flatnonzero(np.array(self.pairs.columns["scores"]) < 0)
+        return self.pairs[int(rows[0])].where if len(rows) else ""
 
     @cached_property
     def contents(self) -> tuple[np.ndarray, np.ndarray]:
@@ -235,15 +249,18 @@ def _invalid(where: str, message: str) -> BadMediaRow:
 
 
 def _pair(record: Mapping, stem: str, where: str, repeated: list[str]) -> Pair:
+    negatives, kept = _negatives(record, where, repeated)
+    scores = record.get("scores") or ()
     return Pair(
         query=instructed_query(record),
         candidate=record["candidate"],
-        negatives=_negatives(record, where, repeated),
+        negatives=negatives,
         target_modality=int(target_modality(record, where)),
         source=record.get("source") or stem,
         task=record.get("task") or "",
         where=where,
         groups=tuple(_group_number(record.get(name)) for name in GROUPS),
+        scores=(float(scores[0]), *(float(scores[1 + n]) for n in kept)) if scores else (),
     )
 
 
@@ -252,16 +269,20 @@ def _group_number(name: str | None) -> int:
     return content_number({"text": f"group {name}"}) | 1 << 61 if name else 0
 
 
-def _negatives(record: Mapping, where: str, repeated: list[str]) -> list[dict]:
-    """The record's hard negatives; those equal to its positive go to `repeated` instead."""
+def _negatives(record: Mapping, where: str, repeated: list[str]) -> tuple[list[dict], list[int]]:
+    """The record's hard negatives and their places in it.
+
+    Those equal to its positive go to `repeated` instead.
+    """
     given = record.get("negative") or []
     given = [given] if isinstance(given, Mapping) else list(given)
     if not given:
-        return given
+        return given, []
     positive = content_id(record["candidate"])
     same = [content_id(item) == positive for item in given]
     repeated += [f"{where}, negative[{n}]" for n, equal in enumerate(same, 1) if equal]
-    return [item for item, equal in zip(given, same, strict=True) if not equal]
+    kept = [n for n, equal in enumerate(same) if not equal]
+    return [given[n] for n in kept], kept
 
 
 def content_number(item: Mapping) -> int:

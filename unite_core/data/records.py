@@ -1,7 +1,8 @@
 """Records: the schema of training and evaluation data, its checks, and content identities.
 
 A record is a JSON object `{query, candidate, negative?, target_modal?}` as in the released data
-(docs/method.md), with `task` and `source` as free labels. `instruction` is that of the query,
+(docs/method.md), with `task` and `source` as free labels. `scores` are a teacher's, such as a
+reranker's: of the candidate, then of each hard negative. `instruction` is that of the query,
 unless the query has its own; each item can have one. Items with the same `query_group` or
 `candidate_group` count as one item in training: candidates of one group are positives of each
 other's queries. Items are described in `data.items`.
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import posixpath
 import re
@@ -44,7 +46,8 @@ __all__ = [
 
 GROUPS = ("query_group", "candidate_group")
 FIELDS = (
-    "query", "candidate", "negative", "target_modal", "task", "source", "instruction", *GROUPS,
+    "query", "candidate", "negative", "target_modal", "task", "source", "instruction", "scores",
+    *GROUPS,
 )  # fmt: skip
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://|data:", re.IGNORECASE)
@@ -102,6 +105,8 @@ def validate_record(record, where="record", media_root=None, check_media=False) 
         validate_item(record[side], f"{where}, field {side}", media_root, check_media)
     if record.get("negative") is not None:
         _validate_negatives(record["negative"], f"{where}, field negative", media_root, check_media)
+    if record.get("scores") is not None:
+        _validate_scores(record, f"{where}, field scores")
     for label in ("task", "source", *GROUPS):
         if not isinstance(record.get(label), str | None):
             raise RecordError(
@@ -197,6 +202,19 @@ def _validate_negatives(value, where, media_root, check_media) -> None:
     for number, negative in enumerate(negatives, 1):
         place = f"{where}[{number}]" if negatives is value else where
         validate_item(negative, place, media_root, check_media)
+
+
+def _validate_scores(record, where) -> None:
+    negative, scores = record.get("negative") or [], record["scores"]
+    wanted = 1 + (1 if isinstance(negative, Mapping) else len(negative))
+    if not isinstance(scores, list | tuple) or len(scores) != wanted:
+        raise RecordError(
+            f"{where}: {_shown(scores)}; write a list of {wanted} numbers, of the candidate and of "
+            "each hard negative"
+        )
+    for number, score in enumerate(scores, 1):
+        if type(score) not in (int, float) or not math.isfinite(score):
+            raise RecordError(f"{where}[{number}]: {_shown(score)} is no finite number; correct it")
 
 
 def _validate_text(text, where) -> None:
