@@ -55,7 +55,7 @@ figures: $(READY)
 
 book: $(READY)
 	rm -rf docs/_build
-	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -c docs . docs/_build/html
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -c docs -d docs/_build/doctrees . docs/_build/html
 	@echo "docs/_build/html/index.html"
 
 bench: .venv-bench/ready
