@@ -3,17 +3,21 @@
 # ruff: noqa: F811 - a fixture of another module is an argument
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file
 
 from tests.train.test_claim import config_of, corpus, stopped  # noqa: F401 - corpus is a fixture
 from unite_core.files import read_json
+from unite_core.model.backbones import BACKBONES
 from unite_core.model.embedder import UniteEmbedder
 from unite_core.train.arguments import FREE_ARGUMENTS, OWN_ARGUMENTS, OWN_LORA
 from unite_core.train.claim import check_run
 from unite_core.train.config import StageConfig, TrainConfig
+from unite_core.train.parts import part_weights
 from unite_core.train.run import train
 from unite_core.train.setup import adapted_model, training_arguments
 from unite_core.train.trainer import UniteTrainer
@@ -223,6 +227,24 @@ def test_each_part_is_frozen_adapted_or_trained(corpus, fields, whole, adapted, 
     if (fields.get("lora") or {}).get("target_modules"):
         language = {name for name in names if part_of(name) == "language"}
         assert language and all("q_proj" in name for name in language)
+
+
+@pytest.mark.parametrize("name", ["qwen2_vl", "qwen2_5_vl", "qwen3_vl"])
+def test_tower_and_projector_are_told_apart_in_every_family(name):
+    family = BACKBONES[name]
+    config = getattr(transformers, family.config)()
+    config.text_config.num_hidden_layers = 1
+    with torch.device("meta"):
+        model = getattr(transformers, family.model)(config)
+    names = {weight: n for n, weight in model.named_parameters()}
+    parts = {
+        part: {names[weight] for weight in part_weights(SimpleNamespace(base=model), part)}
+        for part in ("language", "vision", "projector")
+    }
+    assert sum(map(len, parts.values())) == len(names), "each weight is of one part"
+    assert parts["projector"] == {n for n in names.values() if "merger" in n} != set()
+    assert {n.split(".")[0] for n in parts["vision"]} == {"visual"}
+    assert {n.split(".")[0] for n in parts["language"]} == {"language_model"}
 
 
 def test_parts_have_learning_rates_of_their_own(corpus):

@@ -58,6 +58,8 @@ OWN_ARGUMENTS: Mapping[str, str] = {
     "save_steps": "set stage.save_steps",
     "save_strategy": "set stage.save_steps",
     "save_total_limit": "set save_total_limit",
+    "save_on_each_node": "the first process writes, to a file system that all see",
+    "enable_jit_checkpoint": "a killed run goes on from its last checkpoint",
     "save_only_model": "a checkpoint holds all that a run goes on from",
     "hub_strategy": "the finished model is pushed",
     "hub_always_push": "the finished model is pushed",
@@ -91,7 +93,7 @@ FREE_ARGUMENTS = (
     "report_to", "run_name", "project", "trackio_space_id", "trackio_bucket_id",
     "trackio_static_space_id", "push_to_hub", "hub_model_id", "hub_private_repo", "hub_revision",
     "log_level", "log_level_replica", "log_on_each_node", "logging_first_step", "debug",
-    "skip_memory_metrics", "save_on_each_node", "enable_jit_checkpoint", "torch_empty_cache_steps",
+    "skip_memory_metrics", "torch_empty_cache_steps",
     "dataloader_pin_memory", "dataloader_persistent_workers", "dataloader_prefetch_factor",
     "dataloader_multiprocessing_context", "ddp_backend", "ddp_timeout",
 )  # fmt: skip
