@@ -59,7 +59,7 @@ def metrics_of(ranks: Ranks) -> dict[str, Any]:
         f"counterpart_recall@{K}": (ranks.counterpart_rank <= K).mean(),
     }
     place = {name: getattr(ranks, name) for name in _PLACE}
-    return place | {name: round(float(value), 6) for name, value in values.items()}
+    return place | {name: float(np.float32(value)) for name, value in values.items()}
 
 
 def row_of(identity: Mapping[str, Any], ranks: Sequence[Ranks]) -> dict[str, Any]:
@@ -135,5 +135,14 @@ def _write(path: Path, rows: list[dict[str, Any]]) -> None:
     for row in rows:  # a column of text: configurations need not have the same fields
         if "config" in row:
             row["config"] = json.dumps(row["config"])
+    table = arrow.Table.from_pylist(rows)
+    if "metrics" in table.column_names:  # written as float32, which they are
+        kind = table.schema.field("metrics").type.value_type
+        narrow = arrow.struct([
+            field.with_type(arrow.float32()) if field.type == arrow.float64() else field
+            for field in kind
+        ])  # fmt: skip
+        place = table.column_names.index("metrics")
+        table = table.set_column(place, "metrics", table["metrics"].cast(arrow.list_(narrow)))
     with replacing(path) as partial:
-        parquet.write_table(arrow.Table.from_pylist(rows), partial, compression="zstd")
+        parquet.write_table(table, partial, compression="zstd", compression_level=19)

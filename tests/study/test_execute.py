@@ -1,0 +1,99 @@
+"""A study end to end on a small corpus: parts, resume, the same row again, the table."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from unite_core.corpora.shapes import ShapesConfig, build
+from unite_core.study import STUDIES, parts_of, read_table, run_part
+from unite_core.study import training as study_training
+from unite_core.study.arms import Size, Study
+
+SAME = {"seconds", "commit"}  # what may differ between two makings of a row
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    root = tmp_path_factory.mktemp("shapes")
+    build(root, ShapesConfig(records=120, queries=12, concepts=12, image_size=56))
+    return root
+
+
+def small(name, arms, root):
+    """A study of some arms, one block, two steps."""
+    size = Size("", str(root), str(root), steps_1=2, steps_2=2, blocks=1, fit_pairs=100,
+                batch_size=8)  # fmt: skip
+    whole = STUDIES[name]
+    return replace(whole, arms=tuple(whole.arm(arm) for arm in arms), sizes={"smoke": size})
+
+
+def rows_of(study: Study, folder) -> dict:
+    paths = (folder / "runs").glob("*/row.json")
+    return {path.parent.name: json.loads(path.read_text()) for path in paths}
+
+
+def test_a_study_goes_on_and_gives_the_same_rows(corpus, tmp_path, monkeypatch):
+    monkeypatch.setenv("UNITE_RUNS", str(tmp_path))
+    study = small("mask", ["one_modality", "router"], corpus)
+    assert parts_of(study, study.sizes["smoke"]) == [
+        "prepare", "stage1-0", "run-one_modality-0", "run-router-0", "table",
+    ]  # fmt: skip
+    folder = tmp_path / "study" / "mask-smoke"
+    for part in ("prepare", "stage1-0", "run-one_modality-0"):
+        run_part(study, "smoke", part)
+    monkeypatch.setattr(study_training, "embed_stored", lambda *_: 1 / 0)  # dies after training
+    with pytest.raises(ZeroDivisionError):
+        run_part(study, "smoke", "run-router-0")
+    monkeypatch.undo()
+    monkeypatch.setenv("UNITE_RUNS", str(tmp_path))
+    for part in parts_of(study, study.sizes["smoke"]):
+        made = run_part(study, "smoke", part)
+    rows = rows_of(study, folder)
+    assert {len(row["metrics"]) for row in rows.values()} == {270, 300}  # with router's score
+    table = read_table(made.with_suffix(""))
+    assert [run["run"] for run in table.runs] == ["one_modality-0", "router-0"]
+    home = folder / "runs" / "router-0"
+    for path in list(home.iterdir()):
+        if path.is_file():
+            path.unlink()
+    run_part(study, "smoke", "run-router-0")
+    again = rows_of(study, folder)["router-0"]
+    assert {k: v for k, v in again.items() if k not in SAME} == {
+        k: v for k, v in rows["router-0"].items() if k not in SAME
+    }
+    (home / "row.json").unlink()  # lost, but the table has it
+    run_part(study, "smoke", "table")
+    assert [run["run"] for run in read_table(made.with_suffix("")).runs] == [
+        "one_modality-0", "router-0",
+    ]  # fmt: skip
+
+
+def test_arms_of_data_train_on_their_mixes(corpus, tmp_path, monkeypatch):
+    monkeypatch.setenv("UNITE_RUNS", str(tmp_path))
+    study = small("data", ["TV_frame", "fine_between"], corpus)
+    for part in parts_of(study, study.sizes["smoke"]):
+        run_part(study, "smoke", part)
+    rows = rows_of(study, tmp_path / "study" / "data-smoke")
+    configs = {name.rpartition("-")[0]: row["config"] for name, row in rows.items()}
+    assert configs["TV_frame"]["stage"]["name"] == "stage1"
+    assert configs["fine_between"]["stage"]["name"] == "stage2"
+    assert {metrics["score"] for row in rows.values() for metrics in row["metrics"]} == {"cosine"}
+    assert (corpus / "frames").is_dir()
+
+
+def test_unknown_parts_and_lacking_files_are_named(corpus, tmp_path, monkeypatch, unite, capsys):
+    monkeypatch.setenv("UNITE_RUNS", str(tmp_path))
+    study = small("mask", ["mamcl"], tmp_path / "nothing")
+    with pytest.raises(ValueError, match="nothing has no tasks.json: this size of study mask need"):
+        run_part(study, "smoke", "prepare")
+    with pytest.raises(ValueError, match="'run-mamcl-7' is no part of study mask: see --list"):
+        run_part(study, "smoke", "run-mamcl-7")
+    with pytest.raises(ValueError, match="has no finished run: run the other parts first"):
+        run_part(study, "smoke", "table")
+    assert unite("study", "mask", "--size", "smoke", "--list") == 0
+    assert len(capsys.readouterr().out.split()) == 1 + 2 + 14 + 1
+    assert unite("study", "masks") == 2
+    assert "did you mean 'mask'" in capsys.readouterr().err
+    assert unite("study", "mask", "--size", "huge") == 2
+    assert "must be one of smoke, small, full" in capsys.readouterr().err
