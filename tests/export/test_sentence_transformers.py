@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from tests.model import test_embedders as embedders
 from tests.model.test_checkpoint import LIMITS, MIXED, plain_checkpoint
 from unite_core import UniteEmbedder
 from unite_core.export import sentence_transformers as export
@@ -263,7 +264,7 @@ TEXTS = [
 ]
 
 
-@pytest.mark.parametrize("prompt", ["unite", "raw"])
+@pytest.mark.parametrize("prompt", ["unite", "raw", "gme", "vlm2vec-v2", "lamra"])
 def test_the_text_side_alone_needs_no_code_and_no_trust(prompt, tmp_path):
     UniteEmbedder.load(FOLDER, prompt=prompt, max_length=200).save(tmp_path / "model")
     before = (tmp_path / "model" / "tokenizer_config.json").read_text("utf-8")
@@ -279,7 +280,7 @@ def test_the_text_side_alone_needs_no_code_and_no_trust(prompt, tmp_path):
     with pytest.warns(UserWarning, match="max_length 200"):
         expected = embedder.embed([{"text": text} for text in TEXTS], progress=False)
     np.testing.assert_allclose(encode(model, TEXTS), expected, atol=1e-5)
-    (expected,) = embedder.embed([{"text": "Find it: a cat"}], progress=False)
+    (expected,) = embedder.embed([{"text": "a cat"}], instruction="Find it: ", progress=False)
     np.testing.assert_allclose(model.encode("a cat", prompt="Find it: "), expected, atol=1e-5)
     assert model.max_seq_length == 200
     with pytest.raises(ValueError, match="'image' is not supported"):
@@ -294,6 +295,20 @@ def test_a_text_side_that_differs_is_refused(tmp_path):
     template.write_text(template.read_text("utf-8").replace("one word", "a word"), "utf-8")
     with pytest.raises(ExportError, match="3 of 3 vectors differ"):
         check_export(FOLDER, tmp_path / "out")
+
+
+@pytest.mark.parametrize("recipe", embedders.KNOWN)
+def test_every_embedder_is_exported_with_its_place_for_an_instruction(recipe, tmp_path):
+    family, hub_id, prompt, *_ = embedders.KNOWN[recipe]
+    embedders.checkpoint(family, tmp_path / hub_id)
+    probes = {name: embedders.item_of(*embedders.ITEMS[name]) for name in ("image", "video")}
+    if prompt is not embedders.unite:  # which warns of media without a place
+        probes["fused"] = embedders.item_of(*embedders.ITEMS["fused"])
+    export_model(tmp_path / hub_id, tmp_path / "out", items=probes)
+    model = SentenceTransformer(str(tmp_path / "out"), device="cpu", trust_remote_code=True)
+    embedder = UniteEmbedder.load(tmp_path / hub_id, device="cpu")
+    (told,) = embedder.embed([{"text": "a cat"}], instruction="Find it: ", progress=False)
+    np.testing.assert_allclose(model.encode("a cat", prompt="Find it: "), told, atol=1e-5)
 
 
 @pytest.mark.parametrize("family", ["Qwen2_5_VL", "Qwen3VL"])

@@ -168,6 +168,8 @@ def test_patterns_with_the_old_names_of_layers_count(pattern, tmp_path):
         ({"use_dora": True}, None, "missing: .*layers.0.self_attn.q_proj.lora_magnitude_vector"),
         ({"rank_pattern": {"q_proj": 2}}, None, r"misshapen: .*q_proj.lora_A.weight \[4, 256\]"),
         ({"rank_pattern": {"(q_proj": 2}}, None, r"'\(q_proj', which is no pattern"),
+        ({"modules_to_save": ["lm_head"]}, None, r"modules_to_save \['lm_head'\] holds weights be"),
+        ({"bias": "all"}, None, "adapter_config.json: bias 'all' holds weights beside the LoRA"),
     ],
 )
 def test_settings_that_its_weights_do_not_have_are_refused(settings, weights, message, tmp_path):

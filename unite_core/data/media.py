@@ -44,29 +44,30 @@ class MediaError(ValueError):
     """A media file that cannot be used; the message has file, cause and remedy."""
 
 
-def load_image(source: Any, root: str | Path = ".") -> Image.Image:
+def load_image(source: Any, root: str | Path = ".", as_stored: bool = False) -> Image.Image:
     """Load an image as RGB.
 
     Args
-        source  a path under `root`, a PIL image, or a uint8 array [H, W] or [H, W, 3 or 4]
+        source     a path under `root`, a PIL image, or a uint8 array [H, W] or [H, W, 3 or 4]
+        as_stored  neither turned nor put on white, as in the released code
     Applies the camera's orientation and takes the first frame of an animation. Transparent pixels
     become white, unlike in the released code, which shows the colour hidden under them. Of the
     metadata only the orientation counts, and where it cannot be read the image is not turned.
     """
     if not isinstance(source, (str, os.PathLike)):
         with naming_file(_IN_MEMORY):
-            return to_rgb(_picture(source), _IN_MEMORY)
+            return to_rgb(_picture(source), _IN_MEMORY, as_stored)
     path = resolve(source, root)
-    return _from_file(path, lambda image: to_rgb(image, path))
+    return _from_file(path, lambda image: to_rgb(image, path, as_stored))
 
 
-def image_shape(source: Any, root: str | Path = ".") -> tuple[int, int]:
+def image_shape(source: Any, root: str | Path = ".", as_stored: bool = False) -> tuple[int, int]:
     """Height and width as `load_image` gives them, from the header alone."""
     if not isinstance(source, (str, os.PathLike)):
         with naming_file(_IN_MEMORY):
-            return _upright_shape(_picture(source), _IN_MEMORY)
+            return _shape(_picture(source), _IN_MEMORY, as_stored)
     path = resolve(source, root)
-    return _from_file(path, lambda image: _upright_shape(image, path))
+    return _from_file(path, lambda image: _shape(image, path, as_stored))
 
 
 def resolve(source: str | os.PathLike, root: str | Path) -> Path:
@@ -230,13 +231,16 @@ def _picture(source: Any) -> Image.Image:
     )
 
 
-def to_rgb(image: Image.Image, name: Any) -> Image.Image:
-    """Upright RGB on white; a MediaError for pixels of more than 8 bits or sides that do not fit.
+def to_rgb(image: Image.Image, name: Any, as_stored: bool = False) -> Image.Image:
+    """Upright RGB on white, or as stored.
 
-    Other errors are for the caller's `naming_file`.
+    A MediaError for pixels of more than 8 bits or sides that do not fit; other errors are for the
+    caller's `naming_file`.
     """
     _check_fit(image, name)
     image.load()
+    if as_stored:
+        return image.convert("RGB")
     turn = _turn(image)
     if turn is not None:
         image = image.transpose(turn)
@@ -263,9 +267,11 @@ def check_sides(height: int, width: int, name: Any) -> None:
         )
 
 
-def _upright_shape(image: Image.Image, name: Any) -> tuple[int, int]:
+def _shape(image: Image.Image, name: Any, as_stored: bool) -> tuple[int, int]:
     _check_fit(image, name)
     height, width = image.height, image.width
+    if as_stored:
+        return height, width
     if image.format != "TIFF" and _turn(image) in (_TURNS[5], _TURNS[6], _TURNS[7], _TURNS[8]):
         return width, height  # Pillow gives the size of a TIFF upright
     return height, width

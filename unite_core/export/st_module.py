@@ -25,8 +25,10 @@ from torch.nn.utils.rnn import pad_sequence
 
 from ..data.items import IMAGE_PLACEHOLDER, VIDEO_PLACEHOLDER, ItemError, as_item, media_first
 from ..data.modality import KEYS
+from ..model.backbones import TEMPLATES
 from ..model.checkpoint import load_processor, save_processor
 from ..model.config import EmbedConfig
+from ..model.family import Template
 from ..model.positions import token_positions
 from ..model.processor import Encoded, Processor
 from ..settings import read_config
@@ -101,10 +103,12 @@ class UniteTransformer(InputModule):
     def preprocess(self, inputs: Sequence[Any], prompt: str | None = None, **_: Any) -> dict:
         """Make a batch for `forward`.
 
-        `prompt` is an instruction: it is put before an item's text, or is its text if it has none.
+        `prompt` is an instruction: it goes where the model has a place for it, else before an
+        item's text, or is its text if it has none.
         """
+        template = TEMPLATES[self.processor.config.prompt]
         anchor = Path.cwd().anchor  # media may lie anywhere, as in sentence-transformers
-        items = [_as_item(entry, prompt) for entry in inputs]
+        items = [_as_item(entry, prompt, template) for entry in inputs]
         encoded = [
             self.processor.encode(item, anchor, f"input {i}") for i, item in enumerate(items)
         ]
@@ -152,19 +156,22 @@ _MODEL_INPUTS = {
 }  # fmt: skip
 
 
-def _as_item(given: Any, prompt: str | None) -> dict:
-    """An item with absolute paths, and with placeholders for its media if it has text."""
+def _as_item(given: Any, prompt: str | None, template: Template) -> dict:
+    """An item with absolute paths, and with places for its media if the template has none."""
     if not isinstance(given, Mapping):
         given = {_modality(given): given}
     if set(given) == {"array", "video_metadata"}:
         given = {"video": given["array"]}
     item = {key: _media(value) if key != "text" else value for key, value in given.items()}
-    if prompt and "text" in item:
+    if prompt and "{instruction}" in template.turn:
+        item["instruction"] = prompt
+    elif prompt and "text" in item:
         item["text"] = prompt + item["text"]
     elif prompt:
         item = {"text": prompt, **item}
     item = as_item(item)
-    if "text" in item and not any(mark in item["text"] for mark in _PLACEHOLDERS):
+    placed = template.media or any(mark in item.get("text", "") for mark in _PLACEHOLDERS)
+    if "text" in item and not placed:
         item["text"] = media_first(item)
     return item
 

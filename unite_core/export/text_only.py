@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..files import read_json, write_json
-from ..model.backbones import backbone_of
+from ..model.backbones import TEMPLATES, backbone_of
 from ..model.embedder import UniteEmbedder
 from ..model.prompts import build_prompt
 
@@ -97,10 +97,19 @@ def _save_tokenizer(embedder: UniteEmbedder, folder: Path) -> None:
 
 
 def _template(prompt: str) -> str:
-    """The prompt in Jinja; an instruction (a system message) comes before the text."""
+    """The prompt in Jinja; an instruction (a system message) has its place or precedes the text."""
+    template = TEMPLATES[prompt]
     head, tail = build_prompt({"text": _TEXT}, prompt).split(_TEXT)
-    text = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
+    told, chosen = "", "messages"
+    if "{instruction}" in template.turn:
+        head, middle = template.turn.split("{content}")[0].split("{instruction}")
+        default = template.instruction
+        given = "messages | selectattr('role', 'equalto', 'system') | map(attribute='content')"
+        told = f"{{{{ ({given} | first) or {default!r} }}}}{{{{ {middle!r} }}}}"
+        chosen = "messages | rejectattr('role', 'equalto', 'system')"
+    text = f"{{% for message in {chosen} %}}{{{{ message['content'] }}}}{{% endfor %}}"
+    shown = "text | trim" if template.stripped else "text"
     return (
-        f"{{{{ {head!r} }}}}{{% set text %}}{text}{{% endset %}}{{{{ text | trim }}}}"
+        f"{{{{ {head!r} }}}}{told}{{% set text %}}{text}{{% endset %}}{{{{ {shown} }}}}"
         f"{{{{ {tail!r} }}}}"
     )

@@ -14,10 +14,11 @@ from torch import nn
 from ..registry import Registry
 from .families.qwen2_5_vl import QWEN2_5_VL
 from .families.qwen2_vl import QWEN2_VL, RAW
+from .families.qwen3_5 import QWEN3_5
 from .families.qwen3_vl import QWEN3_VL
-from .family import Backbone, Recipe, Template
+from .family import Backbone, Template
 
-__all__ = ["BACKBONES", "TEMPLATES", "Backbone", "backbone_of", "has_fast_path", "recipe_of"]
+__all__ = ["BACKBONES", "TEMPLATES", "Backbone", "backbone_of", "has_fast_path"]
 
 
 BACKBONES: Registry[Backbone] = Registry("backbone")
@@ -31,6 +32,7 @@ for _name, _family in (
     ("qwen2_vl", QWEN2_VL),
     ("qwen2_5_vl", QWEN2_5_VL),
     ("qwen3_vl", QWEN3_VL),
+    ("qwen3_5", QWEN3_5),
 ):
     BACKBONES.register(_name)(_family)
     for _recipe in _family.recipes:
@@ -42,12 +44,6 @@ def backbone_of(model: nn.Module) -> Backbone | None:
     """The family of a transformers model; None for another class, such as one wrapped by FSDP."""
     families = (BACKBONES[name] for name in BACKBONES)
     return next((family for family in families if family.model == type(model).__name__), None)
-
-
-def recipe_of(prompt: str) -> Recipe | None:
-    """The embedder whose prompt has this name; None for a prompt of several."""
-    recipes = (recipe for name in BACKBONES for recipe in BACKBONES[name].recipes)
-    return next((recipe for recipe in recipes if recipe.name == prompt), None)
 
 
 def has_fast_path(path: str, module: nn.Module, layers: Iterable[nn.Module]) -> bool:

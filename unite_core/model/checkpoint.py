@@ -76,8 +76,9 @@ def load_backbone(folder: Path, dtype: torch.dtype | None = None, attention: str
         config = _model_config(folder)
     if attention is not None:
         config._attn_implementation = attention
-    weights = read_weights(folder)
-    model_class = getattr(transformers, family_of({"model_type": config.model_type}, folder).model)
+    family = family_of({"model_type": config.model_type}, folder)
+    weights = read_weights(folder, family.unused_weights)
+    model_class = getattr(transformers, family.model)
     with described_by(folder / "config.json"), no_init_weights():
         model = model_class(config)  # its memory is reserved, never touched
     expected = {name: weight.shape for name, weight in model.state_dict().items()}

@@ -47,6 +47,10 @@ class EmbedConfig:
     """Largest area of a frame."""
     video_pixels: Literal["effective", "released"] = "effective"
     """Resize frames once, or twice as the released code does."""
+    parity: Literal["corrected", "released"] = "corrected"
+    """corrected turns pictures by their EXIF note, shows transparent ones on white, keeps the order
+    of an item's keys, and takes video times from the frames. released does none of it, for equal
+    numbers to the authors' code: images precede videos, and times follow from fps."""
     fps: Positive = 1.0
     """Frames per second taken from a video file."""
     min_frames: Count = 4

@@ -35,6 +35,7 @@ from .decoder import (
     shared_tokens,
     takes_visual_tokens,
 )
+from .description import describe_embedder
 from .identify import default_config
 from .inference import embed_batches, encode_media
 from .loading import LoadConfig, device_of, dtype_of, load_settings, processes_for
@@ -246,6 +247,10 @@ class UniteEmbedder(torch.nn.Module):
             yield from embed_batches(self, plan, reads, where)
         finally:
             self.train(training)
+
+    def describe(self) -> dict[str, str]:
+        """What was loaded, in words: family, embedder, positions, template, pixels, dtype, ..."""
+        return describe_embedder(self)
 
     def configured(self, **changes: Any) -> UniteEmbedder:
         """Share the weights under changed fields of EmbedConfig, such as `max_frames=48`."""

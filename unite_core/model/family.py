@@ -80,6 +80,6 @@ class Backbone:
     pooled_decoder: tuple[str, str] | None = None  # text model, layer: see `decoder.pooled_states`
     plain_tower: tuple[str, str] | None = None  # tower, block: see `vision.visual_tokens`
     plain_text: bool = False  # for text alone the language model is a Qwen2
-    unused_weights: str = r"lm_head\.weight"  # regular expression: of no use to an embedder
+    unused_weights: str = r"lm_head\.weight"  # regular expression; tied or not, for nothing here
     known_as: str = r"\0"  # names of the plain checkpoints, as in Recipe
     recipes: tuple[Recipe, ...] = field(default=())  # embedders trained on it

@@ -69,7 +69,8 @@ def family_of(raw: Mapping, folder: Path) -> Backbone:
     model_type = str(raw.get("model_type", "")).removeprefix("unite_")
     if model_type not in BACKBONES:
         raise CheckpointError(
-            f"{folder / 'config.json'}: model type {model_type!r} is unknown; known are {', '.join(BACKBONES)}"
+            f"{folder / 'config.json'}: model type {model_type!r} is unknown; known are "
+            f"{', '.join(BACKBONES)}"
         )
     return BACKBONES[model_type]
 

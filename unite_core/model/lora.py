@@ -26,6 +26,7 @@ __all__ = ["attach_lora", "fused_lora", "load_lora", "save_lora"]
 
 
 _PREFIX = "base_model.model."  # of peft's keys
+_BESIDE = ("modules_to_save", "trainable_token_indices", "target_parameters", "bias", "lora_bias")
 
 
 def attach_lora(backbone: nn.Module, rank: int, alpha: int, dropout: float, seed: int,
@@ -131,6 +132,12 @@ class _Adapter(NamedTuple):
 def _read_adapter(folder: Path, base: nn.Module) -> _Adapter:
     """Read and check a peft folder; `rank_pattern` and `alpha_pattern` go by the folder's names."""
     settings = read_object(folder / "adapter_config.json")
+    for name in _BESIDE:
+        if settings.get(name) not in (None, False, [], {}, "none"):
+            raise CheckpointError(
+                f"{folder / 'adapter_config.json'}: {name} {settings[name]!r} holds weights beside "
+                "the LoRA, which cannot be loaded: merge the adapter into its base with peft"
+            )
     layers = {name: m for name, m in base.named_modules() if isinstance(m, nn.Linear)}
     weights, old = {}, {name: name for name in layers if _is_target(name, settings)}
     for name, weight in read_safetensors(folder, "adapter_model").items():

@@ -192,7 +192,7 @@ class MediaReader:
         """Decode and resize an image or video; MediaError or ValueError for a bad one."""
         config = self.config
         if source.kind == "image":
-            image = load_image(source.media, media_root)
+            image = load_image(source.media, media_root, config.parity == "released")
             sizes = image_sizes(image.height, image.width, config, self.layout)
             return Pixels(resized([image], sizes), [])
         frames, seconds = read_clip(
@@ -212,7 +212,7 @@ class MediaReader:
     def shape(self, source: MediaSource, media_root: str | Path = ".") -> tuple[int, Grid]:
         """Frames and grid from the header alone; an upper limit for a video file."""
         if source.kind == "image":
-            shape = image_shape(source.media, media_root)
+            shape = image_shape(source.media, media_root, self.config.parity == "released")
             return 1, grid_of(1, image_sizes(*shape, self.config, self.layout)[-1], self.layout)
         frames, *shape = video_shape(source.media, media_root)
         if _is_file(source.media):

@@ -132,7 +132,7 @@ class Processor:
         grids = [grid for _, grid in images], [grid for _, grid in videos]
         with naming_item(where):
             ids = self._fitting_ids(plan, grids, times, where)
-        steps = [_step(t, self.layout.temporal) for t in times]
+        steps = [self._step(t) for t in times]
         return Encoded(ids, images, videos, steps, has_features)
 
     def count_tokens(self, plan: ItemPlan, media_root: str | Path = ".", where: str = "item",
@@ -189,8 +189,17 @@ class Processor:
         t, h, w = grid
         return t * h * w // self.layout.merge**2
 
+    def _step(self, seconds: Sequence[float]) -> float:
+        """Seconds between the temporal patches of a video; of a single frame, as at 1 a second."""
+        temporal = self.layout.temporal
+        if self.config.parity == "released":
+            return temporal / self.config.fps
+        if len(seconds) < 2:
+            return float(temporal)
+        return temporal * (seconds[-1] - seconds[0]) / (len(seconds) - 1)
+
     def _prompt(self, item: dict) -> str:
-        return build_prompt(item, self.config.prompt)
+        return build_prompt(item, self.config.prompt, self.config.parity == "released")
 
     def _tokenize(self, texts: list[str]) -> list[list[int]]:
         special = TEMPLATES[self.config.prompt].special_tokens
@@ -279,10 +288,3 @@ def _stamp_videos(prompt: str, block: str, times: Sequence[Sequence[float]], tem
         means = [(seconds[i] + seconds[min(i + temporal, len(seconds)) - 1]) / 2 for i in starts]
         head += "".join(f"<{mean:.1f} seconds>{block}" for mean in means) + tail
     return head
-
-
-def _step(seconds: Sequence[float], temporal: int) -> float:
-    """Seconds between the temporal patches of a video; `temporal` for a single frame."""
-    if len(seconds) < 2:
-        return float(temporal)
-    return temporal * (seconds[-1] - seconds[0]) / (len(seconds) - 1)

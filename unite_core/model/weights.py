@@ -10,6 +10,7 @@ Known key layouts, all brought to transformers' names below `Qwen2VLModel`:
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,18 +27,17 @@ __all__ = [
 
 
 _THREADS = 8  # that read weights; memory is no faster with more
-_UNUSED = {"lm_head.weight"}  # tied or not: an embedder has no use for it
 
 
 class CheckpointError(ValueError):
     """A checkpoint that cannot be used as it is; the message names the file or the weights."""
 
 
-def read_weights(folder: Path) -> dict[str, torch.Tensor]:
-    """Map a model's weights under transformers' names."""
+def read_weights(folder: Path, unused: str) -> dict[str, torch.Tensor]:
+    """Map a model's weights under transformers' names, without those that `unused` matches."""
     weights = {}
     for name, weight in read_safetensors(folder, "model").items():
-        if name in _UNUSED:
+        if re.fullmatch(unused, name):
             continue
         name = renamed(name)
         if name in weights:

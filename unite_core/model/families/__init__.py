@@ -7,6 +7,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "qwen2_5_vl": ["QWEN2_5_VL"],
         "qwen2_vl": ["QWEN2_VL"],
+        "qwen3_5": ["QWEN3_5"],
         "qwen3_vl": ["QWEN3_VL"],
     },
 )
