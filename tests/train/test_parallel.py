@@ -321,3 +321,22 @@ def test_one_process_goes_on_with_the_batches_of_two(corpus, tmp_path):
     train(config_of(corpus, tmp_path / "two", 12))
     for first, second in zip(logged(tmp_path / "one"), logged(tmp_path / "two"), strict=True):
         assert first == pytest.approx(second, rel=1e-4, abs=1e-5)
+
+
+@pytest.mark.slow
+def test_two_processes_score_held_out_data_alike(corpus, tmp_path):
+    from unite_core.data.records import read_records, write_records
+    from unite_core.evaluation.in_training import TrainingScores
+    from unite_core.model.embedder import UniteEmbedder
+
+    rows = [row for row in read_records(corpus / "pairs.jsonl") if "7.png" not in str(row)]
+    write_records(tmp_path / "held_out.jsonl", rows)
+    fields = {"eval_data": str(tmp_path / "held_out.jsonl"), "eval_steps": 2, "keep": "best",
+              "eval_metric": "single_recall@10"}  # fmt: skip
+    launch("torchrun", replace(config_of(corpus, tmp_path / "two", 6), **fields), tmp_path)
+    name = "eval_single_recall@10"
+    found = {row["step"]: row[name] for row in logged(tmp_path / "two") if name in row}
+    assert list(found) == [0, 2, 4, 6] and len({*found.values()}) > 1
+    embedder = UniteEmbedder.load(tmp_path / "two" / "model", "cpu")
+    again = TrainingScores(tmp_path / "held_out.jsonl", corpus)(embedder)
+    assert again["single_recall@10"] == pytest.approx(max(found.values()), abs=1e-6)
