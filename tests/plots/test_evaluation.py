@@ -9,7 +9,6 @@ from matplotlib.patches import Rectangle
 
 from unite_core.evaluation.confusion import Confusion
 from unite_core.plots import (
-    plot_effects,
     plot_gains,
     plot_modality_confusion,
     plot_pools,
@@ -65,32 +64,11 @@ def test_splits_are_named_where_they_differ(ax):
     assert names == ["t, style  (families 20 (17.0))", "t, concept  (families 20 (17.0))"]
 
 
-def test_effects_are_pale_where_nothing_is_clear_and_framed_where_they_are_largest(ax):
-    gains = {("a", "t"): (0.2, 0.1), ("b", "t"): (0.1, 0.3), ("a", "u"): (-0.4, 0.1),
-             ("b", "u"): (0.0, 0.1)}  # fmt: skip
-    rows = [{"mix": mix, "task": task, "gain": gain, "low": gain - half, "high": gain + half}
-            for (mix, task), (gain, half) in gains.items()]  # fmt: skip
-    assert plot_effects(rows, ax, "gains") is ax
-    texts = [text.get_text().strip() for text in ax.texts]
-    assert texts == ["+20", "[10, 30]", "+10", "[-20, 40]", "-40", "[-50, -30]", "+0", "[-10, 10]"]
-    picture = np.asarray(ax.images[0].get_array())  # [tasks, mixes, 3]
-    away = np.abs(1 - picture).sum(2)
-    assert away[0, 1] < 0.3 * away[0, 0], "the same colour would be half as strong if it were clear"
-    assert picture[1, 0].argmax() != picture[0, 0].argmax(), "losses have another colour than gains"
-    frames = {(round(p.get_x() + 0.47), round(p.get_y() + 0.43)) for p in ax.patches}
-    assert frames == {(0, 0)}, "no frame where no mix gains"
-    assert [label.get_text() for label in ax.get_yticklabels()] == ["t", "u"]
-
-
 def test_few_families_have_no_interval_in_any_figure(ax):
     none = {"low": None, "high": None}
     plot_gains([row(0.3, 0.01) | none, row(0.1, 0.2)], ax)
     bars = [line.get_xdata() for line in ax.lines if line.get_marker() == "None"][1:]
     np.testing.assert_allclose(bars, [[0, 20]], atol=1e-9)
-    ax.clear()
-    effect = {"mix": "a", "task": "t", "gain": 0.2}
-    plot_effects([effect | none], ax)
-    assert [text.get_text().strip() for text in ax.texts] == ["+20", "few families"]
     ax.clear()
     table = rows({"base": 0.1})
     table[1]["base"].low = table[1]["base"].high = None

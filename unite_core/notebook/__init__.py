@@ -1,4 +1,4 @@
-"""What notebooks share: parameterised runs, corpora, models of the stages, tables.
+"""What notebooks share: parameterised runs, corpora, models of the stages, tables, studies.
 
 Interactive views are in `notebook.widgets`, a curation run's material in `notebook.curation`.
 """
@@ -19,6 +19,11 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "stages": [
             "CONTROLS", "model_source", "named_runs", "stage_models", "stage_weights",
             "train_stage", "trained_model",
+        ],
+        "study": [
+            "arm_table", "blocks_said", "deviation_said", "difference_table", "endpoint_table",
+            "find_winner", "mean_table", "metric_table", "open_study", "power_table",
+            "source_table", "task_rows", "test_table", "winner_candidates",
         ],
         "tables": ["differences", "error_table", "gains", "hit_and_miss", "markdown_table"],
     },

@@ -17,9 +17,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "draw_card", "plot_alignment", "plot_groups", "plot_pair_types", "plot_quantity",
             "plot_recovery", "plot_removed",
         ],
-        "evaluation": [
-            "plot_effects", "plot_gains", "plot_modality_confusion", "plot_pools", "plot_scores",
-        ],
+        "evaluation": ["plot_gains", "plot_modality_confusion", "plot_pools", "plot_scores"],
         "gap": [
             "plot_corrections", "plot_cosine_histograms", "plot_dimensions", "plot_mean_cosines",
             "plot_pool_confusion", "plot_projection", "plot_replacement", "plot_spectra",
@@ -31,6 +29,10 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "plot_probabilities", "plot_push",
         ],
         "published": ["plot_published"],
+        "study": [
+            "arm_style", "draw_endpoints", "plot_arm_curve", "plot_arms", "plot_block_differences",
+            "plot_power", "plot_rates",
+        ],
         "tokens": [
             "plot_item_cosines", "plot_parts", "plot_patches", "plot_positions", "plot_token_runs",
         ],

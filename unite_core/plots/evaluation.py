@@ -14,9 +14,7 @@ from ..evaluation.confusion import Confusion
 from ..evaluation.results import format_families
 from .common import MODEL_COLOURS, MODEL_MARKERS, label_style, legend_below
 
-__all__ = [
-    "plot_effects", "plot_gains", "plot_modality_confusion", "plot_pools", "plot_scores",
-]  # fmt: skip
+__all__ = ["plot_gains", "plot_modality_confusion", "plot_pools", "plot_scores"]
 
 
 _BETTER, _WORSE, _OPEN = "#009E73", "#D55E00", "0.55"
@@ -159,41 +157,6 @@ def plot_gains(
     ax.set_xlabel("gain in points, 95 % interval over families")
     ax.annotate("p (Holm)", (1, 1), (4, 4), xycoords="axes fraction", textcoords="offset points",
                 fontsize=7, color="0.4", annotation_clip=False)  # fmt: skip
-    ax.set_title(title)
-    return ax
-
-
-def plot_effects(rows: Sequence[Mapping], ax: Axes | None = None, title: str = "") -> Axes:
-    """Plot the gain of each data mix on each task, in points, with 95 % intervals.
-
-    rows  from `data_mixes.effects`. Pale where the interval contains 0 or there is none, framed
-    where a mix has the largest gain of its task.
-    """
-    ax = ax or plt.gca()
-    mixes, tasks = (list(dict.fromkeys(row[name] for row in rows)) for name in ("mix", "task"))
-    largest = max(1.0, *(100 * abs(row["gain"]) for row in rows))
-    picture = np.ones((len(tasks), len(mixes), 3))
-    for row in rows:
-        column, line = mixes.index(row["mix"]), tasks.index(row["task"])
-        gain, low, high = 100 * row["gain"], row["low"], row["high"]
-        strength = 0.25 if low is None or low <= 0 <= high else 1.0
-        colour = np.array(plt.get_cmap("PiYG")(0.5 + gain / largest / 2)[:3])
-        picture[line, column] = 1 - strength * (1 - colour)
-        dark = strength * abs(gain) > 0.7 * largest
-        style = {"ha": "center", "va": "center", "color": "white" if dark else "0.15"}
-        ax.text(column, line, f"{gain:+.0f}\n", fontsize=9, **style)
-        interval = "few families" if low is None else f"[{100 * low:.0f}, {100 * high:.0f}]"
-        ax.text(column, line, f"\n{interval}", fontsize=6, **style)
-    for line, task in enumerate(tasks):
-        best = max((row for row in rows if row["task"] == task), key=lambda row: row["gain"])
-        if best["gain"] > 0:
-            ax.add_patch(_frame(mixes.index(best["mix"]), line))
-    ax.imshow(picture, aspect="auto")
-    ax.grid(visible=False)
-    ax.set_xticks(range(len(mixes)), [mix.replace(" + ", "\n+ ") for mix in mixes])
-    ax.set_yticks(range(len(tasks)), tasks)
-    ax.tick_params(length=0)
-    ax.spines[:].set_visible(False)
     ax.set_title(title)
     return ax
 

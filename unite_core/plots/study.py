@@ -117,10 +117,15 @@ def draw_endpoints(
     endpoints: Mapping[str, str],
     arms: Mapping[str, str],
     title: str = "",
+    one_scale: bool = False,
 ) -> Figure:
-    """Draw `plot_arms` side by side for each of {field: title of its axes}."""
+    """Draw `plot_arms` side by side for each of {field: title of its axes}.
+
+    one_scale  whether all axes have one horizontal scale, for fields that are to be compared
+    """
     size = (2.2 + 1.9 * len(endpoints), 1.1 + 0.3 * len(arms))
-    figure, axes = plt.subplots(1, len(endpoints), sharey=True, squeeze=False, figsize=size)
+    figure, axes = plt.subplots(1, len(endpoints), sharex=one_scale, sharey=True, squeeze=False,
+                                figsize=size)  # fmt: skip
     for ax, (endpoint, label) in zip(axes[0], endpoints.items(), strict=True):
         plot_arms(rows, endpoint, arms, ax, label)
     figure.suptitle(title, x=0.01, ha="left", fontsize=10)
@@ -217,5 +222,6 @@ def plot_rates(
 
 def _verdict(row: Mapping[str, Any]) -> str:
     p = row["p"] if row["p_holm"] is None else row["p_holm"]
-    shown = "" if np.isnan(p) else f"p = {p:.3f}" if p >= 0.001 else "p < .001"
+    # corrected, a test that was not run counts as 1
+    shown = "" if np.isnan(row["p"]) else f"p = {p:.3f}" if p >= 0.001 else "p < .001"
     return "\n".join(filter(None, (shown, row["verdict"])))

@@ -1,0 +1,346 @@
+"""Tables of the notebooks on the studies: what was run, endpoints, tests, search-time scores.
+
+They hold with none, one or all of the planned blocks; what was not run yet is an empty cell. Shares
+are given in percent and differences in points.
+"""
+
+# Shapes: Q queries.
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+
+from ..evaluation.families import effective_families, joint_effective_families
+from ..study.arms import STUDIES, Arm, Study
+from ..study.endpoints import STUDY_ENDPOINTS, endpoint_tasks_of
+from ..study.mixes import Mix
+from ..study.rows import StudyTable, read_table
+from ..study.statistics import (
+    block_differences,
+    blocks_needed,
+    detectable_difference,
+    power,
+    t_interval,
+)
+from ..study.verdicts import Cell, Plan, blind_deviation_of, choose_winner
+from .runs import from_root, project_root, runs_root
+
+__all__ = [
+    "arm_table", "blocks_said", "deviation_said", "difference_table", "endpoint_table",
+    "find_winner", "mean_table", "metric_table", "open_study", "power_table", "source_table",
+    "task_rows", "test_table", "winner_candidates",
+]  # fmt: skip
+
+
+_REPORTED_ONLY = {"bonus", "probe-tau", "oracle"}  # docs/study.md, "Changes" and "Scores"
+
+
+def open_study(name: str, table: str = "") -> StudyTable:
+    """Read a study's table and print how much of the study it holds.
+
+    Args
+        name   of `STUDIES`
+        table  path without suffix; empty: figures/study/NAME, else the table of the smoke size.
+               Where neither is there the result has no runs, and what makes them is printed
+    """
+    smoke = runs_root() / "study" / f"{name}-smoke" / name
+    places = [from_root(table)] if table else [from_root(f"figures/study/{name}"), smoke]
+    found = [path for path in places if path.with_suffix(".parquet").is_file()]
+    if not table and not found:
+        print(f"No run of this study is stored: `unite study {name} --size smoke` (minutes) or "
+              f"`make study` (hours) makes a table.")  # fmt: skip
+        return StudyTable([], {}, [])
+    path = (found or places)[0]
+    opened = read_table(path)
+    study = STUDIES[name]
+    planned = study.sizes["small"].blocks
+    print(f"{os.path.relpath(path, project_root())}: {len(opened.runs)} of "
+          f"{planned * len(study.arms)} runs, {len(_complete_blocks(study, opened))} of {planned} "
+          "blocks complete")  # fmt: skip
+    if path == smoke:
+        print("These runs only prove that everything works: their numbers mean nothing.")
+    return opened
+
+
+def arm_table(study: Study, table: StudyTable) -> list[dict[str, Any]]:
+    """Rows of arm, label, what the arm sets, how many of its runs are there."""
+    planned = study.sizes["small"].blocks
+    return [
+        {"arm": arm.name, "called": arm.label, "sets": _settings_of(arm),
+         "runs": f"{sum(run['arm'] == arm.name for run in table.runs)} of {planned}"}
+        for arm in study.arms
+    ]  # fmt: skip
+
+
+def source_table(table: StudyTable) -> list[dict[str, Any]]:
+    """Where the runs come from: rows of commit, processor, threads, torch, steps and runs."""
+    counts: dict[tuple, int] = {}
+    for run in table.runs:
+        steps = run["config"]["stage"]["max_steps"]
+        place = (run["commit"], run["processor"], run["threads"], run["version_torch"], steps)
+        counts[place] = counts.get(place, 0) + 1
+    names = ("commit", "processor", "threads", "torch", "steps of the last stage")
+    return [
+        dict(zip(names, place, strict=True)) | {"runs": count}
+        for place, count in sorted(counts.items())
+    ]
+
+
+def endpoint_table(
+    table: StudyTable, endpoints: Sequence[str], split: str
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Rows of endpoint, the tasks that count in this split, their queries and families."""
+    rows = []
+    for name in endpoints:
+        tasks = endpoint_tasks_of(table, name, split)
+        of = STUDY_ENDPOINTS[name]
+        rows.append(
+            {"endpoint": f"{name}: {of.name}", "pool": of.pool,
+             "tasks": f"{len(tasks)} of {len(of.tasks)}",
+             "queries": sum(map(len, tasks.values())),
+             "families": len({label for labels in tasks.values() for label in labels}),
+             "effective": joint_effective_families(tasks) if tasks else ""}
+        )  # fmt: skip
+    return rows
+
+
+def mean_table(
+    rows: Sequence[Mapping[str, Any]], study: Study, columns: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """Mean over blocks by arm, in percent.
+
+    Args
+        rows     of `endpoint_rows`
+        columns  {field: title}
+    """
+    return [
+        {"arm": arm.label, "blocks": sum(row["arm"] == arm.name for row in rows)}
+        | {title: _share(_values(rows, arm.name, column)) for column, title in columns.items()}
+        for arm in study.arms
+    ]
+
+
+def metric_table(
+    table: StudyTable,
+    study: Study,
+    endpoint: str,
+    split: str,
+    metrics: Sequence[str],
+    score: str = "cosine",
+    pool: str = "",
+) -> list[dict[str, Any]]:
+    """Other metrics of an endpoint's tasks by arm: means over tasks, then blocks, in percent.
+
+    Args
+        metrics  names of `study.rows.metrics_of`
+        pool     single or mixed; empty: the endpoint's
+    """
+    tasks = endpoint_tasks_of(table, endpoint, split)
+    place = (split, pool or STUDY_ENDPOINTS[endpoint].pool, score)
+    rows = []
+    for arm in study.arms:
+        found = [
+            each
+            for run in table.runs
+            if run["arm"] == arm.name
+            for each in run["metrics"]
+            if each["task"] in tasks and (each["split"], each["pool"], each["score"]) == place
+        ]
+        means = {metric: _share([each[metric] for each in found]) for metric in metrics}
+        rows.append({"arm": arm.label} | means)
+    return rows
+
+
+def difference_table(
+    rows: Sequence[Mapping[str, Any]], study: Study, against: str, columns: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """What each arm has more than `against`: means over blocks with their 95 % t intervals.
+
+    Not corrected for the number of cells: to look at, not to conclude from.
+    """
+    table = []
+    for arm in study.arms:
+        if arm.name == against:
+            continue
+        line: dict[str, Any] = {"arm": arm.label}
+        for column, title in columns.items():
+            values = block_differences(rows, arm.name, against, column).values
+            line["blocks"] = len(values)
+            mean = values.mean() if len(values) else np.nan
+            line[title] = " ".join(filter(None, (_points(mean), _range(*t_interval(values)))))
+        table.append(line)
+    return table
+
+
+def task_rows(
+    table: StudyTable, tasks: Sequence[str], split: str
+) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Recall@10 by task in its own pool: a row for each run, and {task: title with families}.
+
+    `split` may join several, as in "concept+development". A task that the table lacks is NaN.
+    """
+    parts = split.split("+")
+    known = {(task["name"], task["split"]) for task in table.tasks}
+    rows = [{name: run[name] for name in ("run", "arm", "block", "seed_1")} for run in table.runs]
+    titles = {}
+    for task in tasks:
+        there = known.issuperset((task, part) for part in parts)
+        for row in rows:
+            hits = [table.hits[row["run"], task, part, "single", "cosine"] for part in parts
+                    if there]  # fmt: skip
+            row[task] = float(np.concatenate(hits).mean()) if there else float("nan")
+        labels = [label for part in parts if there for label in table.families(task, part)]
+        families = f"{effective_families(labels):.0f} effective families" if labels else "not run"
+        titles[task] = f"{task}\n{families}"
+    return rows, titles
+
+
+def winner_candidates(study: Study) -> list[Cell]:
+    """Arms and scores among which the winner is chosen; those that are only reported are none."""
+    scores = [score for score in study.scores if score not in _REPORTED_ONLY]
+    return [
+        Cell(arm.name, score)
+        for arm in study.arms
+        for score in scores
+        if score != "router" or "router_weight" in arm.stage
+    ]
+
+
+def find_winner(
+    rows: Sequence[Mapping[str, Any]], study: Study
+) -> tuple[Cell | None, str]:  # fmt: skip
+    """The winner by the written rule, or None, with a sentence that says which or why none."""
+    try:
+        winner = choose_winner(rows, winner_candidates(study))
+    except ValueError as reason:
+        return None, f"no winner yet: {reason}"
+    blocks = {row["block"] for row in rows if row["arm"] == winner.arm}
+    return winner, f"{winner.arm} with {winner.score}, of {len(blocks)} blocks"
+
+
+def blocks_said(results: Sequence[Mapping[str, Any]]) -> str:
+    """How far the tests of `verdicts` can be read: "1 of 6 blocks: no test of one block"."""
+    blocks, planned = results[0]["blocks"], results[0]["planned"]
+    if blocks < 2:
+        said = "no test of one block" if blocks else "nothing to test yet"
+    else:
+        said = "all that were planned" if blocks >= planned else "verdicts are not final"
+    return f"{blocks} of {planned} blocks: {said}"
+
+
+def deviation_said(rows: Sequence[Mapping[str, Any]], plan: Plan) -> str:
+    """The blind deviation of the first two blocks, and how many blocks the written rule asks for.
+
+    Args: rows, of `endpoint_rows` with the endpoints of the plan's primary split.
+    """
+    first_two = [row for row in rows if row["block"] < 2]
+    try:
+        spread = blind_deviation_of(first_two, plan)
+    except ValueError as reason:
+        return f"not known yet: {reason}"
+    needed = blocks_needed(spread, plan.blocks) if np.isfinite(spread) else plan.blocks
+    return f"{_size(spread)} points in the first two blocks, so {needed} blocks"
+
+
+def test_table(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Results of `verdicts` as rows to print: effect and intervals in points, p, verdict.
+
+    "other families, too" is the interval over blocks and families, if the results have it.
+    """
+    return [
+        {"test": row["test"], "difference": row["contrast"], "on": row["endpoint"],
+         "blocks": f"{row['blocks']} of {row['planned']}", "families": _families(row),
+         "effect": _points(row["effect"]), "95 % interval": _range(row["low"], row["high"]),
+         "other families, too": _range(row.get("wide_low"), row.get("wide_high")),
+         "p": _p(row["p"]), "p (Holm)": _p(row["p_holm"]) if np.isfinite(row["p"]) else "",
+         "verdict": row["verdict"]}
+        for row in results
+    ]  # fmt: skip
+
+
+def power_table(
+    results: Sequence[Mapping[str, Any]], n_tests: int, difference: float = 0.03
+) -> list[dict[str, Any]]:
+    """What the first `n_tests` results could have shown, by the spread of their blocks.
+
+    Rows of test, standard deviation of a block's difference, what is found with a power of 80 % at
+    5 % and at 5 % / n_tests with the blocks that are there and with all planned ones, and the
+    power for a true `difference` with these; empty below two blocks.
+    """
+    rows = []
+    for row in results[:n_tests]:
+        spread, planned = row["deviation"], row["planned"]
+        two_sided = row["kind"] == "two-sided"
+        level = 0.05 / n_tests
+        known = np.isfinite(spread) and spread > 0
+        shown = {
+            f"found at {100 * alpha:.2g} %, {words}": _size(
+                detectable_difference(n, spread, alpha, two_sided=two_sided)
+            )
+            for n, words in ((row["units"], "so far"), (planned, "all blocks"))
+            for alpha in (0.05, level)
+        }
+        chance = power(difference, planned, spread, level, two_sided) if known else np.nan
+        rows.append(
+            {"test": row["test"], "SD of a block": _size(spread)}
+            | shown
+            | {f"power for {100 * difference:.3g} points": _share([chance])}
+        )
+    return rows
+
+
+def _complete_blocks(study: Study, table: StudyTable) -> list[int]:
+    of_arm = [{run["block"] for run in table.runs if run["arm"] == a.name} for a in study.arms]
+    return sorted(set.intersection(*of_arm))
+
+
+def _settings_of(arm: Arm) -> str:
+    words = [f"{name} {value}" for name, value in arm.stage.items()]
+    words += ["batches of one target modality"] * arm.one_modality
+    if arm.mix:
+        words += [f"{100 * share:.0f} % {kind}" for kind, share in arm.mix.shares.items()]
+        plain = Mix(arm.mix.shares)
+        for field in fields(Mix):
+            value = getattr(arm.mix, field.name)
+            if value != getattr(plain, field.name):
+                words.append(field.name if value is True else f"{field.name} {value}")
+    return ", ".join(words)
+
+
+def _values(rows: Sequence[Mapping[str, Any]], arm: str, column: str) -> list[float]:
+    return [row[column] for row in rows if row["arm"] == arm and column in row]
+
+
+def _share(values: Sequence[float]) -> str:
+    mean = np.mean(values) if len(values) else np.nan
+    return f"{100 * mean:.1f}" if np.isfinite(mean) else ""
+
+
+def _points(value: float) -> str:
+    return f"{100 * value:+.1f}" if np.isfinite(value) else ""
+
+
+def _size(value: float) -> str:
+    return f"{100 * value:.1f}" if np.isfinite(value) else ""
+
+
+def _range(low: float | None, high: float | None) -> str:
+    known = low is not None and high is not None and np.isfinite(low) and np.isfinite(high)
+    return f"[{_points(low)}, {_points(high)}]" if known else ""
+
+
+def _p(value: float | None) -> str:
+    if value is None or np.isnan(value):
+        return ""
+    return "< .001" if value < 0.001 else f"{value:.3f}"
+
+
+def _families(row: Mapping[str, Any]) -> str:
+    if not row.get("families"):
+        return ""
+    return f"{row['families']} ({row['effective_families']:.0f} effective)"
