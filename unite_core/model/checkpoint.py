@@ -21,10 +21,11 @@ from .identify import family_of, pixel_settings
 from .loading import LoadConfig, hidden_progress, spread_out
 from .preprocessing import Layout
 from .processor import Processor
+from .shipped import SHIPPED, is_shipped, shipped_folder
 from .weights import CheckpointError, check_weights, described_by, read_object, read_weights
 
 __all__ = [
-    "CheckpointError", "base_of", "load_backbone", "load_processor", "locate",
+    "CheckpointError", "adapters_of", "base_of", "load_backbone", "load_processor", "locate",
     "publish", "save_backbone", "save_processor",
 ]  # fmt: skip
 
@@ -35,7 +36,7 @@ _ATTENTION = ("attn_implementation", "_attn_implementation", "_attn_implementati
 
 
 def locate(folder_or_hub_id: str | Path, revision: str | None = None) -> Path:
-    """Return a folder as it is; fetch anything else of the form OWNER/NAME from the hub.
+    """Return a folder as it is, or that of a shipped embedder; fetch OWNER/NAME from the hub.
 
     `revision` is a branch, tag or commit of a repository on the hub; a folder has none.
     """
@@ -45,9 +46,12 @@ def locate(folder_or_hub_id: str | Path, revision: str | None = None) -> Path:
             raise ValueError(f"{folder} is a folder, which has no revision {revision!r}")
         return folder
     name = str(folder_or_hub_id)
+    if (shipped := shipped_folder(name)) is not None:
+        return shipped
     if not re.fullmatch(r"[\w-]+(\.[\w-]+)*/[\w.-]+", name):
         raise FileNotFoundError(
-            f"{name}: no such folder, and a hub id has the form owner/name; check the spelling"
+            f"{name}: no such folder, and a hub id has the form owner/name; check the spelling, or "
+            f"take one that comes with the package: {', '.join(SHIPPED)}"
         )
     from huggingface_hub import snapshot_download
 
@@ -130,7 +134,7 @@ def base_of(folder: Path, name: str) -> tuple[Path, str]:
             raise CheckpointError(
                 f"{adapter}: names no base_model_name_or_path; load the base, then load_lora() it"
             )
-        name = str(folder / name) if (folder / name).is_dir() else name
+        name = str((folder / name).resolve()) if (folder / name).is_dir() else name
         if not Path(name).expanduser().is_dir():
             warnings.warn(
                 f"{adapter}: its base {name} is no folder here, so it is fetched from the hub "
@@ -139,7 +143,25 @@ def base_of(folder: Path, name: str) -> tuple[Path, str]:
                 stacklevel=3,
             )
         folder = locate(name)
-    return folder, str(folder.resolve()) if Path(name).expanduser().is_dir() else name
+    local = Path(name).expanduser().is_dir() or is_shipped(folder)
+    return folder, str(folder.resolve()) if local else name
+
+
+def adapters_of(folder: Path, name: str) -> tuple[Path, str, list[Path]]:
+    """Folder and lasting name of the full weights below a folder, and the adapters on them.
+
+    Adapters are in the order in which they go on the weights; an adapter's base may be another one.
+    """
+    adapters: list[Path] = []
+    folder = folder.resolve() if (folder / "adapter_config.json").is_file() else folder
+    while True:
+        base, name = base_of(folder, name)
+        if base == folder:
+            return base, name, adapters
+        if base in adapters:
+            raise CheckpointError(f"{folder}: its base_model_name_or_path leads back to itself")
+        adapters.insert(0, folder)
+        folder = base
 
 
 def save_backbone(backbone: torch.nn.Module, folder: Path) -> None:

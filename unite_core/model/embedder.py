@@ -19,7 +19,7 @@ from torch.nn.functional import normalize
 from ..data.items import instructed
 from .batching import BatchPlan, plan_batches
 from .checkpoint import (
-    base_of,
+    adapters_of,
     load_backbone,
     load_processor,
     locate,
@@ -44,6 +44,7 @@ from .positions import token_positions
 from .prefetch import read_ahead
 from .preprocessing import Read
 from .processor import Encoded, Processor
+from .shipped import is_shipped
 
 __all__ = ["UniteEmbedder"]
 
@@ -71,6 +72,8 @@ class UniteEmbedder(torch.nn.Module):
              revision: str | None = None, **overrides) -> UniteEmbedder:  # fmt: skip
         """Load an embedder, a plain model of a known family, a LoRA adapter, or what `save` wrote.
 
+        A folder, a hub id, or one that comes with the package: tiny, tiny-stage1, tiny-stage2.
+
         Args
             device     default: a GPU where there is one, else the CPU
             dtype      default: float32 on a CPU, bfloat16 on a GPU, whatever the files have
@@ -83,7 +86,7 @@ class UniteEmbedder(torch.nn.Module):
         A CheckpointError names weights that are missing, extra, misshapen or not finite.
         """
         folder = locate(folder_or_hub_id, revision)
-        base, name = base_of(folder, str(folder_or_hub_id))
+        base, name, adapters = adapters_of(folder, str(folder_or_hub_id))
         how, overrides = load_settings({"device": device, "dtype": dtype, **overrides})
         device = device_of(how)
         if positions is not None:
@@ -93,8 +96,10 @@ class UniteEmbedder(torch.nn.Module):
         backbone = load_backbone(base, dtype_of(how, device), how.attention, how)
         backbone.name_or_path = name
         embedder = cls(backbone, load_processor(base, backbone.config, config), how)
-        if base != folder:
-            embedder.load_lora(folder)
+        for place, adapter in enumerate(adapters, 1):
+            embedder.load_lora(adapter)
+            if place < len(adapters) or is_shipped(folder):
+                embedder.merge_lora()
         return (embedder if how.is_spread else embedder.to(device)).eval()
 
     @property
