@@ -19,7 +19,7 @@ from unite_core.study.verdicts import PLANS, Cell, blind_deviation_of, verdicts
 MASK, DATA = STUDIES["mask"], STUDIES["data"]
 NOTEBOOKS = {"data": "08_which_data", "mask": "09_does_the_mask_help"}
 TASKS = sorted({task for endpoint in STUDY_ENDPOINTS.values() for task in endpoint.tasks})
-METRICS = ("recall@100", "mrr", "ndcg@10", "target_share@10")
+METRICS = ("recall@100", "mrr", "ndcg@10", "target_share@10", "counterpart_recall@10")
 FAMILIES = [str(number // 2) for number in range(24)]
 
 
@@ -93,7 +93,9 @@ def test_a_block_is_complete_with_all_its_arms(table, monkeypatch, tmp_path, cap
     short = StudyTable(table.runs[:-1], table.hits, table.tasks)
     monkeypatch.setattr("unite_core.notebook.study.read_table", lambda path: short)
     notebook.open_study("mask", str(tmp_path / "mask"))
-    assert "13 of 42 runs, 1 of 6 blocks complete" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "13 of 42 runs, 1 of 6 blocks complete" in said
+    assert "  13 of commit abc, cpu, 1 thread, torch 2, 3 steps\n" in said
 
 
 def test_arms_say_what_they_set_and_how_many_runs_there_are(table):
@@ -104,11 +106,6 @@ def test_arms_say_what_they_set_and_how_many_runs_there_are(table):
     rows = by(notebook.arm_table(DATA, made(DATA, 0)))
     assert rows["clean_30"]["sets"] == "50 % image, 50 % video, swapped 0.3, curated"
     assert rows["TV_tokens"]["sets"] == "100 % video, steps 0.5" and rows["TV"]["runs"] == "0 of 5"
-
-
-def test_sources_are_counted(table):
-    (row,) = notebook.source_table(table)
-    assert (row["runs"], row["commit"], row["steps of the last stage"]) == (14, "abc", 3)
 
 
 def test_means_are_those_of_the_hits_in_percent(table):

@@ -9,6 +9,7 @@ are given in percent and differences in points.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
@@ -32,8 +33,8 @@ from .runs import from_root, project_root, runs_root
 
 __all__ = [
     "arm_table", "blocks_said", "deviation_said", "difference_table", "endpoint_table",
-    "find_winner", "mean_table", "metric_table", "open_study", "power_table", "source_table",
-    "task_rows", "test_table", "winner_candidates",
+    "find_winner", "mean_table", "metric_table", "open_study", "power_table", "task_rows",
+    "test_table", "winner_candidates",
 ]  # fmt: skip
 
 
@@ -41,7 +42,7 @@ _REPORTED_ONLY = {"bonus", "probe-tau", "oracle"}  # docs/study.md, "Changes" an
 
 
 def open_study(name: str, table: str = "") -> StudyTable:
-    """Read a study's table and print how much of the study it holds.
+    """Read a study's table; print how much of the study it holds, and where its runs come from.
 
     Args
         name   of `STUDIES`
@@ -62,6 +63,8 @@ def open_study(name: str, table: str = "") -> StudyTable:
     print(f"{os.path.relpath(path, project_root())}: {len(opened.runs)} of "
           f"{planned * len(study.arms)} runs, {len(_complete_blocks(study, opened))} of {planned} "
           "blocks complete")  # fmt: skip
+    for source, count in sorted(Counter(map(_source_of, opened.runs)).items()):
+        print(f"  {count} of {source}")
     if path == smoke:
         print("These runs only prove that everything works: their numbers mean nothing.")
     return opened
@@ -75,20 +78,6 @@ def arm_table(study: Study, table: StudyTable) -> list[dict[str, Any]]:
          "runs": f"{sum(run['arm'] == arm.name for run in table.runs)} of {planned}"}
         for arm in study.arms
     ]  # fmt: skip
-
-
-def source_table(table: StudyTable) -> list[dict[str, Any]]:
-    """Where the runs come from: rows of commit, processor, threads, torch, steps and runs."""
-    counts: dict[tuple, int] = {}
-    for run in table.runs:
-        steps = run["config"]["stage"]["max_steps"]
-        place = (run["commit"], run["processor"], run["threads"], run["version_torch"], steps)
-        counts[place] = counts.get(place, 0) + 1
-    names = ("commit", "processor", "threads", "torch", "steps of the last stage")
-    return [
-        dict(zip(names, place, strict=True)) | {"runs": count}
-        for place, count in sorted(counts.items())
-    ]
 
 
 def endpoint_table(
@@ -292,6 +281,14 @@ def power_table(
             | {f"power for {100 * difference:.3g} points": _share([chance])}
         )
     return rows
+
+
+def _source_of(run: Mapping[str, Any]) -> str:
+    threads = f"{run['threads']} thread" + "s" * (run["threads"] > 1)
+    return (
+        f"commit {run['commit']}, {run['processor']}, {threads}, torch {run['version_torch']}, "
+        f"{run['config']['stage']['max_steps']} steps"
+    )
 
 
 def _complete_blocks(study: Study, table: StudyTable) -> list[int]:
