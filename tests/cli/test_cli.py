@@ -146,6 +146,8 @@ def test_any_other_error_is_one_line_too(unite, capsys, monkeypatch, error, code
         ("null", ["integer", "null"], None),
         ("null", ["string", "null"], None),
         ("7", ["string", "null"], "7"),
+        ("true", ["string", "boolean"], True),
+        ("true", ["string", "null"], "true"),
         ('{"text": 0.03}', ["number", "object"], {"text": 0.03}),
         (None, ["number"], None),
     ],

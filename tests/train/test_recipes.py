@@ -82,7 +82,7 @@ def test_what_all_scripts_share_is_in_every_recipe(name):
     embed = replace(EmbedConfig(), **config.embed)
     assert (embed.max_length, embed.max_frames, embed.positions) == (2048, 12, "sequential")
     assert config.bf16 and config.gradient_checkpointing and config.workers == 8
-    assert not stage.train_vision and not config.weights
+    assert set(stage.visual_parts.values()) == {"frozen"} and not config.weights
 
 
 def test_stage_2_starts_from_the_merged_weights_of_stage_1():

@@ -132,7 +132,8 @@ def parse(text: str | None, schema: Mapping) -> Any:
     if text is None:
         return None
     kinds = {part.get("type", "string") for part in schema.get("anyOf", [schema])}
-    if kinds == {"string"} or ("string" in kinds and text != "null"):
+    words = {"null"} | ({"true", "false"} if "boolean" in kinds else set())
+    if kinds == {"string"} or ("string" in kinds and text not in words):
         return text
     try:
         return json.loads(text)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from ..data.modality import parse_modality
 from ..model.config import EmbedConfig
@@ -32,10 +32,10 @@ __all__ = ["STAGE_1", "STAGE_2", "SamplingConfig", "StageConfig", "TrainConfig"]
 
 _WORDS = {True: "trained", False: "frozen"}
 Part = Annotated[
-    Literal["frozen", "lora", "trained"],
-    BeforeValidator(lambda value: _WORDS[value] if isinstance(value, bool) else value),
+    Literal["frozen", "lora", "trained"] | bool,
+    AfterValidator(lambda value: _WORDS[value] if isinstance(value, bool) else value),
 ]
-"""How a part of the model takes part: as it is, with a LoRA, or whole."""
+"""How a part of the model takes part: as it is (or false), with a LoRA, or whole (or true)."""
 
 
 def _check_modalities(field: str, values: Mapping[str, float]) -> None:
