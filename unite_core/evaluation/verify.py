@@ -50,9 +50,9 @@ class ExamplePart:
     about: Name
     """What is compared."""
     queries: Items
-    """Q items."""
+    """Q items that ask."""
     candidates: Items
-    """C items."""
+    """C items that are compared with each query."""
     cosines: Annotated[tuple[tuple[float | None, ...], ...], BeforeValidator(_rows)]
     """Q lists of C printed cosines; null where none is printed."""
     embed: fields_of(EmbedConfig) = Field(default_factory=dict)
