@@ -20,6 +20,8 @@ class Planted(torch.nn.Module):
 
     config, processor = None, SimpleNamespace(reader=None)
 
+    workers = 0  # media are read here
+
     def __init__(self, **vectors):
         super().__init__()
         self.vectors = vectors
