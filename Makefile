@@ -42,7 +42,8 @@ study: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest -n $(CORES) --dist loadfile -m "not network" tests
-	$(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout 300 notebooks
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(CORES) --dist loadfile \
+	  --nbval-lax --nbval-current-env --nbval-cell-timeout 300 notebooks
 
 lab: $(READY)
 	$(BIN)/jupyter lab --ip 127.0.0.1 $(if $(filter 0,$(shell id -u)),--allow-root) notebooks
