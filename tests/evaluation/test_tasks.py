@@ -101,6 +101,15 @@ def test_single_pool_values_equal_brute_force(tasks):
     assert 0 < result.score(first.name, "concept", "recall@1").value < 1
 
 
+def test_content_under_two_instructions_is_refused():
+    asked = [query | {"instruction": "Find the picture."} for query in texts("word", 12)]
+    given = [task(), task("asked", queries=asked)]
+    with pytest.raises(ValueError, match="'asked'.*comes with another instruction elsewhere"):
+        evaluate(FakeEmbedder(), given, progress=False)
+    alone = evaluate(FakeEmbedder(), given[1:], progress=False)
+    assert alone.score("asked", "concept", "recall@10").value == 1
+
+
 def test_every_item_is_embedded_once_with_the_given_root(tasks):
     embedder = FakeEmbedder()
     result = evaluate(embedder, tasks, media_root="corpus", progress=False)

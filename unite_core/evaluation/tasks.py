@@ -171,14 +171,20 @@ def embed_tasks(
     """Embed every distinct item of the tasks once: {content id: [D] float32}.
 
     `embedder` needs `.embed(items, media_root=..., progress=...)` that returns [items, D].
+    ValueError where equal content comes with different instructions, which need a vector each.
     """
-    items = {
-        identity: item
-        for task in tasks
-        for identity, item in zip(
+    items: dict[str, Mapping] = {}
+    for task in tasks:
+        pairs = zip(
             task.query_ids + task.candidate_ids, task.queries + task.candidates, strict=True
         )
-    }
+        for identity, item in pairs:
+            known = items.setdefault(identity, item)
+            if known.get("instruction") != item.get("instruction"):
+                raise ValueError(
+                    f"{task}: {str(dict(item))[:80]} comes with another instruction elsewhere: "
+                    "evaluate tasks of different instructions apart"
+                )
     vectors = embedder.embed(list(items.values()), media_root=media_root, progress=progress)
     return dict(zip(items, vectors, strict=True))
 
