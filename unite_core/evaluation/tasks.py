@@ -28,7 +28,15 @@ from ..files import from_row, read_json, write_json
 from .pools import POOLS, Pool, Scorer, cosine, measure_task
 from .results import EvaluationResult, score_of
 
-__all__ = ["Kind", "RetrievalTask", "embed_tasks", "evaluate", "read_tasks", "write_tasks"]
+__all__ = [
+    "Kind",
+    "RetrievalTask",
+    "distinct_items",
+    "embed_tasks",
+    "evaluate",
+    "read_tasks",
+    "write_tasks",
+]
 
 
 Kind = Literal["", "plain", "asked", "instructed"]
@@ -165,12 +173,9 @@ def write_tasks(path: str | Path, tasks: Iterable[RetrievalTask]) -> None:
     write_json(path, [asdict(task) for task in tasks])
 
 
-def embed_tasks(
-    embedder, tasks: Sequence[RetrievalTask], media_root: str | Path = ".", progress: bool = True
-) -> dict[str, np.ndarray]:
-    """Embed every distinct item of the tasks once: {content id: [D] float32}.
+def distinct_items(tasks: Sequence[RetrievalTask]) -> dict[str, Mapping]:
+    """Items of the tasks, each content once: {content id: item}.
 
-    `embedder` needs `.embed(items, media_root=..., progress=...)` that returns [items, D].
     ValueError where equal content comes with different instructions, which need a vector each.
     """
     items: dict[str, Mapping] = {}
@@ -179,12 +184,25 @@ def embed_tasks(
             task.query_ids + task.candidate_ids, task.queries + task.candidates, strict=True
         )
         for identity, item in pairs:
-            known = items.setdefault(identity, item)
+            known = items.get(identity, item)
             if known.get("instruction") != item.get("instruction"):
                 raise ValueError(
                     f"{task}: {str(dict(item))[:80]} comes with another instruction elsewhere: "
                     "evaluate tasks of different instructions apart"
                 )
+            items[identity] = item
+    return items
+
+
+def embed_tasks(
+    embedder, tasks: Sequence[RetrievalTask], media_root: str | Path = ".", progress: bool = True
+) -> dict[str, np.ndarray]:
+    """Embed every distinct item of the tasks once: {content id: [D] float32}.
+
+    `embedder` needs `.embed(items, media_root=..., progress=...)` that returns [items, D].
+    ValueError as `distinct_items`.
+    """
+    items = distinct_items(tasks)
     vectors = embedder.embed(list(items.values()), media_root=media_root, progress=progress)
     return dict(zip(items, vectors, strict=True))
 

@@ -18,7 +18,7 @@ from ..data.records import content_id
 from ..evaluation.pools import Pool, stack_vectors
 from ..evaluation.tasks import RetrievalTask
 from ..gap.corrections import Correction
-from ..search.factorised import FirstFactor, log_probabilities_among, log_sum_exp
+from ..search.factorised import FirstFactor, factorised_scores, log_probabilities_among
 from ..search.modality_probe import ModalityProbe, fit_modality_probe
 from ..search.scorers import centre, fit_centring
 
@@ -176,6 +176,13 @@ class _Scored:
         """Scores [q, N] float64 of a block of queries by the score of that name."""
         if name == "centred":
             return centre(self.fit.centring, block.queries, block.modality) @ self._centred.T
+        if name in ("probe", "probe-tau", "router"):
+            fit, fitted = self.fit, name == "probe-tau"
+            return factorised_scores(
+                block.queries, self.pool.vectors, self.pool.modality,
+                fit.router if name == "router" else fit.probe,
+                fit.probe.temperature if fitted else fit.temperature, block.hidden,
+            )  # fmt: skip
         scores = (block.queries @ self.pool.vectors.T).astype(np.float64)
         if name == "oracle":
             return np.where(self.column == self.column[block.positive][:, None], scores, -np.inf)
@@ -185,29 +192,13 @@ class _Scored:
                 spread = np.maximum(part.std(1, keepdims=True), 1e-12)
                 scores[:, self.column == column] = (part - part.mean(1, keepdims=True)) / spread
         elif name == "bonus":
-            scores += 0.1 * self._log_p(self.fit.probe, block)[:, self.column]
-        elif name in ("probe", "probe-tau", "router"):
-            fitted = name == "probe-tau"
-            scores /= self.fit.probe.temperature if fitted else self.fit.temperature
-            first = self.fit.router if name == "router" else self.fit.probe
-            offset = self._log_p(first, block)
-            for column in range(len(self.codes)):
-                part = scores[:, self.column == column]
-                for row, found in enumerate(block.hidden):
-                    inside = [place for place in found if self.column[place] == column]
-                    part[
-                        row, np.searchsorted(np.flatnonzero(self.column == column), inside)
-                    ] = -np.inf
-                offset[:, column] -= log_sum_exp(part)
-            scores += offset[:, self.column]
+            log_p = log_probabilities_among(self.fit.probe, block.queries, self.codes.tolist())
+            scores += 0.1 * log_p[:, self.column]
         return scores
 
     @cached_property
     def _centred(self) -> np.ndarray:
         return centre(self.fit.centring, self.pool.vectors, self.pool.modality)
-
-    def _log_p(self, first: FirstFactor, block: _Block) -> np.ndarray:
-        return log_probabilities_among(first, block.queries, self.codes.tolist())
 
 
 @dataclass(frozen=True)

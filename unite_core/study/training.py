@@ -18,7 +18,6 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 
 import numpy as np
 import torch
@@ -29,7 +28,7 @@ from ..curate.alignment import align
 from ..curate.config import AlignConfig
 from ..data.modality import modality_of
 from ..data.records import content_id, read_records, write_records
-from ..evaluation.tasks import RetrievalTask, read_tasks
+from ..evaluation.tasks import RetrievalTask, distinct_items, read_tasks
 from ..files import read_json, replacing, working_in, write_json
 from ..model.embedder import UniteEmbedder
 from ..model.vision_store import VisionStore, build_vision_store, embed_stored
@@ -205,19 +204,20 @@ def study_tasks(study: Study, size: Size) -> list[RetrievalTask]:
     return [task for task in _tasks(size.root) if task.split in study.splits]
 
 
-def items_of(tasks: Sequence[RetrievalTask]) -> dict[str, dict]:
+def items_of(tasks: Sequence[RetrievalTask]) -> dict[str, Mapping]:
     """Distinct items of tasks by content id, in a fixed order."""
-    found = {}
-    for task in tasks:
-        found |= dict(zip(task.query_ids, task.queries, strict=True))
-        found |= dict(zip(task.candidate_ids, task.candidates, strict=True))
-    return dict(sorted(found.items()))
+    return dict(sorted(distinct_items(tasks).items()))
 
 
-def fit_records(size: Size) -> list[Mapping[str, Any]]:
+def fit_records(size: Size) -> list[dict]:
     """The training pairs of stage 2 on which search-time scores are fitted."""
-    records = list(read_records(Path(size.train_root, "stage2.jsonl")))
-    return random.Random(0).sample(records, min(size.fit_pairs, len(records)))
+    return _sample(size.train_root, size.fit_pairs)
+
+
+@lru_cache(1)
+def _sample(root: str, count: int) -> list[dict]:
+    records = read_records(Path(root, "stage2.jsonl"))
+    return random.Random(0).sample(records, min(count, len(records)))
 
 
 @lru_cache(1)
@@ -225,7 +225,7 @@ def _tasks(root: str) -> list[RetrievalTask]:
     return read_tasks(Path(root, "tasks.json"))
 
 
-def run_items(study: Study, size: Size) -> dict[str, dict]:
+def run_items(study: Study, size: Size) -> dict[str, Mapping]:
     """By content id the items of tasks, then those of fits: the rows of `vectors.npy`."""
     items = items_of(study_tasks(study, size))
     for record in fit_records(size) if study.needs_fit else ():
