@@ -296,3 +296,16 @@ def test_a_learning_rate_of_a_tower_that_is_not_trained_is_refused():
         ValueError, match="vision_learning_rate .*null where train_vision is frozen"
     ):
         StageConfig("x", vision_learning_rate=1e-5)
+
+
+def test_every_adapter_below_the_start_is_part_of_the_claim(tmp_path):
+    for name, base in (("lower", str(CHECKPOINT)), ("upper", "../lower")):
+        (tmp_path / name).mkdir()
+        write_json(tmp_path / name / "adapter_config.json", {"base_model_name_or_path": base})
+        (tmp_path / name / "adapter_model.safetensors").write_bytes(name.encode())
+    write_records(tmp_path / "pairs.jsonl", [{"query": {"text": "a"}, "candidate": {"text": "b"}}])
+    config = TrainConfig(str(tmp_path / "upper"), (str(tmp_path / "pairs.jsonl"),), str(tmp_path))
+    before = check_run(config)
+    (tmp_path / "lower" / "adapter_model.safetensors").write_bytes(b"another")
+    after = check_run(config)
+    assert {name for name in before if before[name] != after[name]} == {str(tmp_path / "lower")}

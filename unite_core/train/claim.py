@@ -19,7 +19,7 @@ from ..data.pairs import PairDataset
 from ..data.readers import row_files
 from ..distributed import processes
 from ..files import file_hash, read_json, write_json
-from ..model.checkpoint import base_of, locate
+from ..model.checkpoint import adapters_of, locate
 from ..settings import read_config, write_config
 from ..versions import note_versions, warn_of_versions
 from .arguments import FREE_ARGUMENTS
@@ -82,13 +82,13 @@ def _inputs(config: TrainConfig) -> dict:
     folder = locate(config.model)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # loading says it again
-        base, _ = base_of(folder, config.model)
-    hashes = {config.model: _hash(folder.glob("*.safetensors"))}
-    for place, name in {folder: config.model, base: str(base)}.items():
+        base, _, adapters = adapters_of(folder, config.model)
+    below = [] if base == folder else [base, *adapters[:-1]]  # what an adapter goes on
+    hashes = {}
+    for place, name in {folder: config.model, **{place: str(place) for place in below}}.items():
+        hashes[name] = _hash(place.glob("*.safetensors"))
         found = (place / file for file in _MODEL_FILES)
         hashes |= {f"{name}/{file.name}": _hash([file]) for file in found if file.is_file()}
-    if base != folder:
-        hashes[str(base)] = _hash(base.glob("*.safetensors"))
     held_out = [] if config.eval_data is None else [config.eval_data]
     hashes |= {path: _hash(_files(Path(path))) for path in (*config.data, *held_out)}
     return {**hashes, "processes": processes()[1]}  # they multiply the batch
