@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 from torch.nn.functional import normalize
-from transformers import TrainerCallback
 
+from tests.train.stopping import StopAt
 from unite_core.data.records import write_records
 from unite_core.model import CheckpointError, ModalityRouter, UniteEmbedder
 from unite_core.train.checkpoints import trained_weights
@@ -92,16 +92,6 @@ def test_a_few_hundred_steps_of_adamw_are_enough_for_vectors_that_lie_close_toge
 
 
 # Runs
-
-
-class StopAt(TrainerCallback):
-    """Ends training after that step."""
-
-    def __init__(self, step):
-        self.step = step
-
-    def on_step_end(self, args, state, control, **_):
-        control.should_training_stop |= state.global_step == self.step
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 from torch.nn.functional import normalize
-from transformers import TrainerCallback
 
+from tests.train.stopping import StopAt
 from unite_core.data.records import write_records
 from unite_core.train.checkpoints import trained_weights
 from unite_core.train.config import STAGE_1, STAGE_2, TrainConfig
@@ -97,16 +97,6 @@ def test_a_learned_temperature_stays_in_its_range():
 
 
 # Runs
-
-
-class StopAt(TrainerCallback):
-    """Ends training after that step."""
-
-    def __init__(self, step):
-        self.step = step
-
-    def on_step_end(self, args, state, control, **_):
-        control.should_training_stop |= state.global_step == self.step
 
 
 @pytest.fixture(scope="module")
