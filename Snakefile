@@ -29,7 +29,7 @@ RUN = os.environ.get("UNITE_RUNS", "runs") + "/" + ("main" if CORPUS == "emoji" 
 STAGES = {"stage_1": f"{RUN}/stage1", "stage_2": f"{RUN}/stage2"}
 
 # Notebooks that look at the finished model.
-LOOK = {"inside": "02_inside", "loss": "03_loss_by_hand", "search": "10_search"}
+LOOK = {"inside": "02_inside", "loss": "03_loss_by_hand", "search": "11_search"}
 
 
 def unite(*words):
@@ -138,13 +138,13 @@ rule look:
 
 rule evaluation:
     input:
-        notebook_of("06_evaluation"),
+        notebook_of("06_scores"),
         stage_1=rules.stage_1.output,
         stage_2=rules.stage_2.output,
     output:
         f"{RUN}/evaluation/results.json",
     params:
-        run("06_evaluation", f"{RUN}/evaluation", **STAGES),
+        run("06_scores", f"{RUN}/evaluation", **STAGES),
     threads: 2
     shell:
         "{params}"
@@ -152,12 +152,12 @@ rule evaluation:
 
 rule gap:
     input:
-        notebook_of("07_modality_gap"),
+        notebook_of("09_modality_gap"),
         evaluation=rules.evaluation.output,
     output:
         f"{RUN}/gap/results.json",
     params:
-        run("07_modality_gap", f"{RUN}/gap", **STAGES),
+        run("09_modality_gap", f"{RUN}/gap", **STAGES),
     threads: 2
     shell:
         "{params}"
@@ -195,13 +195,13 @@ rule control:
 
 rule evaluation_controls:
     input:
-        notebook_of("06_evaluation"),
+        notebook_of("06_scores"),
         stage_2=rules.stage_2.output,
         controls=[f"{CONTROL}/{loss}/results.json" for loss in CONTROLS.values()],
     output:
         f"{CONTROL}/evaluation/results.json",
     params:
-        run("06_evaluation", f"{CONTROL}/evaluation", **STAGES, controls=LISTED),
+        run("06_scores", f"{CONTROL}/evaluation", **STAGES, controls=LISTED),
     threads: 2
     shell:
         "{params}"
@@ -209,12 +209,12 @@ rule evaluation_controls:
 
 rule gap_controls:
     input:
-        notebook_of("07_modality_gap"),
+        notebook_of("09_modality_gap"),
         evaluation=rules.evaluation_controls.output,
     output:
         f"{CONTROL}/gap/results.json",
     params:
-        run("07_modality_gap", f"{CONTROL}/gap", **STAGES, controls=LISTED),
+        run("09_modality_gap", f"{CONTROL}/gap", **STAGES, controls=LISTED),
     threads: 2
     shell:
         "{params}"
@@ -223,7 +223,7 @@ rule gap_controls:
 # The studies (docs/study.md): `make study`, or one of them by its table. Runs take one thread each
 # and any number goes side by side; on a cluster: --executor slurm, or cluster-generic.
 SIZE = config.get("size", "small")
-NOTEBOOKS = {"data": "08_which_data", "mask": "09_does_the_mask_help"}
+NOTEBOOKS = {"data": "13_which_data", "mask": "14_does_the_mask_help"}
 HOME = os.environ.get("UNITE_RUNS", "runs") + "/study/{study}-" + SIZE
 
 

@@ -17,7 +17,7 @@ from unite_core.study.statistics import blocks_needed
 from unite_core.study.verdicts import PLANS, Cell, blind_deviation_of, verdicts
 
 MASK, DATA = STUDIES["mask"], STUDIES["data"]
-NOTEBOOKS = {"data": "08_which_data", "mask": "09_does_the_mask_help"}
+NOTEBOOKS = {"data": "13_which_data", "mask": "14_does_the_mask_help"}
 TASKS = sorted({task for endpoint in STUDY_ENDPOINTS.values() for task in endpoint.tasks})
 METRICS = ("recall@100", "mrr", "ndcg@10", "target_share@10", "counterpart_recall@10")
 FAMILIES = [str(number // 2) for number in range(24)]
