@@ -13,7 +13,7 @@ from pathlib import Path
 from ..files import replacing
 
 __all__ = [
-    "NotebookError", "ParameterError", "check_parameters", "clean_notebook", "code_of", "literal",
+    "NotebookError", "ParameterError", "check_parameters", "clean_notebook", "cleaned", "code_of", "literal",
     "parameter_names", "parse_parameters", "read_parameters", "write_text",
 ]  # fmt: skip
 
@@ -21,6 +21,7 @@ __all__ = [
 OUTPUT = "output"  # the parameter that carries the run's folder
 _TYPES = {"int": int, "float": (int, float), "str": str, "bool": bool, "list": list, "dict": dict}
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+_VISIBLE, _VISIBLE_SHARE = 16, 0.002  # of 255 levels, and of a picture's points
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
@@ -86,14 +87,19 @@ def parse_parameters(path: str | Path, words: Mapping[str, str]) -> dict:
 
 
 def clean_notebook(path: str | Path) -> None:
-    """Clean an executed notebook for storing: no times, addresses, stderr or widget state.
-
-    Drops injected parameters and all metadata but tags and the kernel's name, and numbers the code
-    cells from 1. Cleaning twice changes nothing.
-    """
+    """Clean an executed notebook's file for storing, see `cleaned`."""
     import nbformat
 
-    notebook = nbformat.read(path, as_version=4)
+    write_text(path, nbformat.writes(cleaned(nbformat.read(path, as_version=4))))
+
+
+def cleaned(notebook):
+    """Clean an executed notebook for storing: no times, addresses, stderr or widget state.
+
+    Drops injected parameters and all metadata but tags, the kernel's name and the words of
+    pictures, makes pictures small and numbers the code cells from 1. Changes the notebook and
+    returns it; cleaning twice changes nothing.
+    """
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
     notebook.metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
     notebook.cells = [
@@ -108,7 +114,7 @@ def clean_notebook(path: str | Path) -> None:
             count += 1
             cell.execution_count = count
             cell.outputs = [_cleaned(o, count) for o in cell.outputs if _is_stored(o)]
-    write_text(path, nbformat.writes(notebook))
+    return notebook
 
 
 def code_of(path: str | Path) -> list[str]:
@@ -168,7 +174,11 @@ def _cleaned(output, count: int):
     if output.output_type == "execute_result":
         output.execution_count = count
     if "data" in output:
-        output.metadata = {}
+        output.metadata = {
+            kind: {"alt": about["alt"]}
+            for kind, about in output.metadata.items()
+            if isinstance(about, dict) and "alt" in about
+        }
         for kind, content in output.data.items():
             if kind == "image/png":
                 output.data[kind] = _smaller(content)
@@ -178,12 +188,19 @@ def _cleaned(output, count: int):
 
 
 def _smaller(png: str) -> str:
-    """The PNG (base64) with 128 colours, if that is smaller."""
+    """The PNG (base64), smaller: with 256 colours if these do for all of it, else with all.
+
+    Lines, letters and maps of one scale have few colours; photographs and drawings keep theirs.
+    """
+    import numpy as np
     from PIL import Image
 
-    packed = io.BytesIO()
     with Image.open(io.BytesIO(base64.b64decode(png))) as image:
         if image.mode == "P":  # already reduced
             return png
-        image.convert("RGB").quantize(128).save(packed, "PNG", optimize=True)
+        full = image.convert("RGB")
+    few = full.quantize(256, dither=Image.Dither.NONE)
+    far = np.abs(np.int16(few.convert("RGB")) - np.int16(full)).max(axis=2)
+    packed = io.BytesIO()
+    (few if (far > _VISIBLE).mean() < _VISIBLE_SHARE else full).save(packed, "PNG", optimize=True)
     return min(png, base64.b64encode(packed.getvalue()).decode(), key=len)

@@ -16,20 +16,20 @@ import math
 import os
 import random
 import re
-import shutil
 import sys
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
 from ..files import read_json, replacing, write_json
+from .figures import save_figure, show_figure, words_of
 from .files import (
     NotebookError,
     ParameterError,
     check_parameters,
-    clean_notebook,
     code_of,
     literal,
     parameter_names,
@@ -37,12 +37,12 @@ from .files import (
 )
 
 __all__ = [
-    "NotebookError", "ParameterError", "Run", "clean_notebook", "from_root", "open_run",
-    "project_root", "publish_figures", "run_notebook", "runs_root", "seed_everything",
-    "store_notebooks", "sweep",
+    "NotebookError", "ParameterError", "Run", "from_root", "open_run",
+    "project_root", "run_notebook", "runs_root", "seed_everything", "sweep",
 ]  # fmt: skip
 
 
+_UNBORN = "Kernel died before replying"  # jupyter_client's words
 VERSIONS = ("unite-workbook", "torch", "transformers", "peft", "numpy")
 
 
@@ -82,13 +82,18 @@ class Run:
 
     name: str
     folder: Path
+    started: float = field(default_factory=time.monotonic)
 
     def save(self, results: Mapping[str, float]) -> None:
-        """Write `results.json` (flat, finite numbers) and print it, rounded to 3 digits."""
+        """Write `results.json` (flat, finite numbers) and print it, rounded to 3 digits.
+
+        What the run took so far goes into `cost.json`.
+        """
         for name, value in results.items():
             if isinstance(value, str | Mapping) or not math.isfinite(float(value)):
                 raise ValueError(f"result {name!r} is {value!r}: results are finite numbers")
         flat = {name: float(value) for name, value in results.items()}
+        write_json(self.folder / "cost.json", _cost_since(self.started))
         write_json(self.folder / "results.json", flat)
         width = max(map(len, flat), default=0)
         print("\n".join(f"{name:<{width}}  {value:.3f}" for name, value in flat.items()))
@@ -97,18 +102,18 @@ class Run:
         """Write a text file into the folder, atomically."""
         write_text(self.folder / name, text)
 
-    def figure(self, slug: str, figure) -> None:
-        """Save a figure, or that of axes, as SVG and PNG; equal figures give equal files."""
-        import matplotlib
+    def figure(self, slug: str, figure, alt: str = "") -> None:
+        """Save a figure, or that of axes, as SVG and PNG, and show it in the notebook.
 
+        `alt` says in words what is to be seen, for those who cannot see it; without it the titles
+        are read.
+        """
         if not re.fullmatch(r"[a-z0-9_]+", slug):
             raise ValueError(f"slug {slug!r}: use small letters, digits and _")
         figure = getattr(figure, "figure", figure)
-        folder = self.folder / "figures"
-        with matplotlib.rc_context({"svg.hashsalt": "unite"}):
-            for suffix, about in ((".svg", {"Date": None}), (".png", {"Software": None})):
-                with replacing(folder / f"{self.name}_{slug}{suffix}", durable=False) as partial:
-                    figure.savefig(partial, format=suffix[1:], metadata=about, bbox_inches="tight")
+        alt = " ".join(alt.split()) or words_of(figure)
+        save_figure(self.folder / "figures" / f"{self.name}_{slug}", figure, alt)
+        show_figure(figure, alt)
 
 
 def open_run(name: str, namespace: Mapping) -> Run:
@@ -172,12 +177,21 @@ def _execute(path: Path, parameters: dict, out: Path, progress: bool) -> None:
     partial, failed = (out / f"{path.stem}.{state}.ipynb" for state in ("partial", "failed"))
     failed.unlink(missing_ok=True)
     streams = {"stdout_file": sys.stdout, "stderr_file": sys.stderr} if progress else {}
-    try:
+
+    def execute() -> None:
         papermill.execute_notebook(
             literal(path), literal(partial), parameters,
             cwd=str(path.parent), progress_bar=progress, extra_arguments=["--log-level=40"],
             **streams,
         )  # fmt: skip
+
+    try:
+        try:
+            execute()
+        except RuntimeError as error:
+            if _UNBORN not in str(error):
+                raise
+            execute()  # no cell ran: kernels that start side by side may take the same port
     except papermill.PapermillExecutionError as error:
         partial.replace(failed)
         raise NotebookError(
@@ -193,6 +207,16 @@ def _execute(path: Path, parameters: dict, out: Path, progress: bool) -> None:
             f"often the machine ran out of memory, or the kernel is not installed ({kept})"
         ) from error
     partial.replace(out / path.name)
+
+
+def _cost_since(started: float) -> dict[str, float]:
+    """Minutes since then, this process's largest memory so far in MiB, and the machine's cores."""
+    import resource
+
+    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB, on macOS bytes
+    mib = largest / (2**20 if sys.platform == "darwin" else 2**10)
+    minutes = (time.monotonic() - started) / 60
+    return {"minutes": minutes, "mib": mib, "cpus": len(os.sched_getaffinity(0))}
 
 
 def _describe(name: str, code: list[str], parameters: Mapping) -> dict:
@@ -274,24 +298,3 @@ def _write_csv(path: Path, rows: list[dict]) -> None:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows(rows)
-
-
-def store_notebooks(paths: list[Path]) -> None:
-    """Execute notebooks (default: all) with their defaults, clean them and store them in place."""
-    for path in paths or sorted((project_root() / "notebooks").glob("*.ipynb")):
-        out = runs_root() / "stored" / path.stem
-        print(f"{path.name}: executing with its defaults")
-        run_notebook(path, {}, out)
-        clean_notebook(out / path.name)
-        with replacing(path) as partial:
-            shutil.copyfile(out / path.name, partial)
-
-
-def publish_figures(folder: Path) -> None:
-    """Copy the figures of a run, or of all runs in a folder, to `figures/`."""
-    figures = sorted([*folder.glob("figures/*.*"), *folder.glob("*/figures/*.*")])
-    if not figures:
-        raise FileNotFoundError(f"{folder}: no figures of a run there; give the folder of a run")
-    for figure in figures:
-        shutil.copyfile(figure, project_root() / "figures" / figure.name)
-        print(f"figures/{figure.name}")
