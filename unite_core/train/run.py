@@ -4,7 +4,8 @@ The output folder holds `train.json` (the configuration), `inputs.json` (hashes 
 from, see `claim`), `checkpoint-N` (to resume from), `tensorboard`, `history.json` (what was
 logged), `best` (the weights that `keep` asks for), `skipped.json` (records left out, if any),
 `temperature.json` (if it is learned), `adapter` (the LoRA alone) and, once training is finished,
-`model`: the merged checkpoint that the next stage starts from, with its router if one was trained.
+`model`: the merged checkpoint that the next stage starts from, with its model card and its router
+if one was trained.
 Each is complete or absent.
 
 Under torchrun or `accelerate launch` each process embeds `batch_size` pairs, and all are compared
@@ -26,6 +27,7 @@ from .checkpoints import check_manifest, copy_weights, trained_weights
 from .claim import check_run, claim
 from .config import TrainConfig
 from .held_out import MakeScores, load_best
+from .model_card import write_card
 from .setup import adapted_model
 from .trainer import UniteTrainer
 
@@ -130,6 +132,7 @@ def _publish(trainer: UniteTrainer, config: TrainConfig) -> None:
     embedder.save(partial)
     if trainer.model.router is not None:
         trainer.model.router.save(partial)
+    write_card(partial, config, trainer.train_dataset, trainer.state.global_step)
     flush(partial)
     partial.replace(output / "model")
 
