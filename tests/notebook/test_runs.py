@@ -18,7 +18,7 @@ import torch
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from PIL import Image
 
-from unite_core.notebook import runs
+from unite_core.notebook import runs, storing
 from unite_core.notebook.files import (
     NotebookError,
     ParameterError,
@@ -72,7 +72,7 @@ def test_results_come_back_and_a_finished_run_is_not_repeated(notebook, tmp_path
     results = run_quietly(notebook, {"steps": 7, "rate": 2}, out)
     assert results == {"steps": 7.0, "rate": 2.0, "at_home": 1.0}
     files = {file.name for file in out.iterdir()}
-    assert files == {"demo {x}.ipynb", "results.json", "run.json", "count"}
+    assert files == {"demo {x}.ipynb", "results.json", "cost.json", "run.json", "count"}
     state = json.loads((out / "run.json").read_text())
     assert state["parameters"]["steps"] == 7
     assert state["parameters"]["name"] == "a", "defaults are recorded too"
@@ -332,4 +332,26 @@ def test_a_folder_of_the_user_s_is_left_alone(notebook, tmp_path):
         run_quietly(notebook, {}, folder)
     assert [path.name for path in folder.iterdir()] == ["letter.txt"]
     with pytest.raises(FileNotFoundError, match="no figures of a run"):
-        runs.publish_figures(folder)
+        storing.publish_run(folder)
+
+
+@pytest.mark.parametrize("deaths", [1, 2])
+def test_a_kernel_that_dies_before_its_first_reply_is_started_again_once(
+    notebook, tmp_path, monkeypatch, deaths
+):
+    starts = []
+
+    def execute(path, out, parameters, **how):
+        starts.append(path)
+        if len(starts) <= deaths:
+            raise RuntimeError("Kernel died before replying to kernel_info")
+        shutil.copyfile(notebook, tmp_path / "out" / "demo {x}.partial.ipynb")
+        (tmp_path / "out" / "results.json").write_text("{}")
+
+    monkeypatch.setattr("papermill.execute_notebook", execute)
+    if deaths == 1:
+        assert run_quietly(notebook, {}, tmp_path / "out") == {}
+    else:
+        with pytest.raises(NotebookError, match="did not start"):
+            run_quietly(notebook, {}, tmp_path / "out")
+    assert len(starts) == 2

@@ -66,10 +66,10 @@ def sweep() -> click.Command:
 
 
 def notebooks() -> click.Command:
-    def store(paths) -> None:
-        from ..notebook.runs import store_notebooks
+    def store(paths, source: Path | None) -> None:
+        from ..notebook.storing import store_notebooks
 
-        store_notebooks(list(paths))
+        store_notebooks(paths, source)
 
     def clean(paths) -> None:
         from ..notebook.files import clean_notebook
@@ -78,24 +78,29 @@ def notebooks() -> click.Command:
             clean_notebook(path)
 
     def publish(folder: Path) -> None:
-        from ..notebook.runs import publish_figures
+        from ..notebook.storing import publish_run
 
-        publish_figures(folder)
+        publish_run(folder)
 
     def listed(required: bool) -> list[click.Parameter]:
         return [click.Argument(["paths"], nargs=-1, type=_FILE, required=required)]
 
+    source = click.Option(
+        ["--from", "source"], type=click.Path(exists=True, file_okay=False, path_type=Path),
+        help="Take them from the finished runs in this folder, such as runs/main; without it "
+        "the notebooks are executed.",
+    )  # fmt: skip
     group = click.Group(None, help="Store, clean or publish the workbook's notebooks.")
     group.add_command(click.Command(
-        "store", help="Execute notebooks with their defaults and store them; default: all.",
-        params=listed(False), callback=store,
+        "store", help="Store notebooks with the outputs of runs with their defaults; default: all.",
+        params=[*listed(False), source], callback=store,
     ))  # fmt: skip
     group.add_command(click.Command(
         "clean", help="Remove what does not belong into a stored notebook, in place.",
         params=listed(True), callback=clean,
     ))  # fmt: skip
     group.add_command(click.Command(
-        "publish", help="Copy the figures of a run, or of all runs in a folder, to figures/.",
+        "publish", help="Copy figures and results of one run, or of all in a folder, to figures/.",
         params=[click.Argument(["folder"], type=click.Path(exists=True, path_type=Path))],
         callback=publish,
     ))  # fmt: skip

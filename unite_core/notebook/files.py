@@ -13,8 +13,8 @@ from pathlib import Path
 from ..files import replacing
 
 __all__ = [
-    "NotebookError", "ParameterError", "check_parameters", "clean_notebook", "cleaned", "code_of", "literal",
-    "parameter_names", "parse_parameters", "read_parameters", "write_text",
+    "NotebookError", "ParameterError", "check_parameters", "clean_notebook", "cleaned", "code_of",
+    "literal", "parameter_names", "parse_parameters", "read_parameters", "write_text",
 ]  # fmt: skip
 
 

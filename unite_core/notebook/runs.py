@@ -216,7 +216,7 @@ def _cost_since(started: float) -> dict[str, float]:
     largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB, on macOS bytes
     mib = largest / (2**20 if sys.platform == "darwin" else 2**10)
     minutes = (time.monotonic() - started) / 60
-    return {"minutes": minutes, "mib": mib, "cpus": len(os.sched_getaffinity(0))}
+    return {"minutes": minutes, "mib": mib, "cpus": os.cpu_count()}
 
 
 def _describe(name: str, code: list[str], parameters: Mapping) -> dict:

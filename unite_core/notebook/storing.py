@@ -1,0 +1,124 @@
+"""Outputs of finished runs go into `notebooks/`, their figures and results into `figures/`."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from ..files import read_json, write_json
+from .files import NotebookError, check_parameters, cleaned, write_text
+from .runs import from_root, project_root, run_notebook, runs_root
+
+__all__ = ["NUMBERS", "publish_run", "read_numbers", "store_notebooks", "take_outputs"]
+
+
+NUMBERS = "figures/results.json"
+"""Results of the published runs, {notebook: {name: number}}: what texts may state."""
+_MEASURED = "*Measured: "
+
+
+def store_notebooks(paths: Iterable[Path], source: Path | None = None) -> None:
+    """Store notebooks (default: all) with the outputs of a run with their defaults.
+
+    Args
+        source  folder of runs, such as runs/main, whose outputs are taken; without it, notebooks
+                are executed here. Notebooks that have no run there are left out if none is named
+    """
+    stored = sorted((project_root() / "notebooks").glob("*.ipynb"))
+    if source is not None:
+        runs = _runs_below(source)
+        for path in list(paths) or [path for path in stored if path.stem in runs]:
+            if path.stem not in runs:
+                raise NotebookError(f"{source} has no finished run of {path.name}: make run")
+            take_outputs(path, runs[path.stem])
+            print(f"{path.name}: outputs of {os.path.relpath(runs[path.stem])}")
+        return
+    for path in list(paths) or stored:
+        print(f"{path.name}: executing with its defaults")
+        out = runs_root() / "stored" / path.stem
+        run_notebook(path, {}, out)
+        take_outputs(path, out)
+
+
+def take_outputs(path: Path, run: Path) -> None:
+    """Copy a finished run's outputs into its notebook, cell by cell, and what the run took.
+
+    Texts of the notebook may have changed since, code may not: then, and where the run had other
+    parameters than the defaults, NotebookError says what to do.
+    """
+    import nbformat
+
+    state = read_json(run / "run.json")
+    defaults = check_parameters(path, {})
+    other = [name for name in defaults if state["parameters"].get(name) != defaults[name]]
+    if other:
+        raise NotebookError(
+            f"{path.name}: the run in {run} has another {', '.join(other)} than the notebook's "
+            f"defaults: run it again without (make run)"
+        )
+    notebook = nbformat.read(path, as_version=4)
+    executed = {
+        cell.id: cell for cell in nbformat.read(run / path.name, as_version=4).cells
+        if cell.cell_type == "code" and "injected-parameters" not in cell.metadata.get("tags", [])
+    }  # fmt: skip
+    cells = {cell.id: cell for cell in notebook.cells if cell.cell_type == "code"}
+    for name in [*cells, *executed]:
+        if name not in cells or executed.get(name, {}).get("source") != cells[name].source:
+            raise NotebookError(
+                f"{path.name}: code cell {name} is not as it was in the run in {run}: run it "
+                "again (make run), then store it"
+            )
+    for name, cell in cells.items():
+        cell.outputs = executed[name].outputs
+    cost = read_json(run / "cost.json") if (run / "cost.json").is_file() else None
+    notebook.cells[0].source = _with_cost(notebook.cells[0].source, state["versions"], cost)
+    write_text(path, nbformat.writes(cleaned(notebook)))
+
+
+def publish_run(folder: Path) -> None:
+    """Copy the figures of a run, or of all runs in a folder, to `figures/`, and their results.
+
+    Results go into `NUMBERS`, beside those of notebooks that have no run there.
+    """
+    figures = sorted([*folder.glob("figures/*.*"), *folder.glob("*/figures/*.*")])
+    if not figures:
+        raise FileNotFoundError(f"{folder}: no figures of a run there; give the folder of a run")
+    for figure in figures:
+        shutil.copyfile(figure, project_root() / "figures" / figure.name)
+        print(f"figures/{figure.name}")
+    numbers = read_numbers()
+    for name, run in _runs_below(folder).items():
+        numbers[name] = {
+            key: float(f"{value:.4g}") for key, value in read_json(run / "results.json").items()
+        }
+    write_json(from_root(NUMBERS), dict(sorted(numbers.items())), indent=1)
+    print(NUMBERS)
+
+
+def read_numbers() -> dict[str, dict[str, float]]:
+    """{notebook: {name: number}} of the published runs; empty if there are none."""
+    file = from_root(NUMBERS)
+    return read_json(file) if file.is_file() else {}
+
+
+def _runs_below(folder: Path) -> dict[str, Path]:
+    """{notebook: folder} of the finished runs in a folder, or of the one that it is."""
+    files = [folder / "run.json", *sorted(folder.glob("*/run.json"))]
+    states = {file.parent: read_json(file) for file in files if file.is_file()}
+    return {state["notebook"]: run for run, state in states.items() if state.get("finished")}
+
+
+def _with_cost(text: str, versions: dict[str, str], cost: dict[str, float] | None) -> str:
+    """A notebook's first text, ending in what the stored run took and with which versions."""
+    text = re.sub(r"\n+" + re.escape(_MEASURED) + r".*", "", text, flags=re.DOTALL)
+    if cost is None:
+        return text
+    named = ", ".join(f"{name} {versions[name]}" for name in ("python", "torch", "transformers"))
+    minutes = f"{cost['minutes']:.1f} minutes" if cost["minutes"] >= 1 else "less than a minute"
+    return (
+        f"{text}\n\n{_MEASURED}{minutes} and {cost['mib']:,.0f} MiB of memory on "
+        f"{cost['cpus']:.0f} CPU cores, with {named}.*"
+    )
