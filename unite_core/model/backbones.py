@@ -8,8 +8,7 @@ before `UniteEmbedder.load`, and its prompts with `TEMPLATES.register(NAME)(Temp
 from __future__ import annotations
 
 from collections.abc import Iterable
-
-from torch import nn
+from typing import TYPE_CHECKING
 
 from ..registry import Registry
 from .families.qwen2_5_vl import QWEN2_5_VL
@@ -17,6 +16,9 @@ from .families.qwen2_vl import QWEN2_VL, RAW
 from .families.qwen3_5 import QWEN3_5
 from .families.qwen3_vl import QWEN3_VL
 from .family import Backbone, Template
+
+if TYPE_CHECKING:
+    from torch import nn
 
 __all__ = ["BACKBONES", "TEMPLATES", "Backbone", "backbone_of", "has_fast_path"]
 

@@ -40,6 +40,7 @@ from .identify import default_config
 from .inference import embed_batches, encode_media
 from .loading import LoadConfig, device_of, dtype_of, load_settings, processes_for
 from .lora import attach_lora, load_lora, save_lora
+from .packing import choose_attention, is_packed, pack
 from .positions import token_positions
 from .prefetch import read_ahead
 from .preprocessing import Read
@@ -93,7 +94,9 @@ class UniteEmbedder(torch.nn.Module):
             overrides["positions"] = positions
         config = default_config(folder, base, str(folder_or_hub_id), overrides)
         config = replace(config, **overrides)
-        backbone = load_backbone(base, dtype_of(how, device), how.attention, how)
+        named = None if how.attention == "packed" else how.attention
+        backbone = load_backbone(base, dtype_of(how, device), named, how)
+        choose_attention(backbone, how, device, dtype_of(how, device))
         backbone.name_or_path = name
         embedder = cls(backbone, load_processor(base, backbone.config, config), how)
         for place, adapter in enumerate(adapters, 1):
@@ -144,20 +147,29 @@ class UniteEmbedder(torch.nn.Module):
         positions = token_positions(
             self.base, self.config.positions, input_ids, attention_mask, second_per_grid_ts, **grids
         )
-        inputs = {"attention_mask": attention_mask, "position_ids": positions}
-        if not takes_visual_tokens(self.base):
-            hidden = self.backbone(input_ids=input_ids, use_cache=False, **inputs, **media)
-            return normalize(_last(hidden.last_hidden_state, attention_mask).float(), dim=-1)
-        embeddings = input_embeddings(self.base, input_ids, **media)
-        decoder = self.base.language_model
-        if is_plain_decoder(decoder) and attention_mask[:, -1].all():
-            visual = self.processor.image_id, self.processor.video_id
-            shared = shared_tokens(input_ids, attention_mask, visual)
+        decoder, visual = self.base.language_model, takes_visual_tokens(self.base)
+        if visual and is_plain_decoder(decoder) and attention_mask[:, -1].all():
+            embeddings = input_embeddings(self.base, input_ids, **media)
+            shared = shared_tokens(input_ids, attention_mask, self._media_tokens)
             states = pooled_states(decoder, embeddings, attention_mask, positions, shared)
+            return normalize(states.float(), dim=-1)
+        packing, inputs = None, {"attention_mask": attention_mask, "position_ids": positions}
+        if is_packed(decoder):
+            packing = pack(attention_mask)
+            input_ids, positions = packing.take(input_ids), packing.take(positions)
+            inputs = {"attention_mask": None, "position_ids": positions, "packing": packing}
+        if visual:
+            embeddings = input_embeddings(self.base, input_ids, **media)
+            found = decoder(inputs_embeds=embeddings, use_cache=False, **inputs)
         else:
-            hidden = decoder(inputs_embeds=embeddings, use_cache=False, **inputs)
-            states = _last(hidden.last_hidden_state, attention_mask)
+            found = self.backbone(input_ids=input_ids, use_cache=False, **inputs, **media)
+        hidden = found.last_hidden_state
+        states = packing.last(hidden) if packing else _last(hidden, attention_mask)
         return normalize(states.float(), dim=-1)
+
+    @property
+    def _media_tokens(self) -> tuple[int, int]:
+        return self.processor.image_id, self.processor.video_id
 
     @torch.no_grad()
     def encode_vision(self, items: Sequence[Encoded]) -> list[Encoded]:

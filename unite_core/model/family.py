@@ -79,6 +79,8 @@ class Backbone:
     cached_vision: bool = False  # visual tokens are all that the tower gives: they can be kept
     pooled_decoder: tuple[str, str] | None = None  # text model, layer: see `decoder.pooled_states`
     plain_tower: tuple[str, str] | None = None  # tower, block: see `vision.visual_tokens`
+    packed_decoder: bool = False  # all layers attend fully, see `packing`
+    packed_tower: bool = False  # hands all its windows or frames over at once, see `packing`
     plain_text: bool = False  # for text alone the language model is a Qwen2
     unused_weights: str = r"lm_head\.weight"  # regular expression; tied or not, for nothing here
     known_as: str = r"\0"  # names of the plain checkpoints, as in Recipe

@@ -48,7 +48,8 @@ class LoadConfig:
     )
     """Type of the weights, whatever the files have; null: bfloat16 on a GPU, float32 on a CPU."""
     attention: Name | None = None
-    """Attention by transformers' name, such as flash_attention_2, or a kernel of the hub; null:
+    """packed (items one after the other, without padding), or attention by transformers' name, such
+    as flash_attention_2, or a kernel of the hub; null: packed on a GPU in bfloat16 or float16, else
     torch's own, sdpa."""
     device_map: Literal["auto", "balanced", "sequential"] | dict[str, int | str] | None = None
     """Spread a model that is larger than one GPU over all of them and the CPU (accelerate); null:

@@ -30,7 +30,8 @@ QWEN2_5_VL = Backbone(
     cached_vision=True,
     pooled_decoder=("Qwen2_5_VLTextModel", "Qwen2_5_VLDecoderLayer"),
     plain_text=True,
-    # no plain tower: its blocks attend inside windows
+    packed_decoder=True,
+    packed_tower=True,  # its blocks attend inside windows
     known_as=r"qwen2\.5-vl-\d+b(-instruct)?",
     recipes=(GVE,),
 )

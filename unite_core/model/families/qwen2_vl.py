@@ -102,6 +102,7 @@ QWEN2_VL = Backbone(
     "Qwen2VLModel",
     cached_vision=True,
     pooled_decoder=("Qwen2VLTextModel", "Qwen2VLDecoderLayer"),
+    packed_decoder=True,
     plain_tower=("Qwen2VisionTransformerPretrainedModel", "Qwen2VLVisionBlock"),
     plain_text=True,
     known_as=r"qwen2-vl-\d+b(-instruct)?",

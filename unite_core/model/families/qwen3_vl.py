@@ -38,7 +38,9 @@ QWEN3_VL = Backbone(
     video_time="text",
     mean=(0.5, 0.5, 0.5),
     std=(0.5, 0.5, 0.5),
-    # no fast path: the tower also feeds the first decoder layers (deepstack), keys are normed
+    packed_decoder=True,
+    packed_tower=True,
+    # no other fast path: the tower also feeds the first decoder layers (deepstack), keys are normed
     known_as=r"qwen3-vl-\d+b(-instruct|-thinking)?",
     recipes=(QWEN3_VL_EMBEDDING,),
 )
