@@ -8,7 +8,8 @@ import pytest
 from unite_core import gap
 from unite_core.data.pairs import PairDataset
 from unite_core.data.records import write_records
-from unite_core.evaluation.in_training import TrainingScores, pair_tasks
+from unite_core.evaluation.in_training import TrainingScores
+from unite_core.evaluation.own_pairs import pair_tasks
 from unite_core.evaluation.tasks import RetrievalTask, evaluate, write_tasks
 
 WORDS = [f"w{n}" for n in range(60)]

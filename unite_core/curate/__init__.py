@@ -15,8 +15,10 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "fault_injection": ["InjectedData", "inject_faults", "measure_recovery"],
         "filter": ["FilterResult", "directed_pair_type", "filter_records"],
         "ingest": ["ingest_source", "iter_ingested"],
+        "own_data": ["OwnData", "find_data", "own_items", "own_pairs"],
         "reasons": ["REASONS", "Reasons"],
         "recipe": ["Recipe", "Source", "read_recipe"],
+        "split": ["SplitConfig", "split_pairs"],
         "validate": ["BadRowsError", "MediaCheck", "Report", "check_rows"],
     },
 )  # fmt: skip

@@ -10,7 +10,7 @@ train(config, TrainingScores)  # scores of config.eval_data every config.eval_st
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from statistics import fmean
@@ -18,13 +18,13 @@ from statistics import fmean
 import numpy as np
 
 from ..data.modality import KEYS, modality_of
-from ..data.pairs import Pair, PairDataset, content_number
-from ..data.records import content_id
+from ..data.pairs import PairDataset
 from ..gap.moments import Moments, debiased_gap_squared
+from .own_pairs import pair_tasks
 from .pools import TARGET_SHARE, Pool, measure_task
 from .tasks import RetrievalTask, embed_tasks, read_tasks
 
-__all__ = ["TrainingScores", "pair_tasks"]
+__all__ = ["TrainingScores"]
 
 
 _RECALLS = ("recall@1", "recall@10")
@@ -56,47 +56,6 @@ class TrainingScores:
         """
         vectors = embed_tasks(embedder, self.tasks, self.media_root, progress=False)
         return _retrieval(self.tasks, vectors) | _gaps(self.tasks, vectors)
-
-
-def pair_tasks(pairs: Iterable[Pair] | PairDataset) -> list[RetrievalTask]:
-    """Tasks from held-out pairs, one for each modality of query and of candidate that occurs.
-
-    All are of one split, so that its mixed pool holds all candidates, hard negatives among them.
-    Candidates of equal content or of one group are all right; a query is a family. A pair whose
-    query is its own candidate is left out. ValueError where a task has a single query.
-    """
-    identities = getattr(pairs, "identity_of", {})
-    kinds: dict[str, list[Pair]] = defaultdict(list)
-    for pair in pairs:
-        if content_id(pair.query) != content_id(pair.candidate):
-            sides = (modality_of(item).label for item in (pair.query, pair.candidate))
-            kinds[" to ".join(sides)].append(pair)
-    return [_task(name, kinds[name], identities) for name in sorted(kinds)]
-
-
-def _task(name: str, pairs: Sequence[Pair], identities: Mapping[int, int]) -> RetrievalTask:
-    items = {content_id(item): item for pair in pairs for item in (pair.candidate, *pair.negatives)}
-    places = {identity: place for place, identity in enumerate(items)}
-    alike: dict[int, set[int]] = defaultdict(set)  # places of the candidates of an identity
-    for pair in pairs:
-        alike[_identity(pair.candidate, identities)].add(places[content_id(pair.candidate)])
-    right: dict[str, set[int]] = defaultdict(set)
-    queries = {}
-    for pair in pairs:
-        identity = content_id(pair.query)
-        queries[identity] = pair.query
-        itself = {places[identity]} if identity in places else set()
-        right[identity] |= alike[_identity(pair.candidate, identities)] - itself
-    return RetrievalTask(
-        name=name, split="held out", queries=list(queries.values()),
-        candidates=list(items.values()), positives=[sorted(right[q]) for q in queries],
-        families=list(queries),
-    )  # fmt: skip
-
-
-def _identity(item: Mapping, identities: Mapping[int, int]) -> int:
-    number = content_number(item)
-    return identities.get(number, number)
 
 
 def _retrieval(tasks: Sequence[RetrievalTask], vectors: Mapping) -> dict[str, float]:
