@@ -173,8 +173,9 @@ class SamplingConfig:
     mixing_exponent: Share = 1.0
     """A group of n pairs is drawn in proportion to n^alpha, alpha = 1 / T in [0, 1]: 1 as it is,
     0 all groups alike. With quotas this holds inside each modality."""
-    group_by: Literal["source", "task", "modality"] = "source"
-    """What makes a group of pairs; modality: that of the target."""
+    group_by: Literal["source", "task", "modality", "cluster"] = "source"
+    """What makes a group of pairs; modality: that of the target; cluster: sub_batch pairs that are
+    each other's hard negatives, of records that `unite mine` wrote."""
     sub_batch: Count = 1
     """Pairs of a single group that stay together in a batch; 1: any. As many as a batch of all
     processes makes batches of one group each."""
@@ -190,6 +191,11 @@ class SamplingConfig:
         _check_modalities("quotas", self.quotas)
         if self.quotas and abs(sum(self.quotas.values()) - 1) > 1e-6:
             raise ValueError(f"quotas must add up to 1, not {self.quotas}")
+        if self.group_by == "cluster" and (self.sub_batch == 1 or self.mixing_exponent != 1):
+            raise ValueError(
+                "group_by cluster needs sub_batch, the pairs of a cluster, above 1 and "
+                "mixing_exponent 1: clusters are alike in size"
+            )
 
 
 def _stage(value: Any) -> Any:
@@ -247,7 +253,8 @@ class TrainConfig:
     forward_items: Count = 32
     """Items of similar length that share one forward."""
     forward_tokens: Count | None = None
-    """Tokens that share one forward, padding included; null: any number."""
+    """Tokens that share one forward at most, padding included; groups are then cut where little is
+    padded. null: groups of forward_items, whatever their length."""
     grad_cache: bool = False
     """GradCache: hold one forward's activations at a time, running each forward twice."""
     cache_mib: Natural = 1024

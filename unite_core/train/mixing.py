@@ -1,4 +1,4 @@
-"""What a batch is made of: weights of pairs, mixing of groups, modality quotas, sub-batches.
+"""What a batch is made of: weights of pairs, mixing of groups, quotas, sub-batches, clusters.
 
 The pairs are divided into *streams*: one of all pairs, or one per target modality (quotas), per
 group (sub-batches; target modalities may be the groups, too), or both. A stream is endless: pass
@@ -18,6 +18,7 @@ import numpy as np
 
 from ..data.modality import Modality, parse_modality
 from ..data.pairs import PairTable
+from .clusters import cluster_rows
 from .config import SamplingConfig
 
 __all__ = ["Pool", "Stream", "pair_weights", "plan_pools", "quota_counts"]
@@ -35,6 +36,7 @@ class Stream:
     name: str  # in warnings and errors
     levels: tuple[tuple[float, np.ndarray], ...]  # (weight, the pairs that have it)
     key: tuple[int, ...]  # part of its random seed, different for each stream
+    clusters: tuple[np.ndarray, ...] = ()  # pairs that stay together, the last the smallest
 
     @property
     def pairs(self) -> int:
@@ -49,11 +51,20 @@ class Stream:
     def shuffled(self, seed: int, number: int) -> np.ndarray:
         """Pairs of the pass of that number, in order: [size]."""
         rng = np.random.default_rng([seed, number, *self.key])
+        if self.clusters:
+            return self._by_cluster(rng, number)
         chosen = []
         for level, rows in self.levels:
             whole, rest = divmod(round(level * len(rows)), len(rows))
             chosen += [rows] * whole + [rng.choice(rows, rest, replace=False)]
         return rng.permutation(np.concatenate(chosen))
+
+    def _by_cluster(self, rng: np.random.Generator, number: int) -> np.ndarray:
+        """Whole clusters, shuffled; the first pairs fill up what the pass before left over."""
+        *whole, last = self.clusters
+        order = np.concatenate([*(whole[n] for n in rng.permutation(len(whole))), last])
+        begun = -number * self.size % len(self.clusters[0])
+        return np.roll(order, begun)
 
 
 @dataclass(frozen=True)
@@ -133,10 +144,12 @@ def quota_counts(quotas: Mapping[str, float], units: int) -> dict[int, int]:
     return {code: int(n) for (code, _), n in zip(shares, counts, strict=True) if n}
 
 
-def plan_pools(table: PairTable, config: SamplingConfig, batch_size: int,
-               weights: np.ndarray) -> list[Pool]:  # fmt: skip
+def plan_pools(table: PairTable, config: SamplingConfig, batch_size: int, weights: np.ndarray,
+               edges: np.ndarray | None = None) -> list[Pool]:  # fmt: skip
     """Plan what every batch of B pairs is made of; `weights` [N] are those of `pair_weights`.
 
+    Args
+        edges  [E, 2] of `negative_edges`, needed where `config.group_by` is cluster
     Raises ValueError where B is no multiple of the sub-batch, quotas name a modality that no pair
     has or lack one that pairs have, or there are too few pairs to fill a batch without repeating.
     """
@@ -147,10 +160,10 @@ def plan_pools(table: PairTable, config: SamplingConfig, batch_size: int,
         )
     used = np.flatnonzero(weights > 0).astype(np.int32)
     if not config.quotas:
-        return [_pool(table, config, units, 0, used, weights)]
+        return [_pool(table, config, units, 0, used, weights, edges)]
     _check_named(table, config, used)
     return [
-        _pool(table, config, n, code, used[table.target_modality[used] == code], weights)
+        _pool(table, config, n, code, used[table.target_modality[used] == code], weights, edges)
         for code, n in quota_counts(config.quotas, units).items()
     ]
 
@@ -184,7 +197,7 @@ def _check_named(table: PairTable, config: SamplingConfig, used: np.ndarray) -> 
 
 
 def _pool(table, config: SamplingConfig, units: int, code: int, rows: np.ndarray,
-          weights: np.ndarray) -> Pool:  # fmt: skip
+          weights: np.ndarray, edges: np.ndarray | None) -> Pool:  # fmt: skip
     """The pool of the pairs `rows`; ValueError where it cannot fill its part of a batch."""
     what = f"quota of {Modality(code).label}" if code else "batch"
     wanted = units * config.sub_batch
@@ -196,15 +209,18 @@ def _pool(table, config: SamplingConfig, units: int, code: int, rows: np.ndarray
         raise ValueError(
             f"the {what} is {wanted} pairs a batch, but there are only {len(rows)}: lower it"
         )
-    streams = _streams(table, config, what, code, rows, weights)
+    streams = _streams(table, config, what, code, rows, weights, edges)
     if not streams:
         raise ValueError(f"the weights leave no pair for the {what} in an epoch: raise them")
     return Pool(units, code, tuple(streams))
 
 
-def _streams(table, config, what: str, code: int, rows, weights) -> list[Stream]:
-    if config.sub_batch == 1:
-        key = (code, 0, _STREAM) if code else ()
+def _streams(table, config, what: str, code: int, rows, weights, edges) -> list[Stream]:
+    key = (code, 0, _STREAM) if code else ()
+    if config.group_by == "cluster":
+        clusters = _clusters(config, rows, weights, edges)
+        streams = [Stream(f"the {what}", ((1.0, rows),), key, clusters)]
+    elif config.sub_batch == 1:
         streams = [Stream(f"the {what}", _levels(rows, weights), key)]
     else:
         group, labels = _groups(table, config)
@@ -220,6 +236,14 @@ def _streams(table, config, what: str, code: int, rows, weights) -> list[Stream]
                 f"{config.sub_batch}: lower sub_batch, or leave it out with weight 0"
             )
     return [stream for stream in streams if stream.size]
+
+
+def _clusters(config, rows: np.ndarray, weights, edges) -> tuple[np.ndarray, ...]:
+    """The pairs of each cluster; ValueError for pairs that come more often than others."""
+    if (weights[rows] != 1).any():
+        raise ValueError("group_by cluster needs weights of 1, or of 0 for what is left out")
+    number = cluster_rows(edges, rows, config.sub_batch)
+    return tuple(members for _, members in _divided(rows, number))
 
 
 def _levels(rows: np.ndarray, weights: np.ndarray) -> tuple[tuple[float, np.ndarray], ...]:

@@ -10,6 +10,7 @@ import torch
 
 from ..data.pairs import PairDataset, Pick
 from .batch_order import draw_negatives, iter_batches, rank_share
+from .clusters import negative_edges
 from .config import SamplingConfig
 from .mixing import pair_weights, plan_pools
 
@@ -46,7 +47,8 @@ class PairSampler(torch.utils.data.Sampler):
         self.sampling = sampling or SamplingConfig()
         self.share = rank_share(batch_size, rank, world_size)
         self.weights = pair_weights(dataset.table, weights or {}, self.sampling)
-        self.pools = plan_pools(dataset.table, self.sampling, batch_size, self.weights)
+        edges = negative_edges(dataset) if self.sampling.group_by == "cluster" else None
+        self.pools = plan_pools(dataset.table, self.sampling, batch_size, self.weights, edges)
         self.repeats: Counter[str] = Counter()
 
     @property
