@@ -33,8 +33,7 @@ DRAWING = {"IPython", "ipywidgets", "matplotlib"}  # in plots and notebook only
 LAZY = {
     "accelerate", "av", "datasets", "datasketch", "faiss", "ir_measures", "matplotlib", "mteb",
     "jscatter", "orjson", "pandas", "papermill", "peft", "py3langid", "pyarrow", "pymetis",
-    "sentence_transformers", "sklearn",
-    "sklearn", "transformers", "triton", "umap", "zstandard",
+    "sentence_transformers", "sklearn", "transformers", "triton", "umap", "zstandard",
 }  # fmt: skip
 # modules that are loaded only by those who want just that
 EAGER_ALLOWED = {
