@@ -1,35 +1,41 @@
 """The workbook from corpus to table: `snakemake --cores 2 --config corpus=emoji`.
 
-Each rule's output is one results file, so that whatever else a killed rule left in its folder
-(checkpoints above all) is still there when it goes on. Commands are `params`, so that a changed
-setting, such as `--config learning_rate_1=5e-4`, runs its rule and what follows again.
+Every notebook is executed with its defaults, which are the real run; only what differs is given:
+another corpus, seed or place, and `--config steps_1=60 learning_rate_2=5e-4` of the two stages.
+What a notebook needs follows from its parameters. Each rule's output is one results file, so that
+whatever else a killed rule left in its folder (checkpoints above all) is still there when it goes
+on. Commands are `params`, so that a changed setting runs its rule and what follows again.
 """
 
 import os
 import shlex
 import sys
+from pathlib import Path
 
 from unite_core.corpora import CORPORA
+from unite_core.notebook.files import parameter_names
 from unite_core.study import STUDIES, runs_of
 
 CORPUS = config.get("corpus", "emoji")
 CORPORA[CORPUS]  # an unknown name is an error that lists the known ones
-SEED = int(config.get("seed", 0))
-STAGE_1 = {
-    "steps": int(config.get("steps_1", 420)),
-    "learning_rate": float(config.get("learning_rate_1", 1e-3)),
-}
-STAGE_2 = {
-    "steps": int(config.get("steps_2", 950)),
-    "learning_rate": float(config.get("learning_rate_2", 8e-4)),
-}
+GIVEN = {} if CORPUS == "emoji" else {"corpus": CORPUS}
+if "seed" in config:
+    GIVEN["seed"] = int(config["seed"])
 
 DATA = f"data/{CORPUS}"
 RUN = os.environ.get("UNITE_RUNS", "runs") + "/" + ("main" if CORPUS == "emoji" else CORPUS)
 STAGES = {"stage_1": f"{RUN}/stage1", "stage_2": f"{RUN}/stage2"}
 
-# Notebooks that look at the finished model.
-LOOK = {"inside": "02_inside", "loss": "03_loss_by_hand", "search": "11_search"}
+# Notebooks by the folder of their run; the studies' have rules of their own, below.
+STUDY_NOTEBOOKS = {"data": "13_which_data", "mask": "14_does_the_mask_help"}
+FOLDERS = {"04_stage_1": "stage1", "05_stage_2": "stage2", "06_scores": "evaluation",
+           "09_modality_gap": "gap"}
+BY_FOLDER = {
+    FOLDERS.get(path.stem, path.stem[3:]): path.stem
+    for path in sorted(Path("notebooks").glob("*.ipynb"))
+    if path.stem not in STUDY_NOTEBOOKS.values()
+}
+LATER = {folder: name for folder, name in BY_FOLDER.items() if not name.startswith(("04", "05"))}
 
 
 def unite(*words):
@@ -37,24 +43,44 @@ def unite(*words):
     return shlex.join([sys.executable, "-m", "unite_core", *map(str, words)])
 
 
-def run(notebook, folder, **parameters):
-    """The command that executes a notebook into a folder."""
-    parameters = {"corpus": CORPUS, "data_root": DATA, "seed": SEED} | parameters
-    given = [word for name, value in parameters.items() for word in ("-p", name, value)]
-    return unite("run", notebook_of(notebook), folder, *given)
-
-
 def notebook_of(name):
     return f"notebooks/{name}.ipynb"
 
 
+def run(name, folder, **parameters):
+    """The command that executes a notebook into a folder, with parameters that it has."""
+    known = parameter_names(notebook_of(name))
+    parameters = {key: value for key, value in (GIVEN | parameters).items() if key in known}
+    given = [word for key, value in parameters.items() for word in ("-p", key, value)]
+    return unite("run", notebook_of(name), folder, *given)
+
+
+def stage(number):
+    """Parameters of a stage's notebook that `--config` changes."""
+    kinds = {"steps": int, "learning_rate": float}
+    names = {name: f"{name}_{number}" for name in kinds}
+    return {name: kinds[name](config[key]) for name, key in names.items() if key in config}
+
+
+def trained(name):
+    """Which trained models a later notebook reads: those of its parameters."""
+    known = parameter_names(notebook_of(name))
+    if "model" in known and CORPUS != "emoji":  # the shipped model knows emoji only
+        return {"model": f"{RUN}/stage2/train/model"}
+    return {key: folder for key, folder in STAGES.items() if key in known}
+
+
+def needs(wildcards):
+    """The notebook, and the corpus and stages that its parameters name."""
+    name = LATER[wildcards.folder]
+    wanted = [notebook_of(name)]
+    wanted += [f"{DATA}/manifest.json"] * ("corpus" in parameter_names(notebook_of(name)))
+    return wanted + [f"{STAGES['stage_2']}/results.json"] * bool(trained(name))
+
+
 rule all:
     input:
-        f"{RUN}/tour/results.json",
-        f"{RUN}/data/results.json",
-        expand(f"{RUN}/{{what}}/results.json", what=LOOK),
-        f"{RUN}/evaluation/results.json",
-        f"{RUN}/gap/results.json",
+        expand(f"{RUN}/{{folder}}/results.json", folder=BY_FOLDER),
 
 
 rule corpus:
@@ -67,32 +93,6 @@ rule corpus:
         "{params}"
 
 
-rule tour:
-    input:
-        notebook_of("00_tour"),
-        corpus=rules.corpus.output,
-    output:
-        f"{RUN}/tour/results.json",
-    params:
-        run("00_tour", f"{RUN}/tour"),
-    threads: 2
-    shell:
-        "{params}"
-
-
-rule data:
-    input:
-        notebook_of("01_what_is_in_the_data"),
-        corpus=rules.corpus.output,
-    output:
-        f"{RUN}/data/results.json",
-    params:
-        run("01_what_is_in_the_data", f"{RUN}/data"),
-    threads: 2
-    shell:
-        "{params}"
-
-
 rule stage_1:
     input:
         notebook_of("04_stage_1"),
@@ -100,7 +100,7 @@ rule stage_1:
     output:
         f"{RUN}/stage1/results.json",
     params:
-        run("04_stage_1", f"{RUN}/stage1", **STAGE_1),
+        run("04_stage_1", f"{RUN}/stage1", **stage(1)),
     threads: 2
     shell:
         "{params}"
@@ -113,51 +113,23 @@ rule stage_2:
     output:
         f"{RUN}/stage2/results.json",
     params:
-        run("05_stage_2", f"{RUN}/stage2", **STAGE_2, start=STAGES["stage_1"]),
+        run("05_stage_2", f"{RUN}/stage2", **stage(2), start=STAGES["stage_1"]),
     threads: 2
     shell:
         "{params}"
 
 
-rule look:
+rule notebook:
     wildcard_constraints:
-        what="|".join(LOOK),
+        folder="|".join(LATER),
     input:
-        lambda wildcards: notebook_of(LOOK[wildcards.what]),
-        stage_2=rules.stage_2.output,
+        needs,
     output:
-        f"{RUN}/{{what}}/results.json",
+        f"{RUN}/{{folder}}/results.json",
     params:
         lambda wildcards: run(
-            LOOK[wildcards.what], f"{RUN}/{wildcards.what}", model=f"{RUN}/stage2/train/model"
+            LATER[wildcards.folder], f"{RUN}/{wildcards.folder}", **trained(LATER[wildcards.folder])
         ),
-    threads: 2
-    shell:
-        "{params}"
-
-
-rule evaluation:
-    input:
-        notebook_of("06_scores"),
-        stage_1=rules.stage_1.output,
-        stage_2=rules.stage_2.output,
-    output:
-        f"{RUN}/evaluation/results.json",
-    params:
-        run("06_scores", f"{RUN}/evaluation", **STAGES),
-    threads: 2
-    shell:
-        "{params}"
-
-
-rule gap:
-    input:
-        notebook_of("09_modality_gap"),
-        evaluation=rules.evaluation.output,
-    output:
-        f"{RUN}/gap/results.json",
-    params:
-        run("09_modality_gap", f"{RUN}/gap", **STAGES),
     threads: 2
     shell:
         "{params}"
@@ -167,12 +139,12 @@ rule gap:
 CONTROL = f"{RUN}_controls"
 CONTROLS = {"InfoNCE": "info_nce", "random mask": "random_mask"}
 LISTED = ", ".join(f"{name}: {CONTROL}/{loss}" for name, loss in CONTROLS.items())
+COMPARED = {"evaluation": "06_scores", "gap": "09_modality_gap"}
 
 
 rule controls:
     input:
-        f"{CONTROL}/evaluation/results.json",
-        f"{CONTROL}/gap/results.json",
+        expand(f"{CONTROL}/{{what}}/results.json", what=COMPARED),
 
 
 rule control:
@@ -186,35 +158,26 @@ rule control:
     params:
         lambda wildcards: run(
             "05_stage_2", f"{CONTROL}/{wildcards.loss}",
-            loss=wildcards.loss, **STAGE_2, start=STAGES["stage_1"],
+            loss=wildcards.loss, **stage(2), start=STAGES["stage_1"],
         ),
     threads: 2
     shell:
         "{params}"
 
 
-rule evaluation_controls:
+rule compared:
+    wildcard_constraints:
+        what="|".join(COMPARED),
     input:
-        notebook_of("06_scores"),
+        lambda wildcards: notebook_of(COMPARED[wildcards.what]),
         stage_2=rules.stage_2.output,
         controls=[f"{CONTROL}/{loss}/results.json" for loss in CONTROLS.values()],
     output:
-        f"{CONTROL}/evaluation/results.json",
+        f"{CONTROL}/{{what}}/results.json",
     params:
-        run("06_scores", f"{CONTROL}/evaluation", **STAGES, controls=LISTED),
-    threads: 2
-    shell:
-        "{params}"
-
-
-rule gap_controls:
-    input:
-        notebook_of("09_modality_gap"),
-        evaluation=rules.evaluation_controls.output,
-    output:
-        f"{CONTROL}/gap/results.json",
-    params:
-        run("09_modality_gap", f"{CONTROL}/gap", **STAGES, controls=LISTED),
+        lambda wildcards: run(
+            COMPARED[wildcards.what], f"{CONTROL}/{wildcards.what}", **STAGES, controls=LISTED
+        ),
     threads: 2
     shell:
         "{params}"
@@ -223,7 +186,6 @@ rule gap_controls:
 # The studies (docs/study.md): `make study`, or one of them by its table. Runs take one thread each
 # and any number goes side by side; on a cluster: --executor slurm, or cluster-generic.
 SIZE = config.get("size", "small")
-NOTEBOOKS = {"data": "13_which_data", "mask": "14_does_the_mask_help"}
 HOME = os.environ.get("UNITE_RUNS", "runs") + "/study/{study}-" + SIZE
 
 
@@ -252,7 +214,7 @@ def runs(study):
 
 rule study:
     input:
-        expand(f"{RUN}_study/{{study}}/results.json", study=NOTEBOOKS),
+        expand(f"{RUN}_study/{{study}}/results.json", study=STUDY_NOTEBOOKS),
 
 
 rule study_prepare:
@@ -289,7 +251,7 @@ rule study_run:
         "{params}"
 
 
-for study in NOTEBOOKS:
+for study in STUDY_NOTEBOOKS:
 
     rule:
         name:
@@ -307,15 +269,15 @@ for study in NOTEBOOKS:
 
 rule study_notebook:
     wildcard_constraints:
-        study="|".join(NOTEBOOKS),
+        study="|".join(STUDY_NOTEBOOKS),
     input:
-        lambda wildcards: notebook_of(NOTEBOOKS[wildcards.study]),
+        lambda wildcards: notebook_of(STUDY_NOTEBOOKS[wildcards.study]),
         table=lambda wildcards: table(wildcards.study),
     output:
         f"{RUN}_study/{{study}}/results.json",
     params:
         lambda wildcards: unite(
-            "run", notebook_of(NOTEBOOKS[wildcards.study]), f"{RUN}_study/{wildcards.study}",
+            "run", notebook_of(STUDY_NOTEBOOKS[wildcards.study]), f"{RUN}_study/{wildcards.study}",
             "-p", "table", table(wildcards.study).removesuffix(".parquet"),
         ),
     threads: 2

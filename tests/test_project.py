@@ -183,7 +183,7 @@ def test_a_killed_workbook_goes_on_where_it_was(workbook):
     done = subprocess.run(command, capture_output=True, text=True, **where)
     assert done.returncode == 0, done.stderr
     assert json.loads((runs / "stage1" / "results.json").read_text()) == {"starts": 2}
-    for stage in ("stage2", "evaluation", "gap", "tour", "data", "inside", "loss", "search"):
+    for stage in ("stage2", "evaluation", "gap", "tour", "inside", "loss_by_hand", "search"):
         assert json.loads((runs / stage / "results.json").read_text())["starts"] <= 2
     finished = (runs / "stage1" / "run.json").read_text()
     again = subprocess.run(command, check=True, capture_output=True, text=True, **where)
