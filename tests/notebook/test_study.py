@@ -42,7 +42,7 @@ def made(study, blocks, seed=0):
                 hits[name, task["name"], task["split"], pool, score] = found
                 place = {"task": task["name"], "split": task["split"], "pool": pool, "score": score}
                 metrics.append(place | dict.fromkeys(METRICS, float(found.mean())))
-        runs.append({"run": name, "arm": arm.name, "block": block, "seed_1": block, "commit": "abc",
+        runs.append({"run": name, "arm": arm.name, "block": block, "commit": "abc",
                      "processor": "cpu", "threads": 1, "version_torch": "2", "metrics": metrics,
                      "config": {"stage": {"max_steps": 3}}})  # fmt: skip
     return StudyTable(runs, hits, tasks)
@@ -193,7 +193,7 @@ def test_results_are_printed_in_points():
 
 
 def test_power_is_that_of_the_spread():
-    row = mask_results(made(MASK, 6))[0] | {"deviation": 0.02, "units": 6}
+    row = mask_results(made(MASK, 6))[0] | {"deviation": 0.02, "blocks": 6}
     (shown,) = notebook.power_table([row], 1)
     assert shown["SD of a block"] == "2.0" and shown["found at 5 %, all blocks"] == "2.9"
     assert 80 < float(shown["power for 3 points"]) < 85, "3 points are a little more than 2.87"

@@ -25,9 +25,8 @@ some_differences = arrays(float, st.tuples(st.integers(1, 4), st.integers(2, 9))
                           elements=st.integers(-100, 100).map(lambda n: n / 100))  # fmt: skip
 
 
-def run(arm, block, value, seed_1=None):
-    return {"arm": arm, "block": block, "seed_1": block % 3 if seed_1 is None else seed_1,
-            "P1": value, "P1 probe": value + 0.1}  # fmt: skip
+def run(arm, block, value):
+    return {"arm": arm, "block": block, "P1": value, "P1 probe": value + 0.1}
 
 
 def test_differences_are_first_minus_second_in_blocks_that_have_both():
@@ -40,19 +39,15 @@ def test_differences_are_first_minus_second_in_blocks_that_have_both():
     ]
     found = block_differences(rows, "a", "b", "P1")
     np.testing.assert_allclose(found.values, [0.4, 0.5])
-    assert (found.blocks, found.seeds) == ((1, 4), (1, 1))
-    np.testing.assert_allclose(found.by_seed(), [0.45])
+    assert found.blocks == (1, 4)
     np.testing.assert_allclose(block_differences(rows, "a", "b", "P1 probe", "P1").values,
                                [0.5, 0.6])  # fmt: skip
-    none = block_differences(rows, "a", "c", "P1")
-    assert len(none.values) == len(none.by_seed()) == 0
+    assert len(block_differences(rows, "a", "c", "P1").values) == 0
 
 
 def test_runs_that_are_no_block_are_named():
     with pytest.raises(ValueError, match="arm 'a' has two rows of block 1"):
         block_differences([run("a", 1, 0.5), run("a", 1, 0.6)], "a", "b", "P1")
-    with pytest.raises(ValueError, match="block 1: a started .* of seed 0, b of 2"):
-        block_differences([run("a", 1, 0.5, 0), run("b", 1, 0.6, 2)], "a", "b", "P1")
 
 
 @given(some_differences)

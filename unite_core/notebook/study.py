@@ -175,7 +175,7 @@ def task_rows(
     """
     parts = split.split("+")
     known = {(task["name"], task["split"]) for task in table.tasks}
-    rows = [{name: run[name] for name in ("run", "arm", "block", "seed_1")} for run in table.runs]
+    rows = [{name: run[name] for name in ("run", "arm", "block")} for run in table.runs]
     titles = {}
     for task in tasks:
         there = known.issuperset((task, part) for part in parts)
@@ -271,7 +271,7 @@ def power_table(
             f"found at {100 * alpha:.2g} %, {words}": _size(
                 detectable_difference(n, spread, alpha, two_sided=two_sided)
             )
-            for n, words in ((row["units"], "so far"), (planned, "all blocks"))
+            for n, words in ((row["blocks"], "so far"), (planned, "all blocks"))
             for alpha in (0.05, level)
         }
         chance = power(difference, planned, spread, level, two_sided) if known else np.nan

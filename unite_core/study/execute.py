@@ -16,6 +16,7 @@ from ..model.router import ModalityRouter
 from ..settings import read_config
 from ..train.config import TrainConfig
 from .arms import Run, Size, Study, runs_of
+from .gaps import gaps_of
 from .rows import read_table, row_of, rows_of, write_table
 from .scoring import fit_scores, rank_tasks
 from .training import (
@@ -81,8 +82,9 @@ def _row(study: Study, size: Size, folder: Path, run: Run) -> Path:
     ranks = list(rank_tasks(tasks, vectors, study.scores, fit))
     identity = {
         "run": run.name, "study": study.name, "arm": run.arm, "block": run.block,
-        "seed_1": run.block, **read_json(home / "source.json"),
+        **read_json(home / "source.json"),
         "config": read_json(home / "train.json"), "vectors": file_hash(home / "vectors.npy"),
+        "gap": gaps_of(tasks, vectors),
     }  # fmt: skip
     write_json(home / "row.json", row_of(identity, ranks))
     return home / "row.json"

@@ -1,9 +1,9 @@
 """The table of a study: one row for each run, and beside it the hits of every query.
 
 `NAME.parquet` has a row for each run: arm, block, seeds, where it comes from, its configuration,
-the metrics of every task. `NAME_hits.parquet` says for each run, task, pool and score which queries
-had their positive among the first ten, a bit each. `NAME_tasks.json` has the tasks' families and
-kinds, so that intervals over families need nothing but these three files.
+the metrics of every task, the gap. `NAME_hits.parquet` says for each run, task, pool and score
+which queries had their positive among the first ten, a bit each. `NAME_tasks.json` has the tasks'
+families and kinds, so that intervals over families need nothing but these three files.
 """
 
 # Shapes: Q queries.

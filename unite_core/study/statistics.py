@@ -1,13 +1,12 @@
 """Tests and intervals for differences of trained runs, in blocks of seeds.
 
 The unit of evidence is a trained run. Arms of a block share their start and the order of their
-data, so arms are compared within blocks. Blocks that share a stage 1 are not independent:
-`BlockDifferences.by_seed` averages them first. How often all of this errs is measured in
-docs/study_simulation.md.
+data, so arms are compared within blocks. Every block has a stage 1 of its own: blocks that share
+one are not independent. How often all of this errs is measured in docs/study_simulation.md.
 """
 
-# Shapes: B blocks, U independent units (different seeds of stage 1), Q queries of a task,
-# R resamples; ... any leading dimensions.
+# Shapes: B blocks, U independent units (blocks, or seeds of stage 1 that several share),
+# Q queries of a task, R resamples; ... any leading dimensions.
 
 from __future__ import annotations
 
@@ -36,12 +35,6 @@ class BlockDifferences:
     """[B]"""
     blocks: tuple
     """[B] labels of the blocks, sorted."""
-    seeds: tuple
-    """[B] seed of stage 1 that each block started from."""
-
-    def by_seed(self) -> np.ndarray:
-        """[U] means over the blocks of each seed of stage 1: these are independent."""
-        return unit_means(self.values, self.seeds)
 
 
 def block_differences(
@@ -54,24 +47,17 @@ def block_differences(
     """Subtract the second arm from the first in every block that has both.
 
     Args
-        rows             one for each run, with its arm, block, seed_1 (of stage 1), endpoints
+        rows             one for each run, with its arm, block, endpoints
         endpoint         name of the field that is compared
         second_endpoint  that of the second arm, where it differs: another search-time score
-    ValueError naming the arm and block that has two runs, or two seeds of stage 1.
+    ValueError naming the arm and block that has two runs.
     """
     first = _by_block(rows, first_arm)
     second = _by_block(rows, second_arm)
     blocks = tuple(sorted(first.keys() & second.keys()))
-    for block in blocks:
-        if first[block]["seed_1"] != second[block]["seed_1"]:
-            raise ValueError(
-                f"block {block}: {first_arm} started from stage 1 of seed "
-                f"{first[block]['seed_1']}, {second_arm} of {second[block]['seed_1']}; "
-                "runs of a block share it, so train one of them anew"
-            )
     other = second_endpoint or endpoint
     values = [float(first[b][endpoint]) - float(second[b][other]) for b in blocks]
-    return BlockDifferences(np.array(values), blocks, tuple(first[b]["seed_1"] for b in blocks))
+    return BlockDifferences(np.array(values), blocks)
 
 
 def unit_means(values: np.ndarray, units: Sequence) -> np.ndarray:

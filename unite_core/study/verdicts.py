@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -85,8 +85,6 @@ class Plan:
     tests: tuple[PlannedTest, ...]
     beside: tuple[PlannedTest, ...] = ()
     """Not corrected, in no conclusion."""
-    unit: Literal["seed_1", "block"] = "seed_1"
-    """What is independent: seeds of stage 1, or, where none is used twice, blocks alike."""
     level: float = 0.05
 
 
@@ -151,11 +149,10 @@ def verdicts(
         queries  gives the differences query by query, for the interval over blocks and families
     Returns
         rows of test, contrast, endpoint, kind, margin, effect, low, high (95 % over independent
-        blocks), deviation, differences, blocks, planned, units, p, p_holm (None beside the tests),
-        p_against (of the opposite, where there is a margin), p_blocks (as if all blocks were
-        independent), verdict, detectable (what a test at level /
-        number of tests shows with a power of 80 %; from the margin where there is one) and, with
-        `queries`, wide_low, wide_high, families, effective_families.
+        blocks), deviation, differences, blocks, planned, p, p_holm (None beside the tests),
+        p_against (of the opposite, where there is a margin), verdict, detectable (what a test at
+        level / number of tests shows with a power of 80 %; from the margin where there is one) and,
+        with `queries`, wide_low, wide_high, families, effective_families.
     """
     split = split or plan.split
     tests = (*plan.tests, *plan.beside)
@@ -233,42 +230,40 @@ def mask_conclusions(results: Sequence[Mapping[str, Any]]) -> list[dict[str, str
 def _result(rows, test: PlannedTest, plan: Plan, winner, split: str, queries) -> dict[str, Any]:
     first = winner if test.first == WINNER else Cell(test.first)
     if first is None:
-        found = BlockDifferences(np.empty(0), (), ())
+        found = BlockDifferences(np.empty(0), ())
     else:
         found = _differences(rows, test, first, split)
-    units = found.by_seed() if plan.unit == "seed_1" else found.values
-    deviation = float(np.std(units, ddof=1)) if len(units) > 1 else float("nan")
-    low, high = t_interval(units)
+    values = found.values
+    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
+    low, high = t_interval(values)
     result = {
         "test": test.name, "contrast": test.contrast, "endpoint": test.endpoint, "split": split,
         "kind": test.kind, "margin": test.margin,
-        "effect": float(units.mean()) if len(units) else float("nan"),
+        "effect": float(values.mean()) if len(values) else float("nan"),
         "low": float(low), "high": float(high), "deviation": deviation,
-        "differences": found.values.tolist(), "blocks": len(found.values), "planned": plan.blocks,
-        "units": len(units), "p": float(t_test(units, test.kind, test.margin)),
-        "p_against": _against(units, test.kind, test.margin),
-        "p_blocks": float(t_test(found.values, test.kind, test.margin)),
+        "differences": values.tolist(), "blocks": len(values), "planned": plan.blocks,
+        "p": float(t_test(values, test.kind, test.margin)),
+        "p_against": _against(values, test.kind, test.margin),
         "detectable": detectable_difference(
-            len(units), deviation, plan.level / (len(plan.tests) if test in plan.tests else 1),
+            len(values), deviation, plan.level / (len(plan.tests) if test in plan.tests else 1),
             two_sided=test.kind == "two-sided"),
     }  # fmt: skip
     if first is not None and test.first == WINNER:
         result["contrast"] = f"{first.arm} ({first.score}) − {test.second}"
-    if queries and len(found.values):
-        seeds = found.seeds if plan.unit == "seed_1" else None
+    if queries and len(values):
         differences, families = queries(
             first, Cell(test.second), test.endpoint, split, found.blocks
         )
-        result |= _over_families(differences, families, seeds)
+        result |= _over_families(differences, families)
     return result
 
 
-def _over_families(differences, families, seeds) -> dict[str, Any]:
+def _over_families(differences, families) -> dict[str, Any]:
     families = {task: families[task] for task in differences}
     effective = joint_effective_families(families) if families else 0.0
     low = high = float("nan")
     if effective >= MINIMUM_FAMILIES:
-        _, low, high = map(float, blocks_families_interval(differences, families, seeds))
+        _, low, high = map(float, blocks_families_interval(differences, families))
     return {
         "wide_low": low, "wide_high": high, "effective_families": effective,
         "families": len({label for labels in families.values() for label in labels}),
@@ -282,21 +277,21 @@ def _differences(rows, test: PlannedTest, first: Cell, split: str) -> BlockDiffe
     )  # fmt: skip
 
 
-def _against(units: np.ndarray, kind: Kind, margin: float) -> float:
+def _against(values: np.ndarray, kind: Kind, margin: float) -> float:
     """p-value of the opposite of what a test with a margin states: the mean lies beyond it."""
     if kind == "two-sided":
         return float("nan")
-    below = t_test(-units - 2 * margin, "non-inferior", margin)  # -mean > margin
+    below = t_test(-values - 2 * margin, "non-inferior", margin)  # -mean > margin
     if kind == "non-inferior":
         return float(below)
-    above = t_test(units - 2 * margin, "non-inferior", margin)
+    above = t_test(values - 2 * margin, "non-inferior", margin)
     return float(np.minimum(2 * np.minimum(below, above), 1))
 
 
 def _verdict(row: Mapping[str, Any], p: float, n_tests: int, level: float) -> str:
     """In words. What speaks against a test with a margin is held to level / number of tests."""
-    if row["units"] < 2:
-        return _ONE_BLOCK if row["units"] else _NOT_RUN
+    if row["blocks"] < 2:
+        return _ONE_BLOCK if row["blocks"] else _NOT_RUN
     if row["kind"] == "two-sided":
         clear = SUPPORTED if row["effect"] > 0 else CONTRADICTED
         return clear if p < level else UNDECIDED
