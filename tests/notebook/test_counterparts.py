@@ -1,4 +1,6 @@
-"""What notebook 07 is made of: counterparts, the other modality's prompt, parameters."""
+"""What notebook 09 is made of: counterparts, the other modality's prompt, parameters."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from unite_core import notebook
 from unite_core.evaluation.tasks import RetrievalTask
 from unite_core.loss.contrastive import info_nce, mamcl
 from unite_core.model.prompts import build_prompt
+from unite_core.tiny import TINY_STAGE_2
 from unite_core.train.config import STAGE_2, StageConfig
 from unite_core.train.losses import stage_loss
 
@@ -15,7 +18,7 @@ from unite_core.train.losses import stage_loss
 def task(name, pairs):
     queries, candidates = zip(*pairs, strict=True)
     positives = [[row] for row in range(len(pairs))]
-    families = [str(row) for row in range(len(pairs))]
+    families = [f"family {row // 2}" for row in range(len(pairs))]
     return RetrievalTask(
         name=name, split="style", description="d", queries=list(queries),
         candidates=list(candidates), positives=positives, families=families,
@@ -38,7 +41,7 @@ def tasks():
 
 
 def test_counterparts_are_the_same_thing_in_every_role(tasks):
-    groups = notebook.find_counterparts(tasks, 1000)
+    groups, families = notebook.find_counterparts(tasks, 1000)
     assert {name: len(next(iter(roles.values()))) for name, roles in groups.items()} == {
         "pairs": 60, "three": 55, "replaced": 60,
     }  # fmt: skip
@@ -49,14 +52,19 @@ def test_counterparts_are_the_same_thing_in_every_role(tasks):
     first, second = (groups["replaced"][role][7] for role in ("first", "second"))
     assert groups["replaced"]["query"][7] == {"image": second["image"].replace(".png", "b.png")}
     assert first["text"].split()[1] + ".png" == second["image"]
+    assert {name: len(labels) for name, labels in families.items()} == {
+        "pairs": 60, "three": 55, "replaced": 60,
+    }  # fmt: skip
+    for item, label in zip(groups["pairs"]["text"][:40], families["pairs"], strict=False):
+        assert label == f"family {int(item['text'].split()[1]) // 2}", "that of the query"
 
 
 def test_counterparts_are_drawn_at_random_and_need_fifty(tasks):
     few = notebook.find_counterparts(tasks, 52, seed=1)
-    assert len(few["pairs"]["text"]) == 52
+    assert len(few[0]["pairs"]["text"]) == len(few[1]["pairs"]) == 52
     assert few == notebook.find_counterparts(tasks, 52, seed=1)
     assert few != notebook.find_counterparts(tasks, 52, seed=2)
-    assert set(notebook.find_counterparts(tasks[:2], 99)) == {"pairs"}
+    assert set(notebook.find_counterparts(tasks[:2], 99)[0]) == {"pairs"}
     with pytest.raises(ValueError, match="pair 40 texts with images, 50 are needed"):
         notebook.find_counterparts(tasks[:1], 99)
 
@@ -93,7 +101,7 @@ def test_runs_are_named(tmp_path):
 def test_the_random_mask_is_a_loss_of_its_own_and_the_same_every_time():
     vectors = torch.nn.functional.normalize(torch.randn(24, 8, dtype=torch.float64), dim=1)
     labels = {"target_modality": torch.arange(12) % 3, "candidate_ids": torch.arange(12) * 77}
-    control = notebook.CONTROLS["random mask"]
+    control = replace(TINY_STAGE_2, loss="random_mask")
     query, candidate = vectors.split(12)
     value = stage_loss(control, vectors, labels)
     assert value == stage_loss(control, vectors, labels)
@@ -104,7 +112,6 @@ def test_the_random_mask_is_a_loss_of_its_own_and_the_same_every_time():
     assert value != stage_loss(control, vectors, other), "another batch, another mask"
     parts = sum(stage_loss(control, vectors, labels, slice(i, i + 6)) for i in (0, 6))
     torch.testing.assert_close(parts, value)
-    assert notebook.CONTROLS["InfoNCE"].loss == "info_nce"
     with pytest.raises(ValueError, match="info_nce, mamcl, random_mask"):
         StageConfig("stage2", loss="random")
     assert STAGE_2.loss == "mamcl"

@@ -91,6 +91,21 @@ def test_only_a_finished_run_has_a_trained_model(tmp_path):
     assert notebook.trained_model(str(tmp_path)) == tmp_path / "train" / "model"
 
 
+def test_stages_are_shipped_runs_or_folders_in_the_order_of_training(tmp_path):
+    for run in ("first", "info"):
+        (tmp_path / run / "train" / "model").mkdir(parents=True)
+    write_json(tmp_path / "first" / "run.json", {})
+    models = notebook.stage_models(
+        str(tmp_path / "first"), "tiny-stage2", f"InfoNCE: {tmp_path}/info"
+    )
+    assert list(models) == ["base", "stage 1", "stage 2", "InfoNCE"]
+    assert models["base"] == TINY and models["stage 2"] == "tiny-stage2"
+    assert models["stage 1"] == tmp_path / "first" / "train" / "model"
+    write_json(tmp_path / "unfinished" / "run.json", {})
+    with pytest.raises(FileNotFoundError, match="run that notebook into it first"):
+        notebook.model_source(str(tmp_path / "unfinished"))
+
+
 def test_a_stage_trains_on_the_corpus_file_of_its_name(tmp_path, monkeypatch):
     monkeypatch.setattr("unite_core.train.run.train", lambda config: config)
     config = notebook.train_stage(replace(STAGE_2, max_steps=400), "base", tmp_path, "out")

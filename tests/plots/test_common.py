@@ -9,11 +9,7 @@ import matplotlib.pyplot as plt
 
 from unite_core import plots
 from unite_core.data.modality import Modality
-from unite_core.plots import (
-    modality_style,
-    plot_history,
-    use_style,
-)
+from unite_core.plots import arm_style, modality_style, model_style, plot_history, use_style
 
 
 def test_a_modality_has_one_colour_and_marker_under_every_name():
@@ -25,6 +21,15 @@ def test_a_modality_has_one_colour_and_marker_under_every_name():
     assert modality_style(Modality.TEXT | Modality.VIDEO) == styles[3], "all mixtures are fused"
 
 
+def test_a_model_looks_the_same_whatever_it_stands_beside():
+    known = ["base", "stage 1", "stage 2", "InfoNCE", "random mask"]
+    assert all(model_style(name, 0) == model_style(name, 5) for name in known)
+    arms = {"stage 2": "mamcl", "InfoNCE": "info_nce", "random mask": "random_mask"}
+    assert all(model_style(name) == arm_style(arm) for name, arm in arms.items())
+    looks = [model_style(name) for name in known] + [model_style("?", n) for n in range(6)]
+    assert len({look["color"] for look in looks}) == len({look["marker"] for look in looks}) == 11
+
+
 def test_the_current_axes_are_the_default_and_the_style_is_ours(tmp_path):
     with plt.rc_context():
         use_style()
@@ -32,6 +37,7 @@ def test_the_current_axes_are_the_default_and_the_style_is_ours(tmp_path):
         ax = plot_history([{"step": 0, "loss": 1.0}], {"loss": "loss"})
         assert ax is figure.gca()
         assert not ax.spines["top"].get_visible()
+        assert figure.get_facecolor() == (1, 1, 1, 1), "black text is on white on dark pages, too"
         figure.savefig(tmp_path / "figure.png")
         plt.close(figure)
     assert plt.rcParams["svg.hashsalt"] is None

@@ -108,23 +108,33 @@ def test_replacement_compares_with_a_straight_line(ax):
     assert curve.get_ydata() == pytest.approx([100 * row["ndcg"] for row in rows])
 
 
-def test_before_and_after_have_a_row_for_each_correction(ax):
+def test_corrections_have_a_panel_for_each_measure_that_says_what_is_better(ax):
     rows = compare_corrections(X, Y, ["none", "centre"])
-    assert plots.plot_corrections(rows, ax) is ax
-    assert [label.get_text() for label in ax.get_yticklabels()] == ["none", "centre", "scores"]
-    left = ax.collections[0].get_offsets()
-    assert left[0, 0] == 100 and left[1, 0] < 60 and left.mask[2, 0], "scores have no gap"
+    figure, axes = plt.subplots(1, 4)
+    assert plots.plot_corrections(rows, axes, k=5, chance=49.0) is axes
+    assert [label.get_text() for label in axes[0].get_yticklabels()] == ["none", "centre", "scores"]
+    assert {label.get_text() for label in axes[1].get_yticklabels()} == {""}
+    titles = [one.get_title() for one in axes]
+    assert titles[:2] == ["gap\n← smaller", "own modality in 5 first\n← fewer"]
+    assert all(title.endswith("better →") for title in titles[2:])
+    dots = [one.collections[-1].get_offsets() for one in axes]
+    np.testing.assert_allclose(dots[0][:2, 0], [row["gap"] for row in rows[:2]])
+    assert dots[0].mask[2, 0], "scores have no gap"
+    np.testing.assert_allclose(dots[3][:, 0], [row["mixed R@10"] for row in rows])
+    assert axes[1].lines[-1].get_xdata()[0] == 49
+    figure.canvas.draw()
+    plt.close(figure)
 
 
 def test_stages_show_intervals_and_nulls():
     tables = {name: gap.measure(X, Y, resamples=3, seed=seed) for seed, name in enumerate("ab")}
     figure, axes = plt.subplots(1, 2)
-    plots.plot_stages(tables, ["gap", "rmg"], axes, {"gap": "the gap"}, chain=1)
-    assert [len(line.get_xdata()) for line in axes[0].lines if line.get_linestyle() == "-"] == [1]
+    plots.plot_stages(tables, ["gap", "rmg"], axes, {"gap": "the gap"})
     assert axes[0].get_title() == "the gap" and axes[1].get_title() == "rmg"
-    assert [label.get_text() for label in axes[0].get_xticklabels()] == ["a", "b"]
+    assert [label.get_text() for label in axes[0].get_yticklabels()] == ["a", "b"]
+    assert [label.get_text() for label in axes[1].get_yticklabels()] == ["", ""]
     ends = axes[0].containers[0].lines[2][0].get_segments()
-    assert ends[0][:, 1] == pytest.approx(tables["a"]["gap"].interval)
+    assert ends[0][:, 0] == pytest.approx(tables["a"]["gap"].interval)
     assert sum(line.get_linestyle() == "--" for line in axes[1].lines) == 2
     figure.canvas.draw()
     plt.close(figure)
@@ -136,11 +146,21 @@ def test_stages_without_an_interval_show_value_and_null():
     figure, ax = plt.subplots()
     plots.plot_stages({"few families": table}, ["gap"], [ax])
     figure.canvas.draw()
-    dot, (_, null) = ax.containers[0].lines[0], ax.lines[-2:]
-    assert dot.get_ydata() == pytest.approx([table["gap"].value])
-    assert list(null.get_ydata()) == [0, 0]
+    dot, null = ax.containers[0].lines[0], ax.lines[-1]
+    assert dot.get_xdata() == pytest.approx([table["gap"].value])
+    assert list(null.get_xdata()) == [0, 0]
     assert all(bar.size == 0 for bar in ax.containers[0].lines[2][0].get_segments())
     plt.close(figure)
+
+
+def test_a_missed_truth_is_drawn_open(ax):
+    rows = [{"measure": "gap", "truth": 0.5, "found": 0.6, "low": 0.4, "high": 0.8},
+            {"measure": "cka", "truth": 0.5, "found": 0.6, "low": 0.55, "high": 0.8}]  # fmt: skip
+    assert plots.plot_truths(rows, ax) is ax
+    dots = [line for line in ax.lines if line.get_marker() == "o"]
+    assert [dot.get_mfc() for dot in dots] == ["black", "white"]
+    assert [dot.get_xdata()[0] for dot in dots] == pytest.approx([0.1, 0.1])
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["gap = 0.5", "cka = 0.5"]
 
 
 def test_blending_closes_the_gap():

@@ -11,20 +11,23 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "batches": ["FIGURE_2B", "mixed_batch"],
         "corpus": ["kind_of", "open_corpus", "tasks_of"],
         "counterparts": ["embed_counterparts", "find_counterparts", "given_vectors", "text_as"],
+        "evaluations": ["evaluate_models"],
         "files": ["NotebookError", "ParameterError"],
         "runs": [
             "Run", "from_root", "open_run", "project_root", "run_notebook", "seed_everything",
             "sweep",
         ],
         "stages": [
-            "CONTROLS", "model_source", "named_runs", "stage_models", "stage_weights",
-            "train_stage", "trained_model",
+            "model_source", "named_runs", "stage_models", "stage_weights", "train_stage",
+            "trained_model",
         ],
         "study": [
             "arm_table", "blocks_said", "deviation_said", "difference_table", "endpoint_table",
             "find_winner", "mean_table", "metric_table", "open_study", "power_table", "task_rows",
             "test_table", "winner_candidates",
         ],
-        "tables": ["differences", "error_table", "gains", "hit_and_miss", "markdown_table"],
+        "tables": [
+            "differences", "error_table", "gains", "hit_and_miss", "leads_said", "markdown_table",
+        ],
     },
 )  # fmt: skip

@@ -22,46 +22,48 @@ _PROMPT_WORDS = {"image": "image", "video": "video", "text": "sentence"}
 
 def find_counterparts(
     tasks: Sequence[RetrievalTask], limit: int, seed: int = 0
-) -> dict[str, dict[str, list[dict]]]:
+) -> tuple[dict[str, dict[str, list[dict]]], dict[str, list[str]]]:
     """Find things that a corpus has in several modalities, from the positives of its tasks.
 
     Args
         tasks  of held-out splits; only those from one modality to one, "a → b", are used
         limit  most things per group, drawn at random
-    Returns {group: {role: items}}, item i of every role the same thing:
+    Returns {group: {role: items}}, item i of every role the same thing, and {group: families},
+    label i that of thing i, for `gap.measure(groups=)`. Groups are
         pairs     text, image
         three     text, image, video; absent below 50 things
         replaced  query (image), first (text of its positive), second (another image of it);
                   absent below 50
     """
     rng = np.random.default_rng(seed)
-    answers = {way: _answers(tasks, *way) for way in (("text", "image"), ("text", "video"))}
-    images, videos = answers["text", "image"], answers["text", "video"]
-    texts = {content_id(image): text for text, image in images.values()}
+    images, videos = (_answers(tasks, "text", other) for other in ("image", "video"))
+    texts = {content_id(image): text for text, image, _ in images.values()}
     groups = {
-        "pairs": [{"text": text, "image": image} for text, image in images.values()],
+        "pairs": [{"text": text, "image": image, "family": family}
+                  for text, image, family in images.values()],
         "three": [
-            {"text": text, "image": image, "video": videos[key][1]}
-            for key, (text, image) in images.items()
+            {"text": text, "image": image, "video": videos[key][1], "family": family}
+            for key, (text, image, family) in images.items()
             if key in videos
         ],
         "replaced": [
-            {"query": query, "first": texts[content_id(answer)], "second": answer}
-            for query, answer in _answers(tasks, "image", "image").values()
+            {"query": query, "first": texts[content_id(answer)], "second": answer, "family": family}
+            for query, answer, family in _answers(tasks, "image", "image").values()
             if content_id(answer) in texts
         ],
-    }
+    }  # fmt: skip
     if len(groups["pairs"]) < MINIMUM:
         raise ValueError(
             f"the tasks pair {len(groups['pairs'])} texts with images, {MINIMUM} are needed: name "
             "more splits"
         )
-    result = {}
+    result, families = {}, {}
     for name, things in groups.items():
         if len(things) >= MINIMUM:
             chosen = [things[row] for row in np.sort(rng.permutation(len(things))[:limit])]
+            families[name] = [thing.pop("family") for thing in chosen]
             result[name] = {role: [thing[role] for thing in chosen] for role in chosen[0]}
-    return result
+    return result, families
 
 
 def text_as(item: Mapping, modality: str) -> dict:
@@ -117,17 +119,18 @@ def given_vectors(files: str) -> dict[str, np.ndarray]:
     return vectors
 
 
-def _answers(tasks, first: str, second: str) -> dict[str, tuple[dict, dict]]:
-    """{content id of the first: (first, second)} of tasks either way, with the first positive."""
-    found: dict[str, tuple[dict, dict]] = {}
+def _answers(tasks, first: str, second: str) -> dict[str, tuple[dict, dict, str]]:
+    """{content id of the first: (first, second, family)} of tasks either way, first positives."""
+    found: dict[str, tuple[dict, dict, str]] = {}
     for task in tasks:
         way = tuple(task.name.split(" → "))
         if way not in ((first, second), (second, first)):
             continue
-        for query, right in zip(task.queries, task.positives, strict=True):
+        rows = zip(task.queries, task.positives, task.families, strict=True)
+        for query, right, family in rows:
             pair = (query, task.candidates[right[0]])
             pair = pair if way == (first, second) else pair[::-1]
-            found.setdefault(content_id(pair[0]), pair)
+            found.setdefault(content_id(pair[0]), (*pair, family))
     return found
 
 

@@ -1,50 +1,28 @@
-"""Models of a notebook: trained here in short stages, or taken from finished runs."""
+"""Models of a notebook: trained here, shipped, or taken from finished runs."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from ..files import read_json
 from ..tiny.model import TINY
-from ..tiny.stages import TINY_STAGE_1, TINY_STAGE_2
 from ..train.config import StageConfig, TrainConfig
 from .runs import from_root
 
 __all__ = [
-    "CONTROLS", "model_source", "named_runs", "stage_models", "stage_weights", "train_stage",
+    "model_source", "named_runs", "stage_models", "stage_weights", "train_stage",
     "trained_model",
 ]  # fmt: skip
 
 
-def stage_models(
-    root: str | Path, stage_1: str, stage_2: str, controls: str, steps: int, seed: int, folder: Path
-) -> dict[str, str | Path]:
+def stage_models(stage_1: str, stage_2: str, controls: str = "") -> dict[str, str | Path]:
     """Models in the order of training: base, stage 1, stage 2, controls of stage 2.
 
-    Args
-        root              corpus for short stages
-        stage_1, stage_2  run folders of notebooks 04 and 05; empty: trained here for `steps`
-                          steps, with an empty stage_2 also the `CONTROLS`, from the same stage 1
-        controls          further models, in the form of `named_runs`
-        folder            where short stages are trained
-    Returns {name: folder or hub id}.
+    `stage_1` and `stage_2` as in `model_source`, `controls` as in `named_runs`. Returns {name:
+    folder or hub id}.
     """
-
-    def short(stage, start, name):
-        stage = replace(stage, max_steps=steps, seed=seed)
-        return train_stage(stage, start, root, folder / name.replace(" ", "_"))
-
-    models: dict[str, str | Path] = {"base": model_source("")}
-    models["stage 1"] = (
-        trained_model(stage_1) if stage_1 else short(TINY_STAGE_1, models["base"], "stage 1")
-    )
-    if stage_2:
-        models["stage 2"] = trained_model(stage_2)
-    else:
-        for name, stage in {"stage 2": TINY_STAGE_2, **CONTROLS}.items():
-            models[name] = short(stage, models["stage 1"], name)
-    return models | named_runs(controls)
+    models = {"base": model_source(""), "stage 1": model_source(stage_1)}
+    return models | {"stage 2": model_source(stage_2)} | named_runs(controls)
 
 
 def named_runs(runs: str) -> dict[str, Path]:
@@ -58,18 +36,16 @@ def named_runs(runs: str) -> dict[str, Path]:
     return models
 
 
-CONTROLS = {
-    "InfoNCE": replace(TINY_STAGE_2, loss="info_nce"),
-    "random mask": replace(TINY_STAGE_2, loss="random_mask"),
-}
-"""Stage 2 with all negatives, and with as many as MAMCL keeps but drawn whatever their modality: a
-difference from both is due to the modality and not to the number of negatives."""
-
-
 def model_source(name: str) -> str | Path:
-    """Resolve a model parameter: "" is unite-tiny, else a folder below the root or a hub id."""
+    """Resolve a model parameter: "" is unite-tiny; else a run folder of notebook 04 or 05, a model
+    folder, the name of a shipped stage ("tiny-stage2") or a hub id.
+    """
+    if not name:
+        return TINY
     folder = from_root(name)
-    return TINY if not name else folder if folder.is_dir() else name
+    if (folder / "run.json").is_file():
+        return trained_model(name)
+    return folder if folder.is_dir() else name
 
 
 def stage_weights(stage: StageConfig, root: str | Path) -> dict[str, float]:

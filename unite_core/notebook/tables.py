@@ -15,7 +15,7 @@ from ..evaluation.tasks import RetrievalTask
 from ..search.exact import search
 from ..train.config import StageConfig
 
-__all__ = ["differences", "error_table", "gains", "hit_and_miss", "markdown_table"]
+__all__ = ["differences", "error_table", "gains", "hit_and_miss", "leads_said", "markdown_table"]
 
 
 def gains(
@@ -41,6 +41,27 @@ def gains(
         row |= {after: new.value, "gain": gain, "low": low, "high": high}
         rows.append(row | {"apart": new.low is not None and new.low > old.high})
     return rows
+
+
+def leads_said(rows: Sequence[Mapping], before: str, after: str) -> str:
+    """What `comparison` rows show of two models, for a figure's title.
+
+    Only intervals that do not overlap count; tasks without intervals do not.
+
+    >>> from types import SimpleNamespace as Score
+    >>> rows = [{"base": Score(low=0.1, high=0.2), "stage 1": Score(low=0.3, high=0.4)},
+    ...         {"base": Score(low=0.1, high=0.2), "stage 1": Score(low=0.1, high=0.3)}]
+    >>> leads_said(rows, "base", "stage 1")
+    'stage 1 above base in 1 of 2 tasks, below in 0 (intervals apart)'
+    """
+    pairs = [(row[before], row[after]) for row in rows]
+    pairs = [(a, b) for a, b in pairs if a.low is not None and b.low is not None]
+    above = sum(b.low > a.high for a, b in pairs)
+    below = sum(b.high < a.low for a, b in pairs)
+    return (
+        f"{after} above {before} in {above} of {len(pairs)} tasks, below in {below} "
+        "(intervals apart)"
+    )
 
 
 def error_table(rows: Sequence[Mapping], most: int = 10) -> str:

@@ -8,33 +8,29 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "common": ["MODEL_COLOURS", "modality_style", "use_style"],
-        "concepts": [
-            "plot_chain_rule", "plot_circle", "plot_pull", "plot_ranks", "plot_remaining",
-            "plot_scores_by_modality",
-        ],
+        "common": ["modality_style", "model_style", "use_style"],
+        "concepts": ["plot_chain_rule", "plot_circle", "plot_pull", "plot_ranks", "plot_remaining",
+                     "plot_scores_by_modality"],
         "curation": [
             "draw_card", "plot_alignment", "plot_groups", "plot_pair_types", "plot_quantity",
             "plot_recovery", "plot_removed",
         ],
-        "evaluation": ["plot_gains", "plot_modality_confusion", "plot_pools", "plot_scores"],
+        "evaluation": ["plot_gains", "plot_modality_confusion", "plot_pools", "plot_scores",
+                       "plot_sign_flips"],
         "gap": [
             "plot_corrections", "plot_cosine_histograms", "plot_dimensions", "plot_mean_cosines",
             "plot_pool_confusion", "plot_projection", "plot_replacement", "plot_spectra",
-            "plot_stages", "plot_umap", "share_legend",
+            "plot_stages", "plot_truths", "plot_umap", "share_legend",
         ],
         "items": ["plot_pairs", "plot_retrieved", "plot_similarity"],
-        "loss": [
-            "plot_batch", "plot_by_temperature", "plot_history", "plot_mask",
-            "plot_probabilities", "plot_push",
-        ],
+        "loss": ["plot_batch", "plot_by_temperature", "plot_history", "plot_mask",
+                 "plot_probabilities", "plot_push"],
         "published": ["plot_published"],
         "study": [
             "arm_style", "draw_endpoints", "plot_arm_curve", "plot_arms", "plot_block_differences",
             "plot_power", "plot_rates",
         ],
-        "tokens": [
-            "plot_item_cosines", "plot_parts", "plot_patches", "plot_positions", "plot_token_runs",
-        ],
+        "tokens": ["plot_item_cosines", "plot_parts", "plot_patches", "plot_positions",
+                   "plot_token_runs"],
     },
 )  # fmt: skip

@@ -2,7 +2,8 @@
 
 Every plot function takes results, draws them into `ax` (default: the current axes) and returns
 `ax`; nothing is computed and nothing is shown. Colours and markers of modalities are the same
-everywhere, so that figures agree with each other and survive a black and white print.
+everywhere, so that figures agree with each other and survive a black and white print; so are those
+of models. All have a white ground of their own, for dark pages.
 """
 
 from __future__ import annotations
@@ -15,8 +16,7 @@ from matplotlib.axes import Axes
 from ..data.modality import Modality
 
 __all__ = [
-    "MODEL_COLOURS", "MODEL_MARKERS", "label_style", "legend_below", "modality_style",
-    "null_line", "use_style",
+    "label_style", "legend_below", "modality_style", "model_style", "null_line", "use_style",
 ]  # fmt: skip
 
 
@@ -27,10 +27,17 @@ _MODALITIES = {
     Modality.VIDEO: ("#009E73", "^"),
 }
 _FUSED = ("#CC79A7", "D")
-MODEL_COLOURS = ("0.55", "#56B4E9", "#E69F00", "#000000", "#CC79A7", "#44AA99")
-"""Colours of models in the order of training."""
-MODEL_MARKERS = "vPX*ph"
-"""Markers of models in the order of training."""
+_MODELS = {
+    "base": ("#999933", "v"),
+    "stage 1": ("#56B4E9", "P"),
+    "stage 2": ("#E69F00", "o"),
+    "InfoNCE": ("#000000", "s"),
+    "random mask": ("0.6", "X"),
+}
+_OTHER_MODELS = (
+    ("#332288", "D"), ("#44AA99", "^"), ("#882255", "p"), ("#CC79A7", "h"), ("#0072B2", "<"),
+    ("#D55E00", ">"),
+)  # fmt: skip
 
 
 def use_style() -> None:
@@ -53,6 +60,19 @@ def modality_style(modality: Modality | str | int) -> dict[str, str]:
     return {"color": colour, "marker": marker}
 
 
+def model_style(name: str, number: int = 0) -> dict[str, str]:
+    """`color` and `marker` of a model, the same in every figure, whatever it is shown beside.
+
+    Names that are not known here (other poolings, ways to search) take the looks of their
+    `number`, of which there are six.
+
+    >>> model_style("stage 2")
+    {'color': '#E69F00', 'marker': 'o'}
+    """
+    colour, marker = _MODELS.get(name) or _OTHER_MODELS[number % len(_OTHER_MODELS)]
+    return {"color": colour, "marker": marker}
+
+
 def label_style(label: str) -> dict[str, str]:
     """`modality_style` if the label names a modality ("text+image"), else nothing."""
     known = {part.upper() for part in label.split("+")} <= set(Modality.__members__)
@@ -60,8 +80,8 @@ def label_style(label: str) -> dict[str, str]:
 
 
 def legend_below(ax: Axes, columns: int) -> None:
-    """Put the legend below the axes, in one row of `columns`."""
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=columns, borderaxespad=0)
+    """Put the legend below the axes and their label, in one row of `columns`."""
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, 0), ncols=columns, borderaxespad=4.5)
 
 
 def null_line(ax: Axes, what: str, value: float) -> None:

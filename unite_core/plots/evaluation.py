@@ -12,12 +12,15 @@ from matplotlib.axes import Axes
 
 from ..evaluation.confusion import Confusion
 from ..evaluation.results import format_families
-from .common import MODEL_COLOURS, MODEL_MARKERS, label_style, legend_below
+from .common import label_style, legend_below, model_style
 
-__all__ = ["plot_gains", "plot_modality_confusion", "plot_pools", "plot_scores"]
+__all__ = [
+    "plot_gains", "plot_modality_confusion", "plot_pools", "plot_scores", "plot_sign_flips",
+]  # fmt: skip
 
 
-_BETTER, _WORSE, _OPEN = "#009E73", "#D55E00", "0.55"
+_CLEAR, _OPEN = "0.1", "0.55"
+_MOST_MODELS = 6
 
 
 def plot_scores(
@@ -32,25 +35,23 @@ def plot_scores(
     A score without an interval (few families) is an open mark.
     """
     ax = ax or plt.gca()
-    if len(models) > len(MODEL_COLOURS):
-        raise ValueError(f"{len(models)} models: at most {len(MODEL_COLOURS)} can be told apart")
+    if len(models) > _MOST_MODELS:
+        raise ValueError(f"{len(models)} models: at most {_MOST_MODELS} can be told apart")
     for place, row in enumerate(rows):
         chance = 100 * row["chance"]
         ax.plot([chance] * 2, [place - 0.42, place + 0.42], "--", color="0.4", lw=1)
-        ax.annotate(f"{chance:.1f}", (chance, place + 0.42), (2, 0), textcoords="offset points",
-                    fontsize=6, color="0.4", va="bottom")  # fmt: skip
     for number, model in enumerate(models):
         shift = min(0.22, 0.7 / len(models)) * (number - (len(models) - 1) / 2)
         scores = [row[model] for row in rows]
         values = 100 * np.array([_arms(s) for s in scores])
-        colour, marker = MODEL_COLOURS[number], MODEL_MARKERS[number]
+        style = model_style(model, number)
         places = np.arange(len(rows)) + shift
-        ax.errorbar(values[:, 0], places, xerr=values[:, 1:].T,
-                    fmt=marker, color=colour, elinewidth=1, label=model)  # fmt: skip
+        ax.errorbar(values[:, 0], places, xerr=values[:, 1:].T, ls="",
+                    elinewidth=1.2, label=model, **style)  # fmt: skip
         few = np.array([s.low is None for s in scores])
-        ax.plot(values[few, 0], places[few], marker, color=colour, mfc="white")
+        ax.plot(values[few, 0], places[few], ls="", mfc="white", **style)
     ax.plot([], [], "--", color="0.4", lw=1, label="chance")
-    ax.set_yticks(range(len(rows)), list(map(_name_of, rows)))
+    ax.set_yticks(range(len(rows)), _names_of(rows))
     ax.set_ylim(len(rows) - 0.5, -0.5)
     ax.set_xlim(left=min(0, ax.get_xlim()[0]))
     ax.set_xlabel(f"{_metric_of(rows, models)} (%), 95 % interval over families")
@@ -79,11 +80,13 @@ def plot_pools(
     for place, pair in enumerate(pairs):
         ax.plot(pair, [place, place], color="0.6", lw=1, zorder=1)
     places = range(len(pairs))
-    ax.scatter([alone for alone, _ in pairs], places, facecolor="white", edgecolor="#000000",
-               zorder=2, label="single-modality pool")  # fmt: skip
-    ax.scatter([shared for _, shared in pairs], places, color="#000000", zorder=2,
-               label="mixed pool")  # fmt: skip
-    ax.set_yticks(places, list(map(_name_of, single)))
+    style = model_style(model) | {"s": 34, "zorder": 2}
+    colour = style.pop("color")
+    ax.scatter([alone for alone, _ in pairs], places, facecolor="white", edgecolor=colour, lw=1.4,
+               label="its own pool", **style)  # fmt: skip
+    ax.scatter([shared for _, shared in pairs], places, color=colour, lw=1.4,
+               label="one pool of everything", **style)  # fmt: skip
+    ax.set_yticks(places, _names_of(single))
     ax.set_ylim(len(pairs) - 0.5, -0.5)
     ax.set_xlim(left=min(0, ax.get_xlim()[0]))
     ax.set_xlabel(f"{_metric_of(single, [model])} of {model} (%)")
@@ -95,7 +98,7 @@ def plot_pools(
 def plot_modality_confusion(confusion: Confusion, ax: Axes | None = None, title: str = "") -> Axes:
     """Plot the modalities of results by kind of query, in percent, with chance below.
 
-    The target modality is framed. Rows add up to 100.
+    The modality asked for is in bold. Rows add up to 100.
     """
     ax = ax or plt.gca()
     share = 100 * confusion.share  # [R, C]
@@ -103,13 +106,14 @@ def plot_modality_confusion(confusion: Confusion, ax: Axes | None = None, title:
     ax.grid(visible=False)
     for (row, column), value in np.ndenumerate(share):
         ink = "white" if value > 55 else "0.15"
-        ax.text(column, row - 0.08, f"{value:.0f}", ha="center", va="center", color=ink, fontsize=9)
-        chance = f"chance {100 * confusion.chance[row, column]:.0f}"
-        ax.text(column, row + 0.28, chance, ha="center", va="center", color=ink, fontsize=5.5)
-        if confusion.columns[column] in confusion.kinds[row][1].split(" or "):
-            ax.add_patch(_frame(column, row))
+        wanted = confusion.columns[column] in confusion.kinds[row][1].split(" or ")
+        ax.text(column, row - 0.1, f"{value:.0f}", ha="center", va="center", color=ink,
+                fontsize=10, weight="bold" if wanted else "normal")  # fmt: skip
+        said = "asked for, " if wanted else ""
+        chance = f"{said}chance {100 * confusion.chance[row, column]:.0f}"
+        ax.text(column, row + 0.28, chance, ha="center", va="center", color=ink, fontsize=6.5)
     names = [
-        f"{query} → {target}  (n {n})"
+        f"{query} → {target}\nn {n}"
         for (query, target), n in zip(confusion.kinds, confusion.n, strict=True)
     ]
     ax.set_yticks(range(len(names)), names)
@@ -135,7 +139,7 @@ def plot_gains(
     ax.axvline(0, ls="--", color="0.4", lw=1)
     for place, row in enumerate(rows):
         clear = row["p_holm"] < level
-        colour = (_BETTER if row["gain"] > 0 else _WORSE) if clear else _OPEN
+        colour = _CLEAR if clear else _OPEN
         gain = 100 * row["gain"]
         if row["low"] is not None:
             ends = [100 * row["low"], 100 * row["high"]]
@@ -146,17 +150,36 @@ def plot_gains(
             textcoords="offset points", va="center", fontsize=7, color=colour if clear else "0.4",
             annotation_clip=False,
         )  # fmt: skip
-    several = len({row["split"] for row in rows}) > 1
-    splits = [f", {row['split']}" if several else "" for row in rows]
-    names = [
-        f"{row['task']}{split}  (families {format_families(row)})"
-        for row, split in zip(rows, splits, strict=True)
-    ]
-    ax.set_yticks(range(len(rows)), names)
+    ax.set_yticks(range(len(rows)), _names_of(rows))
     ax.set_ylim(len(rows) - 0.5, -0.5)
     ax.set_xlabel("gain in points, 95 % interval over families")
     ax.annotate("p (Holm)", (1, 1), (4, 4), xycoords="axes fraction", textcoords="offset points",
                 fontsize=7, color="0.4", annotation_clip=False)  # fmt: skip
+    ax.set_title(title)
+    return ax
+
+
+def plot_sign_flips(
+    gains: Sequence[float], observed: float, ax: Axes | None = None, title: str = ""
+) -> Axes:
+    """Plot the gains that all choices of signs would give, a dot each; black: as far from 0.
+
+    Args
+        gains     of every choice, the observed one among them
+        observed  the gain that was found
+    """
+    ax = ax or plt.gca()
+    height: dict[float, int] = {}
+    for gain in sorted(gains):
+        place = round(float(gain), 9)
+        height[place] = height.get(place, 0) + 1
+        far = abs(gain) >= abs(observed) - 1e-9
+        ax.plot(gain, height[place], "o", ms=11, mec="0.4", color="black" if far else "white")
+    ax.annotate("found", (observed, height[round(float(observed), 9)]), (0, 20), ha="center",
+                textcoords="offset points", arrowprops={"arrowstyle": "->"})  # fmt: skip
+    top = max(height.values())
+    ax.set(xlabel="gain", ylabel="choices of signs", ylim=(0.3, top + 1.2))
+    ax.set_yticks(range(1, top + 1))
     ax.set_title(title)
     return ax
 
@@ -168,14 +191,14 @@ def _arms(score) -> tuple[float, float, float]:
     return score.value, score.value - score.low, score.high - score.value
 
 
-def _name_of(row: Mapping) -> str:
-    return f"{row['task']}, {row['split']}  (n {row['n']}, families {format_families(row)})"
-
-
-def _frame(column: int, row: int) -> plt.Rectangle:
-    return plt.Rectangle(
-        (column - 0.47, row - 0.43), 0.94, 0.86, fill=False, edgecolor="#E69F00", lw=1.6
-    )
+def _names_of(rows: Sequence[Mapping]) -> list[str]:
+    """Labels of rows in two lines; the split is named where there are several."""
+    several = len({row["split"] for row in rows}) > 1
+    return [
+        f"{row['task']}{', ' + row['split'] if several else ''}\n"
+        f"n {row['n']}, families {format_families(row)}"
+        for row in rows
+    ]
 
 
 def _p(value: float) -> str:

@@ -11,12 +11,12 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from ..gap.projections import Projection
-from .common import label_style
+from .common import label_style, model_style
 
 __all__ = [
     "plot_corrections", "plot_cosine_histograms", "plot_dimensions", "plot_mean_cosines",
     "plot_pool_confusion", "plot_projection", "plot_replacement", "plot_spectra", "plot_stages",
-    "plot_umap", "share_legend",
+    "plot_truths", "plot_umap", "share_legend",
 ]  # fmt: skip
 
 
@@ -52,8 +52,8 @@ def plot_projection(
     if reach:
         ax.set(xlim=(-reach, reach), ylim=(-reach, reach))
     note = (
-        f"n {len(first)}; gap {projection.gap:.3f} ({projection.null:.3f} by chance); "
-        f"{100 * projection.kept:.0f} % of variance"
+        f"n {len(first)}; gap {projection.gap:.2f} ({projection.null:.2f} by chance);\n"
+        f"{100 * projection.kept:.0f} % of the variance is seen"
     )
     ax.set_xlabel(f"along the difference of means\n{note}", fontsize=8)
     ax.set(ylabel="first axis within modalities", title=title)
@@ -188,55 +188,91 @@ def plot_replacement(rows: Sequence[Mapping], ax: Axes | None = None, title: str
     return ax
 
 
-def plot_corrections(rows: Sequence[Mapping], ax: Axes | None = None, title: str = "") -> Axes:
-    """Plot what corrections leave of the gap beside recall in one modality and in the mixed pool.
+_BETTER = {"gap": "← smaller", "same modality": "← fewer", "R@1": "better →", "mixed": "better →"}
 
-    rows from `mixed_pool.compare_corrections`; the score correction has no gap.
+
+def plot_corrections(
+    rows: Sequence[Mapping], axes: Sequence[Axes], k: int = 10, chance: float | None = None
+) -> Sequence[Axes]:
+    """Plot what corrections change, a panel for each measure, which names its better direction.
+
+    Args
+        rows    from `mixed_pool.compare_corrections`, the first without correction (dotted line);
+                the score correction has no gap
+        axes    four, side by side: gap, own modality among the first k, recall@1 in one modality
+                (mean of both ways), recall@10 in the mixed pool
+        chance  percent of the own modality in a random order (dashed line)
     """
-    ax = ax or plt.gca()
     ways = [name for name in rows[0] if name.startswith("R@1 ")]
-    raw = rows[0]["gap"]
-    series = (
-        ("gap left", "0.45", "v", [_left(row["gap"], raw) for row in rows]),
-        ("same modality", "#E69F00", "X", [row["same modality"] for row in rows]),
-        ("R@1 in one modality", "#56B4E9", "P",
-         [np.mean([row[way] for way in ways]) for row in rows]),
-        ("R@10 in the mixed pool", "#000000", "*", [row["mixed R@10"] for row in rows]),
+    panels = (
+        ("gap", "gap", "gap", [np.nan if row["gap"] is None else row["gap"] for row in rows]),
+        ("same modality", f"own modality in {k} first", "%",
+         [row["same modality"] for row in rows]),
+        ("R@1", "R@1, one modality", "%", [np.mean([row[way] for way in ways]) for row in rows]),
+        ("mixed", "R@10, mixed pool", "%", [row["mixed R@10"] for row in rows]),
     )  # fmt: skip
-    for number, (name, colour, marker, values) in enumerate(series):
-        heights = np.arange(len(rows)) + 0.15 * (number - 1.5)
-        ax.scatter(values, heights, color=colour, marker=marker, s=30, label=name, zorder=3)
-    ax.set_yticks(range(len(rows)), [row["kind"] for row in rows])
-    ax.set(ylim=(len(rows) - 0.5, -0.5), xlabel="% (gap: of the gap without correction)")
-    ax.set_xlim(left=0)
-    ax.set_title(title)
-    ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
-    return ax
+    places = np.arange(len(rows))
+    for number, (ax, (key, name, unit, values)) in enumerate(zip(axes, panels, strict=True)):
+        ax.axvline(values[0], ls=":", color="0.4", lw=1)
+        ax.hlines(places, values[0], values, color="0.75", lw=1.2, zorder=1)
+        ax.scatter(values, places, color="#000000", s=26, zorder=2)
+        ax.set_title(f"{name}\n{_BETTER[key]}", fontsize=9)
+        ax.set(xlabel=unit, ylim=(len(rows) - 0.5, -0.5))
+        ax.set_xlim(left=0)
+        ax.margins(x=0.1)
+        ax.locator_params(axis="x", nbins=4)
+        names = [row["kind"] for row in rows] if number == 0 else [""] * len(rows)
+        ax.set_yticks(places, names)
+    if chance is not None:
+        axes[1].axvline(chance, ls="--", color="0.4", lw=1)
+    return axes
 
 
 def plot_stages(tables: Mapping[str, Mapping], names: Sequence[str], axes: Sequence[Axes],
-                labels: Mapping[str, str] | None = None,
-    chain: int | None = None,
+                labels: Mapping[str, str] | None = None, columns: int = 3,
 ) -> Sequence[Axes]:  # fmt: skip
     """Plot measures of several models, one axes each, with intervals, if any, and nulls (dashed).
 
-    tables {model: table of `gap.measure`} in the order of training. A line joins the first `chain`
-    models, each trained from the one before; the others are drawn apart.
+    Args
+        tables   {model: table of `gap.measure`}, from the top down, in the models' colours
+        names    of the measures, one for each of `axes`
+        labels   {measure: title of its axes}
+        columns  axes in a row; models are named at the first of each
     """
-    for name, ax in zip(names, axes, strict=True):
-        rows = [table[name] for table in tables.values()]
-        values = np.array([(row.value, *(row.interval or [np.nan] * 2)) for row in rows])
-        places = np.arange(len(rows))
-        bars = np.abs(values[:, 1:] - values[:, :1]).T
-        ax.errorbar(places, values[:, 0], yerr=bars, fmt="o", color="black", elinewidth=1, ms=4)
-        ax.plot(places[:chain], values[:chain, 0], "-", color="black", lw=1)
-        for place, row in zip(places, rows, strict=True):
-            ax.plot([place - 0.3, place + 0.3], [row.null] * 2, "--", color="0.4", lw=1)
-        ax.set_xticks(places, list(tables), rotation=30, ha="right")
-        ax.set_xlim(-0.5, len(rows) - 0.5)
+    places = np.arange(len(tables))
+    for number, (name, ax) in enumerate(zip(names, axes, strict=True)):
+        for place, (model, table) in enumerate(tables.items()):
+            row = table[name]
+            ends = np.abs(np.subtract(row.interval or [np.nan] * 2, row.value))[:, None]
+            ax.errorbar([row.value], [place], xerr=ends, ls="", elinewidth=1.4, ms=6,
+                        **model_style(model, place))  # fmt: skip
+            ax.plot([row.null] * 2, [place - 0.35, place + 0.35], "--", color="0.4", lw=1)
+        ax.set_yticks(places, list(tables) if number % columns == 0 else [""] * len(tables))
+        ax.set_ylim(len(tables) - 0.5, -0.5)
         ax.set_title((labels or {}).get(name, name), fontsize=9)
-        ax.margins(y=0.15)
+        ax.locator_params(axis="x", nbins=5)
+        ax.margins(x=0.12)
     return axes
+
+
+def plot_truths(rows: Sequence[Mapping], ax: Axes | None = None, title: str = "") -> Axes:
+    """Plot how far measures are from their true values, with intervals, in the measures' units.
+
+    Args: rows of measure, truth, found, low, high. An interval without 0 misses the truth and is
+    drawn open.
+    """
+    ax = ax or plt.gca()
+    ax.axvline(0, ls="--", color="0.4", lw=1)
+    for place, row in enumerate(rows):
+        away, low, high = (row[name] - row["truth"] for name in ("found", "low", "high"))
+        ax.plot([low, high], [place] * 2, color="0.3", lw=1.4, zorder=1)
+        holds = low <= 0 <= high
+        ax.plot(away, place, "o", color="black", mfc="black" if holds else "white", zorder=2)
+    ax.set_yticks(range(len(rows)), [f"{row['measure']} = {row['truth']:.3g}" for row in rows])
+    ax.set_ylim(len(rows) - 0.5, -0.5)
+    ax.set_xlabel("found less true")
+    ax.set_title(title)
+    return ax
 
 
 def _matrix(values, names, ax, title, label, form, limits=(None, None)) -> Axes:
@@ -258,7 +294,3 @@ def _matrix(values, names, ax, title, label, form, limits=(None, None)) -> Axes:
 def _style(name: str, number: int) -> dict[str, str]:
     """The modality's colour and marker if the name is one, else the next of four others."""
     return label_style(name) or {"color": _OTHERS[number % 4], "marker": "o"}
-
-
-def _left(gap: float | None, raw: float) -> float:
-    return np.nan if gap is None or raw == 0 else 100 * gap / raw

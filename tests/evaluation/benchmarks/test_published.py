@@ -155,21 +155,22 @@ def test_bars_tell_runs_from_quotes(lines):
     mine = run_here("mine", dict(zip(MMEB, (10, 20, 30, 40), strict=True)), "runs/x", "fp32")
     _, ax = plt.subplots()
     assert plot_published([*lines, *mine], MMEB, ["UNITE 2B", "mine"], ax, "MMEB") is ax
-    heights = [bar.get_height() for bar in ax.patches]
-    assert heights == [63.2, 55.9, 65.4, 75.6, 10, 20, 30, 40]
-    styles = [bar.get_linestyle() for bar in ax.patches]
-    assert set(styles[:4]) == {"--"} and set(styles[4:]) == {"solid"}
+    quoted, here = [container.lines[0] for container in ax.containers]
+    assert list(quoted.get_xdata()) == [63.2, 55.9, 65.4, 75.6]
+    assert list(here.get_xdata()) == [10, 20, 30, 40]
+    assert (quoted.get_mfc(), here.get_mfc()) == ("white", "#000000")
+    assert (quoted.get_ydata() < here.get_ydata()).all(), "no two dots in one place"
     legend = ax.get_legend()
-    assert legend.get_title().get_text() == "run here: 1 (black); quoted: 1 (dashed)"
+    assert legend.get_title().get_text() == "run here: 1 (black); quoted: 1 (open)"
     labels = [text.get_text() for text in legend.get_texts()]
     assert labels == ["UNITE 2B (quoted)", "mine (run here)"]
-    assert [tick.get_text() for tick in ax.get_xticklabels()][0] == "classification"
-    assert ax.get_ylabel() == "precision@1 (%)"
+    assert [tick.get_text() for tick in ax.get_yticklabels()][0] == "classification"
+    assert ax.get_xlabel() == "precision@1 (%)"
 
 
 def test_without_a_run_the_figure_says_none(lines):
     ax = plot_published(lines, MMEB, ["UNITE 2B"], plt.subplots()[1])
-    assert ax.get_legend().get_title().get_text() == "run here: none; quoted: 1 (dashed)"
+    assert ax.get_legend().get_title().get_text() == "run here: none; quoted: 1 (open)"
     with pytest.raises(ValueError, match="at most 6 can be told apart"):
         plot_published(lines, MMEB, (), ax)
     with pytest.raises(ValueError, match="no line has any of the tasks"):
