@@ -1,14 +1,16 @@
 """The search box asks what its controls say and draws what the index finds."""
 
-import matplotlib.pyplot as plt
+import io
+from datetime import datetime
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from unite_core.notebook import widgets
-from unite_core.notebook.widgets import draw_results, make_query, search_box
+from unite_core.notebook.widgets import draw_results, make_query, search_box, searching
 from unite_core.search.index import build_index
-from unite_core.search.scorers import Standardised
+from unite_core.search.scorers import COSINE, Standardised
 from unite_core.search.shards import Shard
 
 ITEMS = {
@@ -41,7 +43,7 @@ def test_words_come_after_the_medium_and_something_must_be_asked():
     assert make_query("", {"image": "a.png"}) == {"image": "a.png"}
     both = make_query("bluer", {"image": "a.png"})
     assert list(both) == ["image", "text"] and both["text"] == "<|IMAGE|>\nbluer"
-    with pytest.raises(ValueError, match="an empty query"):
+    with pytest.raises(ValueError, match="An empty query"):
         make_query("  ")
 
 
@@ -57,18 +59,64 @@ def test_results_are_drawn_best_first(world, ax, modality, expected):
     assert not any("✓" in text for text in drawn)
 
 
-def test_the_box_follows_its_controls(world, monkeypatch, capsys):
+@pytest.fixture
+def box(world):
     index, root = world
+    made = search_box(index, Words(), ITEMS, {"the red one": ITEMS["red"]}, root, 2, "blue things")
+    query, pool, picture = made.children
+    names = ("text", "medium", "upload", "modality", "standardise")
+    return SimpleNamespace(
+        picture=picture, **dict(zip(names, query.children + pool.children, strict=True))
+    )
+
+
+def test_the_box_follows_its_controls_and_says_what_it_found(box):
+    assert box.modality.options == ("any modality", "text", "image")
+    assert box.picture.alt == "Found for blue things: 1. blue.png; 2. something blue"
+    box.text.value = "red things"
+    assert box.picture.alt == "Found for red things: 1. red.png; 2. something red"
+    box.modality.value = "text"
+    assert box.picture.alt == "Found for red things: 1. something red; 2. something blue"
+    box.text.value, box.medium.value, box.modality.value = "", "the red one", "image"
+    assert box.picture.alt == "Found for the red one: 1. red.png; 2. blue.png"
+
+
+def test_scores_are_standardised_on_demand(box, monkeypatch):
     asked = []
-    monkeypatch.setattr(widgets, "draw_results",
-                        lambda *arguments, **_: asked.append(arguments[3:7]))  # fmt: skip
-    box = search_box(index, Words(), ITEMS, {"the red one": ITEMS["red"]}, root, k=2)
-    (text, medium), (modality, standardise) = (row.children for row in box.children[:2])
-    assert modality.options == ("any modality", "text", "image")
-    medium.value, modality.value, standardise.value = "the red one", "image", True
-    (query,), k, chosen, scorer = asked[-1]
-    assert query == {"image": "red.png", "text": "<|IMAGE|>\na red circle"}
-    assert (k, chosen, scorer) == (2, "image", Standardised())
-    text.value, medium.value = "", "(none)"
-    assert asked[-1][0] == [{"image": "red.png"}], "an empty query is not searched"
-    plt.close("all")
+    found = searching.search_items
+    monkeypatch.setattr(
+        searching, "search_items", lambda *a: asked.append(a[5]) or found(*a)
+    )  # fmt: skip
+    box.standardise.value = True
+    box.standardise.value = False
+    assert asked == [Standardised(), COSINE]
+
+
+def test_an_empty_query_is_told_and_leaves_the_picture(box):
+    before = box.picture.png
+    box.text.value = "  "
+    assert box.picture.note.startswith("An empty query") and box.picture.png == before
+    box.text.value = "red"
+    assert box.picture.note == "" and box.picture.png != before
+
+
+def upload(box, name, content):
+    about = {"name": name, "type": "image/png", "size": len(content)}
+    box.upload.value = (about | {"content": memoryview(content), "last_modified": datetime.now()},)
+
+
+def test_an_uploaded_picture_is_asked_at_once_and_can_be_chosen_again(box, monkeypatch):
+    asked = []
+    monkeypatch.setattr(Words, "embed", lambda self, items, *_, **__: asked.extend(items)
+                        or np.eye(3, dtype=np.float32)[: len(items)])  # fmt: skip
+    drawn = io.BytesIO()
+    Image.new("RGB", (30, 20), "red").save(drawn, "PNG")
+    box.text.value = ""
+    upload(box, "mine.png", drawn.getvalue())
+    assert box.medium.value == "upload 1: mine.png"
+    assert set(asked[-1]) == {"image"} and asked[-1]["image"].getpixel((0, 0)) == (255, 0, 0)
+    assert box.picture.alt.startswith("Found for upload 1: mine.png: 1. red.png")
+    upload(box, "broken.png", drawn.getvalue()[:40])
+    assert box.picture.note.startswith("upload 2: broken.png: no picture that can be read")
+    box.medium.value = "upload 1: mine.png"
+    assert box.picture.note == "" and len(asked) == 2
