@@ -181,10 +181,13 @@ def test_windows_in_one_call_give_transformers_own_tokens(family, monkeypatch):
     visual = small(family).base.visual
     grids = torch.tensor([[1, 8, 6], [2, 4, 10], [1, 8, 6]])
     patches = torch.randn(int(grids.prod(1).sum()), 1176)
-    calls = []
-    sdpa = torch.nn.functional.scaled_dot_product_attention
-    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention",
-                        lambda *given, **named: calls.append(1) or sdpa(*given, **named))  # fmt: skip
+    calls, sdpa = [], torch.nn.functional.scaled_dot_product_attention
+
+    def counted(*given, **named):
+        calls.append(1)
+        return sdpa(*given, **named)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", counted)
     with torch.no_grad():
         wanted = visual(patches, grid_thw=grids)
         before, calls[:] = len(calls), []

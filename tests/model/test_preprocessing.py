@@ -13,6 +13,7 @@ from unite_core.model.preprocessing import (
     frame_sizes,
     grid_of,
     image_sizes,
+    normalised,
     patches_of,
     patchify,
     resized,
@@ -87,7 +88,9 @@ def test_colours_are_normalised_per_channel():
     patches, _ = patches_of(
         torch.from_numpy(resized([Image.new("RGB", (28, 28), colour)], [(28, 28)])), layout
     )
+    assert patches.dtype == torch.uint8
+    patches = normalised(patches, layout)
     values = patches.reshape(4, 3, -1)
-    assert patches.dtype == torch.float32
+    assert patches.dtype == torch.float32 and normalised(patches, layout) is patches
     np.testing.assert_allclose(values[0, :, 0], [1.0, -1.0, 2.0], atol=1e-6)
     assert (values == values[:1, :, :1]).all()

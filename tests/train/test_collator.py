@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 from accelerate.data_loader import skip_first_batches
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from torch.utils.data import DataLoader
 
@@ -17,7 +19,7 @@ from unite_core.data.modality import Modality
 from unite_core.data.pairs import PairDataset
 from unite_core.data.records import write_records
 from unite_core.model.processor import Processor
-from unite_core.train.collator import PairCollator
+from unite_core.train.collator import PairCollator, group_sizes
 from unite_core.train.config import SamplingConfig
 from unite_core.train.sampler import PairSampler
 
@@ -69,6 +71,25 @@ def mixed(root) -> PairDataset:
         record({"text": "moving"}, clip, source="clips"),
         record({"text": "<|IMAGE|> in red", "image": "a.png"}, TEXT, negative=[{"image": "b.png"}]),
     )
+
+
+def test_pixels_travel_as_bytes_and_give_the_same_bits(root):
+    from unite_core.model.embedder import UniteEmbedder
+
+    embedder = UniteEmbedder.load(CHECKPOINT, max_frames=4)
+    batch = PairCollator(embedder.processor, root)(mixed(root).pairs)
+    dtypes = {part.dtype for group in batch["groups"] for name, part in group.items()
+              if name.startswith("pixel_values")}  # fmt: skip
+    assert dtypes == {torch.uint8}
+    pairs = mixed(root).pairs
+    items = [p.query for p in pairs] + [p.candidate for p in pairs]
+    encoded = [embedder.processor.encode(item, root) for item in items]
+    raw = embedder.processor.collate(encoded, raw=True)
+    plain = embedder.processor.collate(encoded)
+    assert plain["pixel_values"].dtype == torch.float32
+    assert raw["pixel_values"].nbytes * 4 == plain["pixel_values"].nbytes
+    with torch.no_grad():
+        assert torch.equal(embedder(**raw), embedder(**plain))
 
 
 def rows_of(batch) -> list[list[int]]:
@@ -205,6 +226,40 @@ def test_groups_hold_every_item_once_and_order_finds_it(root, processor, forward
     assert len(batch["groups"]) == -(-len(items) // forward_items)
 
 
+def splits(count: int):
+    """All ways to cut so many items into groups."""
+    for cuts in range(2 ** max(0, count - 1)):
+        ends = [n + 1 for n in range(count - 1) if cuts >> n & 1] + [count]
+        yield np.diff([0, *ends]).tolist()
+
+
+@settings(max_examples=60, deadline=None)
+@given(lengths=st.lists(st.integers(1, 900), min_size=1, max_size=9), items=st.integers(1, 6),
+       tokens=st.integers(1, 3000), packed=st.booleans())  # fmt: skip
+def test_groups_cost_least_of_all_that_fit(lengths, items, tokens, packed):
+    lengths.sort()
+
+    def computed(sizes):
+        parts = np.split(np.array(lengths), np.cumsum(sizes)[:-1])
+        return [int(part.sum()) if packed else len(part) * int(part[-1]) for part in parts]
+
+    def cost(sizes):
+        return sum(computed(sizes)) + 256 * len(sizes)
+
+    def fits(sizes):
+        each = zip(sizes, computed(sizes), strict=True)
+        return all(size == 1 or (size <= items and cells <= tokens) for size, cells in each)
+
+    found = group_sizes(lengths, items, tokens, packed)
+    assert sum(found) == len(lengths) and fits(found)
+    assert cost(found) == min(cost(sizes) for sizes in splits(len(lengths)) if fits(sizes))
+
+
+def test_without_a_budget_groups_are_of_so_many_items():
+    assert group_sizes([5] * 8, 3) == [3, 3, 2] and group_sizes([5] * 6, 3) == [3, 3]
+    assert group_sizes([], 3) == group_sizes([], 3, 100) == []
+
+
 def test_groups_waste_less_padding_than_one_forward(root, processor):
     pairs = mixed(root).pairs
     cells = [
@@ -240,12 +295,6 @@ def test_the_cache_changes_no_bit(root, processor):
             assert all(torch.equal(ours[key], theirs[key]) for key in ours)
     stored = [patches for one in collator.cache.items.values() for patches, _ in one.images]
     assert stored and all(patches.dtype == torch.uint8 for patches in stored)
-
-
-def test_the_cache_keeps_pixels_that_are_no_bytes_as_they_are(processor):
-    cache = PairCollator(processor, cache_mib=1).cache
-    patches = torch.randn(4, 1176)
-    assert torch.equal(cache._unpack(cache._pack(patches)), patches)
 
 
 def test_the_cache_stays_within_its_budget(root, processor):

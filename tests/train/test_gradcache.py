@@ -180,11 +180,6 @@ def test_a_group_keeps_to_the_token_budget(embedder, tokens):
     assert all(n <= 8 for n, _ in sizes)
     if tokens is not None:
         assert all(n * length <= tokens or n == 1 for n, length in sizes)
-        starts = np.cumsum([n for n, _ in sizes])[:-1]
-        following = [sorted(lengths)[start] for start in starts]
-        no_room = [n == 8 or (n + 1) * length > tokens
-                   for (n, _), length in zip(sizes, following, strict=False)]  # fmt: skip
-        assert all(no_room), "no group stops short"
     real = torch.cat([group["attention_mask"].sum(1) for group in groups])[order]
     assert real.tolist() == lengths
 

@@ -1,5 +1,6 @@
 """The ready recipes are the table of the authors' scripts, but for the corrections stated here."""
 
+import importlib
 import re
 import shlex
 from dataclasses import replace
@@ -83,6 +84,17 @@ def test_what_all_scripts_share_is_in_every_recipe(name):
     assert (embed.max_length, embed.max_frames, embed.positions) == (2048, 12, "sequential")
     assert config.bf16 and config.gradient_checkpointing and config.workers == 8
     assert set(stage.visual_parts.values()) == {"frozen"} and not config.weights
+
+
+def test_little_is_padded_in_any_recipe(monkeypatch):
+    monkeypatch.syspath_prepend(str(project_root() / "speed"))
+    padding = importlib.import_module("padding")
+    found = padding.recipes()
+    assert set(RELEASED) < set(found)
+    for name, config in found.items():
+        ratio, _, most, before = padding.measure(config, 5)
+        assert ratio <= 1.15 < before, name
+        assert most <= config.forward_tokens
 
 
 def test_stage_2_starts_from_the_merged_weights_of_stage_1():

@@ -6,7 +6,6 @@ Every weight must be found, used, well-shaped and finite, or it is refused by na
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ from .identify import family_of, pixel_settings
 from .loading import LoadConfig, hidden_progress, spread_out
 from .preprocessing import Layout
 from .processor import Processor
-from .shipped import SHIPPED, is_shipped, shipped_folder
+from .shipped import check_model, is_shipped, shipped_folder
 from .weights import CheckpointError, check_weights, described_by, read_object, read_weights
 
 __all__ = [
@@ -48,11 +47,7 @@ def locate(folder_or_hub_id: str | Path, revision: str | None = None) -> Path:
     name = str(folder_or_hub_id)
     if (shipped := shipped_folder(name)) is not None:
         return shipped
-    if not re.fullmatch(r"[\w-]+(\.[\w-]+)*/[\w.-]+", name):
-        raise FileNotFoundError(
-            f"{name}: no such folder, and a hub id has the form owner/name; check the spelling, or "
-            f"take one that comes with the package: {', '.join(SHIPPED)}"
-        )
+    check_model(name)
     from huggingface_hub import snapshot_download
 
     try:

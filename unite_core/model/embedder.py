@@ -43,7 +43,7 @@ from .lora import attach_lora, load_lora, save_lora
 from .packing import choose_attention, is_packed, pack
 from .positions import token_positions
 from .prefetch import read_ahead
-from .preprocessing import Read
+from .preprocessing import Read, normalised
 from .processor import Encoded, Processor
 from .shipped import is_shipped
 
@@ -141,8 +141,10 @@ class UniteEmbedder(torch.nn.Module):
                 **media: torch.Tensor) -> torch.Tensor:  # fmt: skip
         """Embed a batch of `Processor.collate` on the model's device: [B, D] float32 unit vectors.
 
-        Pools the last token of each row that is not padding, on either side. Differentiable.
+        Pools the last token of each row that is not padding, on either side. Pixels may be `raw`.
+        Differentiable.
         """
+        media = {name: normalised(value, self.processor.layout) for name, value in media.items()}
         grids = {name: media.get(name) for name in ("image_grid_thw", "video_grid_thw")}
         positions = token_positions(
             self.base, self.config.positions, input_ids, attention_mask, second_per_grid_ts, **grids
@@ -243,7 +245,7 @@ class UniteEmbedder(torch.nn.Module):
         """Plan batches as large as suits the model's device; see `plan_batches`."""
         budget = self.loading.tokens_on(self.device)
         size = self.dim * next(self.parameters()).element_size()
-        if not takes_visual_tokens(self.base):  # then float32 patches are kept
+        if not takes_visual_tokens(self.base):  # then patches are kept
             size = self.processor.layout.bytes_per_token
         return plan_batches(self.processor, items, where, media_root, budget, batch_size, size)
 

@@ -23,7 +23,7 @@ from ..data.items import ItemError
 from ..data.media import MediaError
 from .batching import BatchPlan
 from .decoder import takes_visual_tokens
-from .preprocessing import Pixels, Read, patches_of
+from .preprocessing import Pixels, Read, normalised, patches_of
 from .processor import ItemPlan, MediaTensor, naming_item
 from .threads import Run, side_by_side
 from .vision import visual_tokens
@@ -75,12 +75,14 @@ def embed_batches(embedder, plan: BatchPlan, reads: Iterable[Read],
 
 def encode_media(embedder, media: Sequence[MediaTensor]) -> list[torch.Tensor]:
     """Visual tokens of each image or video, on the model's device; several go through together."""
-    merged, features = embedder.processor.layout.merge**2, []
+    layout, features = embedder.processor.layout, []
     for portion in _portions(media, lambda entry: len(entry[0]), embedder.device):
         patches, grids = zip(*portion, strict=True)
         pixels, sizes = torch.cat(patches).to(embedder.device), torch.tensor(grids)
+        pixels = normalised(pixels, layout)
         tokens = visual_tokens(embedder.base.visual, pixels, sizes.to(embedder.device))
-        features += [part.clone() for part in tokens.split((sizes.prod(1) // merged).tolist())]
+        counts = (sizes.prod(1) // layout.merge**2).tolist()
+        features += [part.clone() for part in tokens.split(counts)]
     return features
 
 
@@ -152,7 +154,7 @@ def _embed_batch(embedder, items: Mapping[int, ItemPlan], media: Mapping[tuple, 
             bad[row] = error
     if not encoded:
         return [], np.empty((0, embedder.dim), dtype=np.float32), bad
-    batch = embedder.processor.collate(list(encoded.values()))
+    batch = embedder.processor.collate(list(encoded.values()), raw=True)
     with device:
         vectors = embedder(**{name: value.to(embedder.device) for name, value in batch.items()})
     return list(encoded), vectors.cpu().numpy(), bad

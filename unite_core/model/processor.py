@@ -18,7 +18,15 @@ from ..data.items import IMAGE_PLACEHOLDER, VIDEO_PLACEHOLDER, ItemError, as_ite
 from ..data.media import MediaError
 from .backbones import TEMPLATES
 from .config import EmbedConfig
-from .preprocessing import Grid, Layout, MediaReader, MediaSource, media_of, patches_of
+from .preprocessing import (
+    Grid,
+    Layout,
+    MediaReader,
+    MediaSource,
+    media_of,
+    normalised,
+    patches_of,
+)
 from .prompts import build_prompt
 
 __all__ = ["Encoded", "MediaTensor", "ItemPlan", "Processor", "naming_item"]
@@ -26,7 +34,7 @@ __all__ = ["Encoded", "MediaTensor", "ItemPlan", "Processor", "naming_item"]
 
 _PLACEHOLDERS = re.compile(f"({re.escape(IMAGE_PLACEHOLDER)}|{re.escape(VIDEO_PLACEHOLDER)})")
 _PIXELS = ("pixel_values", "pixel_values_videos")
-# Patches [n, 3 temporal P P], or visual tokens [n / merge^2, D], and the grid (t, h, w).
+# uint8 patches [n, 3 temporal P P], or visual tokens [n / merge^2, D], and the grid (t, h, w).
 MediaTensor = tuple[torch.Tensor, Grid]
 
 
@@ -155,9 +163,12 @@ class Processor:
             times = [[i / self.config.fps for i in range(frames)] for frames, _ in videos]
             return min(len(self._token_ids(plan, grids, times)), self.config.max_length)
 
-    def collate(self, items: Sequence[Encoded]) -> dict[str, torch.Tensor]:
+    def collate(self, items: Sequence[Encoded], raw: bool = False) -> dict[str, torch.Tensor]:
         """Make a left-padded batch for `UniteEmbedder.forward`.
 
+        Args
+            raw  leave pixels as bytes: `UniteEmbedder.forward` normalises them on its device, to
+                 the same numbers
         Returns `input_ids` and `attention_mask` [B, T], and where there are such media
         `pixel_values` [N, .] with `image_grid_thw` [images, 3], `pixel_values_videos` [N, .] with
         `video_grid_thw` [V, 3]; for Qwen2.5-VL also `second_per_grid_ts` [V]. Instead of pixels,
@@ -177,7 +188,8 @@ class Processor:
         for kind, name, field in zip(("image", "video"), names, ("images", "videos"), strict=True):
             media = [entry for item in items for entry in getattr(item, field)]
             if media:
-                batch[name] = torch.cat([values for values, _ in media])
+                values = torch.cat([values for values, _ in media])
+                batch[name] = values if raw else normalised(values, self.layout)
                 batch[f"{kind}_grid_thw"] = torch.tensor([grid for _, grid in media])
         if "video_grid_thw" in batch and self.video_time == "positions":
             steps = [step for item in items for step in item.video_step]

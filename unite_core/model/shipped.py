@@ -6,21 +6,54 @@ in half precision: `UniteEmbedder.load` adds them up.
 
 from __future__ import annotations
 
+import difflib
 import json
+import re
 from pathlib import Path
 
-__all__ = ["SHIPPED", "is_shipped", "shipped_folder", "write_shipped_stage"]
+__all__ = ["SHIPPED", "check_model", "is_shipped", "shipped_folder", "write_shipped_stage"]
 
 
 _FOLDER = Path(__file__).parents[1] / "tiny"
+_IN_TREE = "unite_core/tiny/"
+_HUB_ID = re.compile(r"[\w-]+(\.[\w-]+)*/[\w.-]+")
 SHIPPED = {"tiny": "weights", "tiny-stage1": "stage1", "tiny-stage2": "stage2"}
 """Folder of each below `unite_core/tiny`; a stage's adapter goes on the one before."""
 
 
 def shipped_folder(name: str | Path) -> Path | None:
-    """The folder of a shipped embedder; None for another name."""
-    folder = SHIPPED.get(str(name))
+    """The folder of a shipped embedder by name, or by its path in the tree; None for another."""
+    name = str(name)
+    folder = SHIPPED.get(name)
+    if folder is None and name.startswith(_IN_TREE) and not Path(name).is_dir():
+        folder = name.removeprefix(_IN_TREE).strip("/")
+        folder = folder if folder in SHIPPED.values() else None
     return None if folder is None else _FOLDER / folder
+
+
+def check_model(name: str | Path) -> None:
+    """FileNotFoundError unless a name can be a model: shipped, a model's folder, or a hub id.
+
+    Looks at names alone, so it is quick; nothing is fetched.
+    """
+    text, folder = str(name), Path(name).expanduser()
+    if folder.is_dir():
+        if any((folder / file).is_file() for file in ("config.json", "adapter_config.json")):
+            return
+        if (folder / "model").is_dir():
+            raise FileNotFoundError(
+                f"{text}: is a training run; give its model, {folder / 'model'}"
+            )
+        raise FileNotFoundError(
+            f"{text}: is no model's folder (no config.json, no adapter_config.json); correct it"
+        )
+    if shipped_folder(text) is None and not _HUB_ID.fullmatch(text):
+        near = difflib.get_close_matches(text, SHIPPED, 1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        raise FileNotFoundError(
+            f"{text}: no such folder, and a hub id has the form owner/name{hint}; check the "
+            f"spelling, or take one that comes with the package: {', '.join(SHIPPED)}"
+        )
 
 
 def is_shipped(folder: str | Path) -> bool:

@@ -23,11 +23,13 @@ from ..data.media import MediaError
 from ..data.modality import modality_of
 from ..data.pairs import Pair, content_number
 from ..data.records import content_id
-from ..model.preprocessing import Layout
 from ..model.processor import Encoded, Processor
 from ..model.vision_store import VisionStore
 
-__all__ = ["PairCollator"]
+__all__ = ["PairCollator", "group_sizes"]
+
+
+_GROUP = 256  # tokens that take as long as starting another forward and backward
 
 
 class PairCollator:
@@ -44,7 +46,7 @@ class PairCollator:
         forward_items  items per group at most
         cache_mib      memory for encoded items; 0 encodes each one every time
         encode_vision  that of a UniteEmbedder with a frozen tower: caches visual tokens, not pixels
-        forward_tokens  tokens per group at most, padding included; a longer item is a group alone
+        forward_tokens  tokens per group at most, see `group_sizes`; `packed`, too
         fewest         pairs that must be left in a batch; 0 where it is only a process's part
         identities     `PairDataset.identity_of`: which contents are of a group
         store          visual tokens computed before; other media go through `encode_vision`
@@ -57,13 +59,14 @@ class PairCollator:
                  encode_vision: Callable[[list[Encoded]], list[Encoded]] | None = None,
                  fewest: int = 2, forward_tokens: int | None = None,
                  identities: Mapping[int, int] | None = None,
-                 store: VisionStore | None = None, scored: bool = False):  # fmt: skip
-        self.scored = scored
+                 store: VisionStore | None = None, scored: bool = False,
+                 packed: bool = False):  # fmt: skip
+        self.scored, self.packed = scored, packed
         self.identities, self.store = identities or {}, store
         self.fewest, self.forward_tokens = fewest, forward_tokens
         self.processor, self.media_root = processor, media_root
         self.forward_items, self.encode_vision = forward_items, encode_vision
-        self.cache = _Cache(processor.layout, cache_mib * 2**20)
+        self.cache = _Cache(cache_mib * 2**20)
 
     def __call__(self, pairs: Sequence[Pair]) -> dict:
         good, keys, bad = [], [], []
@@ -112,65 +115,64 @@ class PairCollator:
         """Groups of items of similar length, and the row of each item in them."""
         lengths = torch.tensor([len(item.input_ids) for item in items], dtype=torch.long)
         by_length = lengths.argsort(stable=True)
-        cuts = by_length.split(self._sizes(lengths[by_length].tolist()))
-        groups = [self.processor.collate([items[i] for i in rows]) for rows in cuts]
+        ascending = lengths[by_length].tolist()
+        sizes = group_sizes(ascending, self.forward_items, self.forward_tokens, self.packed)
+        cuts = by_length.split(sizes)
+        groups = [self.processor.collate([items[i] for i in rows], raw=True) for rows in cuts]
         return groups, by_length.argsort()
 
-    def _sizes(self, lengths: Sequence[int]) -> list[int]:
-        """Sizes of groups of consecutive items, whose lengths ascend."""
-        sizes: list[int] = []
-        for length in lengths:
-            tokens = (sizes[-1] + 1) * length if sizes else 0
-            full = self.forward_tokens is not None and tokens > self.forward_tokens
-            if not sizes or full or sizes[-1] == self.forward_items:
-                sizes.append(0)
-            sizes[-1] += 1
-        return sizes
+
+def group_sizes(lengths: Sequence[int], items: int, tokens: int | None = None,
+                packed: bool = False) -> list[int]:  # fmt: skip
+    """Sizes of groups of consecutive items, whose lengths ascend.
+
+    Args
+        items   of a group at most
+        tokens  of a group at most; a longer item is a group alone. None: groups of `items`
+        packed  nothing is padded
+    With `tokens` the fewest padded tokens are computed, where a group costs as much as `_GROUP`.
+
+    >>> group_sizes([10, 12, 400, 401], items=3), group_sizes([10, 12, 400, 401], 3, tokens=2000)
+    ([3, 1], [2, 2])
+    """
+    if tokens is None:
+        whole, rest = divmod(len(lengths), items)
+        return [items] * whole + [rest] * bool(rest)
+    least, sizes = [0], []  # cost of the first n items, and the size of their last group
+    for end, longest in enumerate(lengths, 1):
+        best = None
+        computed = 0
+        for size in range(1, min(items, end) + 1):
+            computed = computed + lengths[end - size] if packed else size * longest
+            if size > 1 and computed > tokens:
+                break
+            cost = least[end - size] + computed + _GROUP
+            best = min(best or (cost, size), (cost, size))
+        least.append(best[0])
+        sizes.append(best[1])
+    groups, end = [], len(lengths)
+    while end:
+        groups.append(sizes[end - 1])
+        end -= groups[-1]
+    return groups[::-1]
 
 
 class _Cache:
-    """Encoded items by key, until the budget is used up; nothing is evicted.
+    """Encoded items by key, until the budget is used up; nothing is evicted."""
 
-    Pixels are kept as the 8-bit values that they were before normalisation where these restore
-    them exactly, else unchanged: a quarter of the memory, equal batches.
-    """
-
-    def __init__(self, layout: Layout, budget: int):
+    def __init__(self, budget: int):
         self.left = budget  # bytes
         self.items: dict[tuple, Encoded] = {}
-        self.mean, self.std = (torch.tensor(v)[:, None] for v in (layout.mean, layout.std))
 
     def get(self, key: tuple) -> Encoded | None:
-        encoded = self.items.get(key)
-        if encoded is None or encoded.has_features:
-            return encoded
-        return self._mapped(encoded, self._unpack)
+        return self.items.get(key)
 
     def put(self, key: tuple, encoded: Encoded) -> None:
-        packed = encoded if encoded.has_features else self._mapped(encoded, self._pack)
-        size = 64 * len(packed.input_ids)  # a list of Python integers, and what holds it
-        size += sum(patches.nbytes for patches, _ in (*packed.images, *packed.videos))
+        size = 64 * len(encoded.input_ids)  # a list of Python integers, and what holds it
+        size += sum(patches.nbytes for patches, _ in (*encoded.images, *encoded.videos))
         if size <= self.left:
             self.left -= size
-            self.items[key] = packed
-
-    def _mapped(self, encoded: Encoded, change) -> Encoded:
-        images, videos = (
-            [(change(patches), grid) for patches, grid in media]
-            for media in (encoded.images, encoded.videos)
-        )
-        return encoded._replace(images=images, videos=videos)
-
-    def _pack(self, patches: Tensor) -> Tensor:
-        levels = (patches.unflatten(1, (3, -1)) * self.std + self.mean) * 255
-        packed = levels.round().clamp(0, 255).to(torch.uint8).flatten(1)
-        return packed if torch.equal(self._unpack(packed), patches) else patches
-
-    def _unpack(self, packed: Tensor) -> Tensor:
-        if packed.dtype != torch.uint8:
-            return packed
-        channels = packed.unflatten(1, (3, -1)).float()  # as `preprocessing.patches_of` does
-        return ((channels / 255 - self.mean) / self.std).flatten(1)
+            self.items[key] = encoded
 
 
 def _labels(pairs: Sequence[Pair], identities: Mapping[int, int]) -> dict:
