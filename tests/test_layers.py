@@ -38,7 +38,7 @@ LAZY = {
 # modules that are loaded only by those who want just that
 EAGER_ALLOWED = {
     "export.st_module", "loss.triton_kernels", "plots", "tiny.pretrain", "train.callbacks",
-    "train.run", "train.trainer",
+    "train.for_sentence_transformers", "train.run", "train.trainer",
 }  # fmt: skip
 
 
