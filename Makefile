@@ -3,7 +3,9 @@
 #   make controls after it: stage 2 again with InfoNCE and with a random mask, beside MAMCL
 #   make study    both studies of docs/study.md, SIZE=smoke (minutes), small (hours) or full (GPUs)
 #   make test     all tests and all notebooks
+#   make test-browser  notebooks and applications in a browser (chromium), into runs/browser
 #   make lab      JupyterLab on this machine, opened with its token
+#   make app      search and the loss by hand as applications without code, on this machine
 #   make book     the book from stored notebooks, pages and docstrings, into docs/_build/html
 #   make bench    every speed/*.py beside its peers, into speed/RESULTS.md
 #   make gpu-check  what only a GPU can show, in eight minutes, into runs/gpu_check
@@ -24,7 +26,7 @@ export OMP_NUM_THREADS ?= $(CORES)
 export GOMP_SPINCOUNT ?= 20000
 export HF_HUB_DISABLE_TELEMETRY = 1
 
-.PHONY: run controls study test lab notebooks figures book bench gpu-check lint clean
+.PHONY: run controls study test test-browser lab app notebooks figures book bench gpu-check lint clean
 .DEFAULT_GOAL := run
 
 run: $(READY)
@@ -45,8 +47,15 @@ test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(CORES) --dist loadfile \
 	  --nbval-lax --nbval-current-env --nbval-cell-timeout 300 notebooks
 
+test-browser: $(READY)
+	$(BIN)/python -m pytest tests/browser
+
 lab: $(READY)
 	$(BIN)/jupyter lab --ip 127.0.0.1 $(if $(filter 0,$(shell id -u)),--allow-root) notebooks
+
+app: $(READY)
+	CORPUS=$(if $(wildcard data/$(CORPUS)/manifest.json),$(CORPUS),shapes) \
+	  $(BIN)/voila --Voila.ip=127.0.0.1 notebooks/apps
 
 notebooks: $(READY)
 	$(BIN)/unite notebooks store
