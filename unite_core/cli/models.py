@@ -17,9 +17,10 @@ def train() -> click.Command:
     def run(config) -> None:
         from ..distributed import leave_processes, processes
         from ..evaluation.in_training import TrainingScores
+        from ..search.hard_negatives import NegativeMiner
         from ..train.run import train
 
-        model = train(config, TrainingScores)
+        model = train(config, TrainingScores, NegativeMiner)
         if processes()[0] == 0:
             click.echo(model)
         leave_processes()

@@ -14,15 +14,18 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..data.bad_media import BadMediaRow, check_bad_share
 from ..data.pairs import PairDataset
 from ..data.records import GROUPS, write_records
+from ..distributed import barrier, processes
 from ..files import read_json, working_in, write_json
+from ..settings import make
 from ..versions import note_versions, warn_of_versions
 from .blocks import model_key
 from .config import MineConfig
@@ -32,9 +35,10 @@ from .negative_filters import KnownFilters, choose_negatives, identical_items, j
 from .pair_items import PairItems
 from .vector_store import StoredVectors, encode_items
 
-__all__ = ["mine"]
+__all__ = ["NegativeMiner", "mine"]
 
 
+_CHOICE = ("negatives", "depth", "skip", "margin", "ratio", "same_modality")  # of MineConfig
 _QUERIES, _CANDIDATES = 4096, 65536  # vectors in memory at a time
 _BINS = np.linspace(-1, 1, 41)
 
@@ -82,6 +86,53 @@ def _mine_records(config: MineConfig, embedder, progress: bool) -> Path:
     write_json(report, {"inputs": inputs, "versions": note_versions(), **found}, indent=1)
     write_records(output, _records(items, mined, bad))
     return output
+
+
+class NegativeMiner:
+    """Mine hard negatives with a model that is being trained, for `train`.
+
+    Args
+        fields  of MineConfig: negatives, depth, skip, margin, ratio, same_modality
+    Raises ValueError for other fields and values out of range.
+    """
+
+    def __init__(self, fields: Mapping[str, Any]):
+        if unknown := sorted(set(fields) - set(_CHOICE)):
+            raise ValueError(f"refresh.{unknown[0]} is no field; known: {', '.join(_CHOICE)}")
+        not_asked = dict.fromkeys(("model", "data", "output"), "-")
+        self.config = make(MineConfig, not_asked | dict(fields), "refresh")
+
+    def __call__(self, embedder, dataset: PairDataset, media_root: str | Path,
+                 folder: str | Path) -> np.ndarray:  # fmt: skip
+        """Mine for every pair: [N, k] numbers of pairs whose candidates are its hard negatives.
+
+        -1 fills up; a pair that cannot be read has none and is none's. Several processes share the
+        work, in a folder that all see and that may be removed afterwards; all return the same.
+        """
+        config = replace(self.config, media_root=str(media_root))
+        items, folder = PairItems(dataset), Path(folder)
+        vectors = encode_items(embedder, items, folder, media_root, False, items.where)
+        rank, world = processes()
+        mined_here = np.zeros(len(dataset), dtype=bool)
+        mined_here[rank::world] = True
+        mined_here[sorted(items.bad_records(vectors.bad))] = False
+        mined = _mine(config, items, vectors, np.flatnonzero(~mined_here), progress=False)
+        first = np.full(len(items) + 1, -1, dtype=np.int32)  # pair of each candidate; [-1] is -1
+        first[items.candidates[::-1]] = np.arange(len(dataset), dtype=np.int32)[::-1]
+        return _of_all(first[mined.negatives], folder)
+
+
+def _of_all(rows: np.ndarray, folder: Path) -> np.ndarray:
+    """The greatest numbers of all processes, which have -1 where another one mined."""
+    rank, world = processes()
+    if world == 1:
+        return rows
+    np.save(folder / f"rows-{rank}.npy", rows)
+    barrier()
+    for other in range(world):
+        rows = np.maximum(rows, np.load(folder / f"rows-{other}.npy"))
+    barrier()  # before anyone removes the folder
+    return rows
 
 
 def _items_hash(items: PairItems, media_root: str | Path) -> str:

@@ -11,13 +11,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
 from ..data.items import ItemError
 from ..data.media import MediaError
+from ..distributed import barrier, processes, rank_zero_first
 from ..files import read_json, working_in, write_json
 from ..versions import note_versions, warn_of_versions
 from .blocks import Block, encode_blocks, model_key, noted_error
@@ -69,18 +72,22 @@ def encode_items(embedder, items: Sequence[dict], folder: str | Path,
         media_root  folder that media paths are relative to
         where       how errors name an item, from its number
     Items with an unreadable media file, or that do not fit, are in `.bad`.
-    A killed run loses at most the shard it was working on, of SHARD_ITEMS items. InUseError if
-    another process embeds for the same folder and model.
+    A killed run loses at most the shard it was working on, of SHARD_ITEMS items. The processes of
+    one run share the shards. InUseError if another run embeds for the same folder and model.
     """
-    folder = Path(folder, model_key(embedder))
-    with working_in(folder):
-        folder.mkdir(exist_ok=True)
-        _note_versions(folder)
+    folder, rank = Path(folder, model_key(embedder)), processes()[0]
+    with nullcontext() if rank else working_in(folder):
+        with rank_zero_first():
+            if rank == 0:
+                folder.mkdir(exist_ok=True)
+                _note_versions(folder)
         return _encode_items(embedder, items, folder, media_root, progress, where)
 
 
 def _encode_items(embedder, items, folder: Path, media_root, progress, where) -> StoredVectors:
     from tqdm import tqdm
+
+    rank, world = processes()
 
     keys = [item_key(item, media_root) for item in items]
     known = _known(folder)
@@ -88,6 +95,7 @@ def _encode_items(embedder, items, folder: Path, media_root, progress, where) ->
     for number, key in enumerate(keys):
         first.setdefault(key, number)
     missing = [number for key, number in first.items() if key not in known]
+    barrier()  # all have seen the same shards
     blocks = (
         _block(
             folder,
@@ -97,8 +105,10 @@ def _encode_items(embedder, items, folder: Path, media_root, progress, where) ->
         )
         for numbers in (missing[n : n + SHARD_ITEMS] for n in range(0, len(missing), SHARD_ITEMS))
     )
-    with tqdm(total=len(missing), disable=not progress, unit="item", desc="embed") as bar:
-        encode_blocks(embedder, blocks, media_root, bar)
+    quiet = rank or not progress
+    with tqdm(total=len(missing), disable=quiet, unit="item", desc="embed") as bar:
+        encode_blocks(embedder, islice(blocks, rank, None, world), media_root, bar)
+    barrier()
     return _stored(folder, keys)
 
 

@@ -1,4 +1,4 @@
-"""Callbacks of the trainer: steps, bar, TensorBoard, bounds of a temperature, held-out scores."""
+"""Callbacks of the trainer: steps, bar, TensorBoard, temperature, held-out scores, mining."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from transformers.integrations import TensorBoardCallback
 from .config import TrainConfig
 from .held_out import keep_best
 
-__all__ = ["ClampTemperature", "EventFiles", "HeldOut", "PresentSteps", "ProgressBar"]
+__all__ = [
+    "ClampTemperature", "EventFiles", "HeldOut", "PresentSteps", "ProgressBar", "StopToMine",
+]  # fmt: skip
 
 
 class ProgressBar(TrainerCallback):
@@ -63,6 +65,17 @@ class ClampTemperature(TrainerCallback):
     def on_optimizer_step(self, args, state, control, model=None, **_):
         if model.temperature is not None:
             model.temperature.clamp()
+
+
+class StopToMine(TrainerCallback):
+    """End training, with a checkpoint, after each step after which hard negatives are mined."""
+
+    def __init__(self, every: int):
+        self.every = every
+
+    def on_step_end(self, args, state, control, **_):
+        if state.global_step % self.every == 0 and state.global_step < state.max_steps:
+            control.should_log = control.should_save = control.should_training_stop = True
 
 
 class HeldOut(TrainerCallback):

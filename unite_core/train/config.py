@@ -25,7 +25,7 @@ from ..settings import (
     settings,
 )
 from .arguments import check_lora, check_trainer
-from .losses import LOSSES
+from .losses import DISTILLATION, LOSSES
 
 __all__ = ["STAGE_1", "STAGE_2", "SamplingConfig", "StageConfig", "TrainConfig"]
 
@@ -76,6 +76,10 @@ class StageConfig:
     which is trained, too, and saved with the model; 0: no head."""
     false_negative_margin: float | None = None
     """Drop negatives whose cosine is this far above the positive's; null: none."""
+    refresh_steps: Count | None = None
+    """Steps between minings of hard negatives with the model as it is then; null: never."""
+    refresh: dict[str, Any] = Field(default_factory=dict)
+    """What these minings keep: fields of MineConfig, such as {"negatives": 2, "skip": 5}."""
     dims: Annotated[tuple[Count, ...], BeforeValidator(one_or_more)] = ()
     """Matryoshka: also train the first so many coordinates of a vector."""
     learning_rate: Positive = 1e-4
@@ -126,7 +130,7 @@ class StageConfig:
             raise ValueError(
                 f"modality_weight is {self.modality_weight}: must be 0 for the loss {self.loss}"
             )
-        self._check_hardness()
+        self._check_negatives()
         for part, how in self.visual_parts.items():
             rate = getattr(self, f"{part}_learning_rate")
             if rate is not None and how == "frozen" and not (self.lora or {}).get("target_modules"):
@@ -137,7 +141,11 @@ class StageConfig:
         if isinstance(self.temperature, dict):
             _check_modalities("temperature", self.temperature)
 
-    def _check_hardness(self) -> None:
+    def _check_negatives(self) -> None:
+        if self.refresh and self.refresh_steps is None:
+            raise ValueError("refresh needs refresh_steps, the steps between minings")
+        if self.refresh_steps is not None and self.loss in DISTILLATION:
+            raise ValueError(f"refresh_steps must be null for {self.loss}: no teacher scores them")
         if self.hardness and self.loss not in ("info_nce", "mamcl"):
             raise ValueError(f"hardness is {self.hardness}: must be 0 for the loss {self.loss}")
         if self.hardness and (self.dims or self.false_negative_margin is not None):
@@ -296,6 +304,8 @@ class TrainConfig:
             raise ValueError("keep 'best' and eval_patience need eval_data: name a file")
         if self.eval_data is not None and self.shard_frozen:
             raise ValueError("eval_data cannot be scored with shard_frozen: score the saved model")
+        if self.stage.refresh_steps is not None and self.shard_frozen:
+            raise ValueError("refresh_steps cannot mine with shard_frozen: mine between stages")
         if self.vision_store is not None and not self.cache_vision:
             raise ValueError("vision_store needs cache_vision: set it to true")
         frozen = set(self.stage.visual_parts.values()) == {"frozen"}

@@ -3,10 +3,9 @@
 The output folder holds `train.json` (the configuration), `inputs.json` (hashes of what it started
 from, see `claim`), `checkpoint-N` (to resume from), `tensorboard`, `history.json` (what was
 logged), `best` (the weights that `keep` asks for), `skipped.json` (records left out, if any),
-`temperature.json` (if it is learned), `adapter` (the LoRA alone) and, once training is finished,
-`model`: the merged checkpoint that the next stage starts from, with its model card and its router
-if one was trained.
-Each is complete or absent.
+`temperature.json` (if it is learned), `negatives-STEP.npy` (if they are mined anew), `adapter` (the
+LoRA alone) and, once training is finished, `model`: the merged checkpoint that the next stage
+starts from, with its model card and its router if one was trained. Each is complete or absent.
 
 Under torchrun or `accelerate launch` each process embeds `batch_size` pairs, and all are compared
 with all (`parallel`): W processes train what one would train with W times the `batch_size`.
@@ -28,18 +27,22 @@ from .claim import check_run, claim
 from .config import TrainConfig
 from .held_out import MakeScores, load_best
 from .model_card import write_card
+from .refresh import MakeMiner, Miner, fit, negatives_miner
 from .setup import adapted_model
 from .trainer import UniteTrainer
 
 __all__ = ["check_global_batch", "check_start", "train"]
 
 
-def train(config: TrainConfig, scores: MakeScores | None = None) -> Path:
+def train(config: TrainConfig, scores: MakeScores | None = None,
+          miner: MakeMiner | None = None) -> Path:  # fmt: skip
     """Train one stage; returns the folder of the merged checkpoint.
 
     Args
         scores  makes the function that scores `config.eval_data` while training, from that and the
                 media root: `unite_core.evaluation.TrainingScores`
+        miner   makes what mines hard negatives every `stage.refresh_steps` steps, from
+                `stage.refresh`: `unite_core.search.NegativeMiner`
 
     Resumes from the last checkpoint in `config.output`; does nothing if the run is finished.
     ValueError where the folder holds a run of another objective or with other inputs (`claim`),
@@ -52,10 +55,11 @@ def train(config: TrainConfig, scores: MakeScores | None = None) -> Path:
     check_global_batch(config)
     rank, _ = join_processes()
     with nullcontext() if rank else working_in(config.output):
-        return _train(config, rank, scores)
+        return _train(config, rank, scores, negatives_miner(config, miner))
 
 
-def _train(config: TrainConfig, rank: int, scores: MakeScores | None) -> Path:
+def _train(config: TrainConfig, rank: int, scores: MakeScores | None,
+           miner: Miner | None) -> Path:  # fmt: skip
     output, finished = Path(config.output), Path(config.output, "model")
     with rank_zero_first():
         inputs = check_run(config) if rank == 0 else {}
@@ -68,7 +72,7 @@ def _train(config: TrainConfig, rank: int, scores: MakeScores | None) -> Path:
     with rank_zero_first():
         if rank == 0:
             claim(config, inputs, trainer.train_dataset)
-    trainer.train(resume_from_checkpoint=checkpoint)
+    fit(trainer, config, checkpoint, miner)
     barrier()  # the first process writes the best weights
     if config.keep == "best":
         load_best(config.output, trainer.model)

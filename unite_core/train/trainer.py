@@ -122,10 +122,11 @@ class UniteTrainer(Trainer):
             embedder.checkpoint_activations()
         cache = config.cache_mib // max(1, config.workers)
         encode_vision = embedder.encode_vision if config.cache_vision else None
+        scored = not dataset.unscored and stage.refresh_steps is None  # mined ones have none
         collator = PairCollator(embedder.processor, config.media_root, config.forward_items, cache,
                                 encode_vision, 2 if world == 1 else 0,
                                 config.forward_tokens, dataset.identity_of,
-                                vision_store(config, embedder), not dataset.unscored)  # fmt: skip
+                                vision_store(config, embedder), scored)  # fmt: skip
         trainer = cls(embedder, stage, arguments, dataset, sampler, collator,
                       config.max_bad_share, config.grad_cache, config.shard_frozen)  # fmt: skip
         if held_out is not None:
