@@ -25,6 +25,7 @@ if "seed" in config:
 DATA = f"data/{CORPUS}"
 RUN = os.environ.get("UNITE_RUNS", "runs") + "/" + ("main" if CORPUS == "emoji" else CORPUS)
 STAGES = {"stage_1": f"{RUN}/stage1", "stage_2": f"{RUN}/stage2"}
+EVALUATED = f"{RUN}/evaluation"  # its vectors and scores are read by notebooks with evaluation_run
 
 # Notebooks by the folder of their run; the studies' have rules of their own, below.
 STUDY_NOTEBOOKS = {"data": "13_which_data", "mask": "14_does_the_mask_help"}
@@ -67,15 +68,18 @@ def trained(name):
     known = parameter_names(notebook_of(name))
     if "model" in known and CORPUS != "emoji":  # the shipped model knows emoji only
         return {"model": f"{RUN}/stage2/train/model"}
-    return {key: folder for key, folder in STAGES.items() if key in known}
+    read = STAGES | {"evaluation_run": EVALUATED}
+    return {key: folder for key, folder in read.items() if key in known}
 
 
 def needs(wildcards):
-    """The notebook, and the corpus and stages that its parameters name."""
+    """The notebook, and the corpus, stages and evaluation that its parameters name."""
     name = LATER[wildcards.folder]
     wanted = [notebook_of(name)]
     wanted += [f"{DATA}/manifest.json"] * ("corpus" in parameter_names(notebook_of(name)))
-    return wanted + [f"{STAGES['stage_2']}/results.json"] * bool(trained(name))
+    given = trained(name)
+    wanted += [f"{EVALUATED}/results.json"] * ("evaluation_run" in given)
+    return wanted + [f"{STAGES['stage_2']}/results.json"] * bool(given)
 
 
 rule all:
@@ -139,7 +143,9 @@ rule notebook:
 CONTROL = f"{RUN}_controls"
 CONTROLS = {"InfoNCE": "info_nce", "random mask": "random_mask"}
 LISTED = ", ".join(f"{name}: {CONTROL}/{loss}" for name, loss in CONTROLS.items())
-COMPARED = {"evaluation": "06_scores", "gap": "09_modality_gap"}
+COMPARED = {"evaluation": "06_scores", "one_index": "07_one_index",
+            "is_it_real": "08_is_it_real", "gap": "09_modality_gap"}
+READS = ("one_index", "is_it_real")  # the evaluation, instead of making one
 
 
 rule controls:
@@ -172,11 +178,15 @@ rule compared:
         lambda wildcards: notebook_of(COMPARED[wildcards.what]),
         stage_2=rules.stage_2.output,
         controls=[f"{CONTROL}/{loss}/results.json" for loss in CONTROLS.values()],
+        evaluation=lambda wildcards: (
+            [f"{CONTROL}/evaluation/results.json"] * (wildcards.what in READS)
+        ),
     output:
         f"{CONTROL}/{{what}}/results.json",
     params:
         lambda wildcards: run(
-            COMPARED[wildcards.what], f"{CONTROL}/{wildcards.what}", **STAGES, controls=LISTED
+            COMPARED[wildcards.what], f"{CONTROL}/{wildcards.what}", **STAGES, controls=LISTED,
+            evaluation_run=f"{CONTROL}/evaluation",
         ),
     threads: 2
     shell:
