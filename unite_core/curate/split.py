@@ -18,11 +18,13 @@ from typing import Annotated, NamedTuple
 
 import numpy as np
 from pydantic import Field
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from ..settings import Natural, nested, settings
 from .config import DuplicateThresholds
 from .dedupe import DuplicateGroups, near_duplicates
-from .item_groups import connect, renumber
+from .item_groups import renumber
 
 __all__ = ["PairSplit", "SplitConfig", "linked_groups", "split_pairs", "draw_held_out"]
 
@@ -85,16 +87,20 @@ def linked_groups(duplicates: DuplicateGroups, labels: Sequence[str] | None = No
     >>> linked_groups(two_captions).tolist(), linked_groups(two_captions, ["a", "", "a"]).tolist()
     ([0, 0, 1], [0, 0, 0])
     """
-    count = len(duplicates.query)
-    both = renumber(np.concatenate([duplicates.query, duplicates.candidate]))
-    rows = np.tile(np.arange(count), 2)
-    links = [(rows, _first_row(both, rows)[both])]
+    sides = [renumber(np.concatenate([duplicates.query, duplicates.candidate])).reshape(2, -1)]
     if labels is not None:
-        named = np.array([bool(label) for label in labels], bool)
-        numbers = renumber(np.unique(np.array(labels, str), return_inverse=True)[1])
-        rows = np.flatnonzero(named)
-        links.append((rows, _first_row(numbers, np.arange(count))[numbers[rows]]))
-    return connect(count, links)
+        own = np.arange(len(labels)) + len(labels)  # a pair without a label is linked to none
+        numbers = np.unique(np.array(labels, str), return_inverse=True)[1]
+        sides.append(np.where(np.array(labels, str) == "", own, numbers)[None])
+    count, nodes, start = len(duplicates.query), [], len(duplicates.query)
+    for side in sides:
+        nodes.append(side + start)
+        start += side.max(initial=-1) + 1
+    linked = np.concatenate(nodes)
+    rows = np.broadcast_to(np.arange(count), linked.shape)
+    links = np.ones(linked.size, np.int8), (rows.ravel(), linked.ravel())
+    graph = coo_array(links, shape=(start, start))
+    return renumber(connected_components(graph, directed=False)[1][:count])
 
 
 def draw_held_out(groups: np.ndarray, keys: Sequence[bytes], share: float) -> np.ndarray:
@@ -114,13 +120,6 @@ def draw_held_out(groups: np.ndarray, keys: Sequence[bytes], share: float) -> np
             chosen[group] = True
             left -= sizes[group]
     return chosen[groups]
-
-
-def _first_row(numbers: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """The first row of each number: [largest number + 1]."""
-    first = np.empty(numbers.max(initial=-1) + 1, np.int64)
-    first[numbers[::-1]] = rows[::-1]
-    return first
 
 
 def _key(record: Mapping, seed: int) -> bytes:

@@ -32,7 +32,8 @@ def pair_tasks(
                    None: a query is a family
     All are of one split, so that its mixed pool holds all candidates, hard negatives among them.
     Candidates of equal content or of one group are all right, for all queries of equal content or
-    of one group; a pair whose query is its own candidate is left out. ValueError where a task has a single query or family.
+    of one group; a pair whose query is its own candidate is left out.
+    ValueError where a task has a single query or family.
     """
     identities = getattr(pairs, "identity_of", {})
     kinds: dict[str, list[tuple[Pair, str]]] = defaultdict(list)

@@ -27,7 +27,10 @@ from ..settings import (
 from .arguments import check_lora, check_trainer
 from .losses import DISTILLATION, LOSSES
 
-__all__ = ["STAGE_1", "STAGE_2", "SamplingConfig", "StageConfig", "TrainConfig"]
+__all__ = [
+    "STAGES", "STAGE_1", "STAGE_2", "TINY_STAGE_1", "TINY_STAGE_2", "SamplingConfig", "StageConfig",
+    "TrainConfig",
+]  # fmt: skip
 
 
 _WORDS = {True: "trained", False: "frozen"}
@@ -49,7 +52,7 @@ class StageConfig:
     """One training stage: its loss, its LoRA and its optimizer."""
 
     name: Name
-    """Name of the stage; one named stage1 or stage2 starts from the settings of that stage."""
+    """Name of the stage; one with the name of a known stage starts from that stage's settings."""
     loss: Name = "info_nce"
     """A loss of `unite_core.train.losses`: info_nce, mamcl, random_mask, the control that masks as
     many negatives as MAMCL, drawn at random, or margin_mse or distill_kl, which learn a teacher's
@@ -167,7 +170,18 @@ STAGE_2 = replace(
 )
 """Instruction tuning with the 2B model: MAMCL from query to candidate."""
 
-_STAGES = {stage.name: stage for stage in (STAGE_1, STAGE_2)}
+TINY_STAGE_1 = replace(STAGE_1, learning_rate=1e-3, lora_rank=64, lora_alpha=128, lora_dropout=0.0)
+"""Stage 1 for unite-tiny: a narrow model needs updates of higher rank and larger steps."""
+
+TINY_STAGE_2 = replace(
+    TINY_STAGE_1, name="stage2", loss="mamcl", symmetric=False, learning_rate=8e-4
+)
+"""Stage 2 for unite-tiny: it differs from stage 1 as in the paper."""
+
+STAGES = {
+    "stage1": STAGE_1, "stage2": STAGE_2, "tiny-stage1": TINY_STAGE_1, "tiny-stage2": TINY_STAGE_2,
+}  # fmt: skip
+"""Settings by name: the paper's for the 2B model, and those that made the shipped models."""
 
 
 @settings
@@ -209,12 +223,13 @@ class SamplingConfig:
 def _stage(value: Any) -> Any:
     """A stage by name, and the fields that an object leaves out from the stage of its name."""
     if isinstance(value, str):
-        if value not in _STAGES:
-            known = ", ".join(_STAGES)
+        if value not in STAGES:
+            known = ", ".join(STAGES)
             raise ValueError(f"is {value!r}: must be one of {known}, or an object with a name")
-        return _STAGES[value]
-    if isinstance(value, Mapping) and value.get("name") in _STAGES:
-        return asdict(_STAGES[value["name"]]) | dict(value)
+        return STAGES[value]
+    if isinstance(value, Mapping) and value.get("name") in STAGES:
+        known = STAGES[value["name"]]
+        return asdict(known) | dict(value) | {"name": known.name}
     return value
 
 
@@ -233,7 +248,8 @@ class TrainConfig:
     output: PathName
     """Folder of this run: checkpoints, logs, result."""
     stage: nested(StageConfig, _stage) = STAGE_1
-    """Name of a stage (stage1, stage2), or an object of StageConfig's fields."""
+    """Name of a stage (stage1, stage2, or for unite-tiny tiny-stage1, tiny-stage2), or an object of
+    StageConfig's fields."""
     media_root: PathName = "."
     """Folder that media paths are relative to and must not leave."""
     weights: dict[str, NonNegative] = Field(default_factory=dict)
