@@ -1,4 +1,4 @@
-"""The anatomy of the stored notebooks, and that a second set of parameters runs too."""
+"""The anatomy of the stored notebooks, and that they and the texts state the runs' numbers."""
 
 import ast
 import re
@@ -9,6 +9,7 @@ import pytest
 
 from unite_core.notebook.files import clean_notebook, parameter_names, read_parameters
 from unite_core.notebook.runs import project_root
+from unite_core.notebook.storing import read_numbers, wrong_numbers
 
 NOTEBOOKS = sorted((project_root() / "notebooks").glob("*.ipynb"))
 ABSOLUTE = re.compile(r"(?<![\w.:/])/(work|home|root|tmp|usr|Users|content|mnt)/")
@@ -76,9 +77,29 @@ def test_the_run_is_opened_third_and_saved_last(path, notebook):
 def test_cells_are_short(notebook):
     lengths = [len(code_lines(cell)) for cell in code_cells(notebook)]
     assert max(lengths) <= 25
-    assert median(lengths) <= 8
-    assert 8 <= len(notebook.cells) <= 45
-    assert sum(len(cell.source.split()) for cell in prose_cells(notebook)) <= 900
+    assert median(lengths) <= 9
+    assert 20 <= len(notebook.cells) <= 35
+    assert sum(len(cell.source.split()) for cell in prose_cells(notebook)) <= 1300
+
+
+def test_few_names_are_imported_from_us(notebook):
+    names = [
+        name.name
+        for cell in code_cells(notebook)
+        for node in ast.walk(ast.parse(cell.source))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("unite_core")
+        for name in node.names
+    ]
+    assert len(names) <= 8, names
+
+
+def test_prose_is_markdown_and_exercises_have_solutions(notebook):
+    for cell in code_cells(notebook):
+        hidden = {"hide-input", "hide-cell"} & set(cell.metadata.get("tags", []))
+        assert hidden or not re.search(r"Markdown\(\s*f[\"']", cell.source), cell.source
+    texts = [cell.source for cell in prose_cells(notebook)]
+    assert any("## Exercises" in text for text in texts)
+    assert tagged(notebook, "hide-cell") or any("<details>" in text for text in texts)
 
 
 def test_something_is_claimed_and_checked(notebook):
@@ -108,8 +129,25 @@ def test_stored_outputs_are_whole_clean_and_small(path, notebook, tmp_path):
     outputs = [output for cell in cells for output in cell.outputs]
     assert outputs, "stored notebooks show their results: make notebooks"
     assert not [output for output in outputs if output.output_type == "error"]
-    assert path.stat().st_size <= 300_000
+    assert path.stat().st_size <= 600_000
     copy = tmp_path / path.name
     copy.write_bytes(path.read_bytes())
     clean_notebook(copy)
     assert copy.read_text(encoding="utf-8") == path.read_text(encoding="utf-8"), "make notebooks"
+
+
+def test_stored_numbers_are_those_of_the_published_runs(path, notebook):
+    """The last cell prints the results, which `unite notebooks publish` writes to figures/."""
+    published = read_numbers().get(path.stem)
+    if published is None:
+        pytest.skip("no run of it is published")
+    text = "".join(output.get("text", "") for output in code_cells(notebook)[-1].outputs)
+    printed = dict(line.rsplit(None, 1) for line in text.splitlines())
+    assert printed.keys() == published.keys(), "store and publish the same run"
+    for name, value in published.items():
+        assert float(printed[name]) == pytest.approx(value, rel=1e-3, abs=6e-4), name
+
+
+@pytest.mark.parametrize("text", ["README.md", "docs/results.md", "docs/gap.md", "docs/index.md"])
+def test_texts_state_the_numbers_of_the_published_runs(text):
+    assert not wrong_numbers((project_root() / text).read_text(encoding="utf-8"), read_numbers())

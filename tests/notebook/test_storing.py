@@ -106,3 +106,16 @@ def test_results_of_runs_are_published_beside_those_of_others(workbook, tmp_path
         "05_other": {"loss": 2.0},
     }
     assert (tmp_path / "figures" / "04_demo_line.svg").is_file()
+
+
+@pytest.mark.parametrize(
+    ("stated", "right"),
+    [("66.2 %", True), ("66 %", True), (".662", True), ("0.662", True), ("66.3", False),
+     ("+66.2", True), (".66", True), ("67", False), ("6.62", False)],
+)  # fmt: skip
+def test_a_stated_number_is_that_of_the_run_in_its_own_digits(stated, right):
+    numbers = {"06_scores": {"text → image": 0.66187}}
+    text = f"Of all {stated}<!-- 06_scores: text → image --> are found, 12 are not."
+    assert (storing.wrong_numbers(text, numbers) == []) == right
+    (missing,) = storing.wrong_numbers(text.replace("→", "to"), numbers)
+    assert "which is None" in missing

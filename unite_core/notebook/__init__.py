@@ -8,11 +8,12 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "batches": ["FIGURE_2B", "mixed_batch"],
+        "batches": ["FIGURE_2B", "embedded_batch", "mixed_batch"],
         "corpus": ["kind_of", "open_corpus", "tasks_of"],
         "counterparts": ["embed_counterparts", "find_counterparts", "given_vectors", "text_as"],
         "evaluations": ["evaluate_models"],
         "files": ["NotebookError", "ParameterError"],
+        "questions": ["caption_pairs", "first_of_each_shape", "question_kinds"],
         "runs": [
             "Run", "from_root", "open_run", "project_root", "run_notebook", "seed_everything",
             "sweep",

@@ -1,16 +1,20 @@
-"""Small batches with chosen target modalities, to show what the mask does."""
+"""Batches to look at: small ones with chosen target modalities, and the first of a stage."""
 
-# Shapes: N pairs in a batch.
+# Shapes: N pairs in a batch, D embedding size.
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 from ..data.modality import modality_of
+from ..data.pairs import PairDataset
 from ..data.records import content_id
+from ..model.embedder import UniteEmbedder
+from ..train.config import StageConfig
 
-__all__ = ["FIGURE_2B", "mixed_batch"]
+__all__ = ["FIGURE_2B", "embedded_batch", "mixed_batch"]
 
 
 FIGURE_2B = (1, 2, 4, 3, 1, 1, 2, 4)
@@ -41,3 +45,23 @@ def mixed_batch(
         raise ValueError(f"too few pairs with targets of these modalities (code: wanted): {short}")
     left = {code: iter(found[code]) for code in wanted}
     return [next(left[code]) for code in target_modality]
+
+
+def embedded_batch(
+    embedder: UniteEmbedder, pairs: PairDataset, stage: StageConfig, root: str | Path
+):
+    """The first batch that a stage draws from pairs, collated, and its vectors [2 N, D].
+
+    Queries come first, then candidates. Returns (pairs of the batch, batch, vectors).
+    """
+    import torch
+
+    from ..train.collator import PairCollator
+    from ..train.sampler import PairSampler
+
+    rows = next(iter(PairSampler(pairs, stage.batch_size, 1, seed=stage.seed)))
+    drawn = [pairs[index] for index in rows]
+    batch = PairCollator(embedder.processor, root)(drawn)
+    with torch.inference_mode():
+        vectors = torch.cat([embedder(**group) for group in batch["groups"]])[batch["order"]]
+    return drawn, batch, vectors[: 2 * len(drawn)]

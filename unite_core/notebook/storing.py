@@ -5,19 +5,27 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from ..files import read_json, write_json
 from .files import NotebookError, check_parameters, cleaned, write_text
 from .runs import from_root, project_root, run_notebook, runs_root
 
-__all__ = ["NUMBERS", "publish_run", "read_numbers", "store_notebooks", "take_outputs"]
+__all__ = [
+    "NUMBERS",
+    "publish_run",
+    "read_numbers",
+    "store_notebooks",
+    "take_outputs",
+    "wrong_numbers",
+]
 
 
 NUMBERS = "figures/results.json"
 """Results of the published runs, {notebook: {name: number}}: what texts may state."""
 _MEASURED = "*Measured: "
+_STATED = re.compile(r"([-+]?\d*\.?\d+)(?:\s?%)?<!-- (\d\d_\w+): (.+?) -->")
 
 
 def store_notebooks(paths: Iterable[Path], source: Path | None = None) -> None:
@@ -102,6 +110,23 @@ def read_numbers() -> dict[str, dict[str, float]]:
     """{notebook: {name: number}} of the published runs; empty if there are none."""
     file = from_root(NUMBERS)
     return read_json(file) if file.is_file() else {}
+
+
+def wrong_numbers(text: str, numbers: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """Numbers of a text that are not those of the runs; an empty list if all are.
+
+    A number of a run is followed by a comment that names it, which pages do not show:
+    `66.2<!-- 06_scores: recall@10 stage 2, text → image -->`. It may be in percent, and is compared
+    in the digits that it is written with.
+    """
+    found = []
+    for stated, notebook, name in _STATED.findall(text):
+        value = numbers.get(notebook, {}).get(name)
+        digits = len(stated.partition(".")[2])
+        known = value is not None and {f"{each:.{digits}f}" for each in (value, 100 * value)}
+        if not known or stated.lstrip("+") not in known | {each[1:] for each in known}:
+            found.append(f"{stated} is not {notebook}: {name}, which is {value}")
+    return found
 
 
 def _runs_below(folder: Path) -> dict[str, Path]:
