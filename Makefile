@@ -23,7 +23,7 @@ NODE = $(if $(shell command -v npm),,$(comma)node)
 comma := ,
 
 # Notebooks that tests execute with quick parameters; nbval runs the others as they are stored.
-EXECUTED := 00 01 02 03 04 05 06 07 09 10 11 12 15
+EXECUTED := 00 01 02 03 04 05 06 07 08 09 10 11 12 15
 
 export OMP_NUM_THREADS ?= $(CORES)
 export GOMP_SPINCOUNT ?= 20000

@@ -20,7 +20,8 @@ SMALL = {
     "04_stage_1": {"start": ""},
     "05_stage_2": {},
     "06_scores": {},
-    "07_one_index": {},
+    "07_one_index": {"records": 150},
+    "08_is_it_real": {},
     "09_modality_gap": {"items": 60},
     "10_embedding_map": {"items": 40, "around": "a red circle"},
     "11_search": {"split": "development", "count": 4, "words": "a red circle"},
@@ -51,7 +52,8 @@ def runs(tmp_path_factory):
 
 def quick(name, runs):
     """Parameters on the generated corpus, with the runs before where there are any."""
-    earlier = {"start": "04_stage_1", "stage_1": "04_stage_1", "stage_2": "05_stage_2"}
+    earlier = {"start": "04_stage_1", "stage_1": "04_stage_1", "stage_2": "05_stage_2",
+               "evaluation_run": "06_scores"}  # fmt: skip
     earlier = {key: runs / folder for key, folder in earlier.items()}
     given = {key: str(run) if run.is_dir() else "" for key, run in earlier.items()}
     given |= {"corpus": "shapes", "steps": 4} | SMALL[name]

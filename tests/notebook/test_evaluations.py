@@ -48,6 +48,15 @@ def test_the_second_notebook_reads_what_the_first_saved(tmp_path):
     assert Embedder.calls == 3 and list(more) == ["base", "stage 1", "stage 2"]
 
 
+def test_what_an_earlier_run_lacks_is_made_here(tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    notebook.evaluate_models({"base": "x"}, [task()], ".", first)
+    models = {"base": "x", "stage 1": "y"}
+    notebook.evaluate_models(models, [task()], ".", second, earlier=str(first))
+    assert Embedder.calls == 2
+    assert [file.name for file in sorted(second.rglob("*.json"))] == ["stage_1.json"]
+
+
 def test_an_evaluation_of_other_tasks_is_refused(tmp_path):
     notebook.evaluate_models({"base": "x"}, [task()], ".", tmp_path)
     with pytest.raises(ValueError, match="base.json is of other tasks than those of data/emoji"):

@@ -104,6 +104,8 @@ def test_stages_are_shipped_runs_or_folders_in_the_order_of_training(tmp_path):
     write_json(tmp_path / "unfinished" / "run.json", {})
     with pytest.raises(FileNotFoundError, match="run that notebook into it first"):
         notebook.model_source(str(tmp_path / "unfinished"))
+    with pytest.raises(FileNotFoundError, match="runs/none/stage1 is missing: make run trains it"):
+        notebook.model_source("runs/none/stage1")
 
 
 def test_a_stage_trains_on_the_corpus_file_of_its_name(tmp_path, monkeypatch):

@@ -51,6 +51,7 @@ def plot_projection(
     ax.set_aspect("equal", adjustable="box" if reach else "datalim")
     if reach:
         ax.set(xlim=(-reach, reach), ylim=(-reach, reach))
+    ax.locator_params(nbins=5)
     note = (
         f"n {len(first)}; gap {projection.gap:.2f} ({projection.null:.2f} by chance);\n"
         f"{100 * projection.kept:.0f} % of the variance is seen"
@@ -218,8 +219,8 @@ def plot_corrections(
         ax.scatter(values, places, color="#000000", s=26, zorder=2)
         ax.set_title(f"{name}\n{_BETTER[key]}", fontsize=9)
         ax.set(xlabel=unit, ylim=(len(rows) - 0.5, -0.5))
-        ax.set_xlim(left=0)
-        ax.margins(x=0.1)
+        top = max(np.nanmax(values), 1e-9)
+        ax.set_xlim(-0.05 * top, 1.1 * top)
         ax.locator_params(axis="x", nbins=4)
         names = [row["kind"] for row in rows] if number == 0 else [""] * len(rows)
         ax.set_yticks(places, names)
