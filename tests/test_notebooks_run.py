@@ -52,10 +52,14 @@ def runs(tmp_path_factory):
 
 def quick(name, runs):
     """Parameters on the generated corpus, with the runs before where there are any."""
-    earlier = {"start": "04_stage_1", "stage_1": "04_stage_1", "stage_2": "05_stage_2",
-               "evaluation_run": "06_scores"}  # fmt: skip
-    earlier = {key: runs / folder for key, folder in earlier.items()}
-    given = {key: str(run) if run.is_dir() else "" for key, run in earlier.items()}
+    earlier = {
+        "start": ("04_stage_1", ""), "evaluation_run": ("06_scores", ""),
+        "stage_1": ("04_stage_1", "tiny-stage1"), "stage_2": ("05_stage_2", "tiny-stage2"),
+    }  # fmt: skip
+    given = {
+        key: str(runs / folder) if (runs / folder).is_dir() else other
+        for key, (folder, other) in earlier.items()
+    }
     given |= {"corpus": "shapes", "steps": 4} | SMALL[name]
     known = parameter_names(FOLDER / f"{name}.ipynb")
     return {key: value for key, value in given.items() if key in known}
