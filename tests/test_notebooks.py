@@ -9,7 +9,7 @@ import pytest
 
 from unite_core.notebook.files import clean_notebook, parameter_names, read_parameters
 from unite_core.notebook.runs import project_root
-from unite_core.notebook.storing import read_numbers, wrong_numbers
+from unite_core.notebook.storing import STATING, read_numbers, wrong_numbers
 
 NOTEBOOKS = sorted((project_root() / "notebooks").glob("*.ipynb"))
 ABSOLUTE = re.compile(r"(?<![\w.:/])/(work|home|root|tmp|usr|Users|content|mnt)/")
@@ -142,12 +142,13 @@ def test_stored_numbers_are_those_of_the_published_runs(path, notebook):
     if published is None:
         pytest.skip("no run of it is published")
     text = "".join(output.get("text", "") for output in code_cells(notebook)[-1].outputs)
-    printed = dict(line.rsplit(None, 1) for line in text.splitlines())
-    assert printed.keys() == published.keys(), "store and publish the same run"
+    printed = dict(re.findall(r"^(.*?) +(-?[\d.]+)$", text, re.MULTILINE))
+    assert published.keys() <= printed.keys(), "store and publish the same run"
     for name, value in published.items():
         assert float(printed[name]) == pytest.approx(value, rel=1e-3, abs=6e-4), name
 
 
-@pytest.mark.parametrize("text", ["README.md", "docs/results.md", "docs/gap.md", "docs/index.md"])
+@pytest.mark.skipif(not read_numbers(), reason="no run is published")
+@pytest.mark.parametrize("text", STATING)
 def test_texts_state_the_numbers_of_the_published_runs(text):
     assert not wrong_numbers((project_root() / text).read_text(encoding="utf-8"), read_numbers())
