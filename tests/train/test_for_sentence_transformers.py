@@ -220,6 +220,7 @@ def test_data_sets_without_what_quotas_need_are_refused():
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*pin_memory")  # its default, without a GPU
 def test_the_example_of_the_docs_trains(exported, tmp_path, monkeypatch):
     (code,) = re.findall(r"```python\n(from datasets.*?)```", DOCS.read_text("utf-8"), re.DOTALL)
     for name in ("red", "blue", "green", "black"):
@@ -230,4 +231,4 @@ def test_the_example_of_the_docs_trains(exported, tmp_path, monkeypatch):
     places = {}
     exec(compile(code, str(DOCS), "exec"), places)
     logged = [row["loss"] for row in places["trainer"].state.log_history if "loss" in row]
-    assert len(logged) > 2 and logged[-1] < logged[0]
+    assert len(logged) > 2 and logged[-1] < 0.5 * logged[0]

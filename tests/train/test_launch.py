@@ -1,8 +1,10 @@
 """The ready launch configurations are whole, agree with the recipes, and start what they say."""
 
+import json
 import os
 import re
 import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -49,7 +51,8 @@ def started(tmp_path, nodes, arguments):
         (tmp_path / name).write_text(f"#!/bin/bash\n{line}\n", encoding="utf-8")
         (tmp_path / name).chmod(0o755)
     slurm = {"SLURM_JOB_NODELIST": f"node[1-{nodes}]", "SLURM_NNODES": str(nodes),
-             "SLURM_GPUS_ON_NODE": "8", "SLURM_JOB_ID": "17"}  # fmt: skip
+             "SLURM_GPUS_ON_NODE": "8", "SLURM_JOB_ID": "17",
+             "SLURM_CPUS_PER_TASK": "96"}  # fmt: skip
     path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
     kept = {k: v for k, v in os.environ.items() if k not in ("OMP_NUM_THREADS", "MASTER_PORT")}
     return subprocess.run(["bash", str(LAUNCH / "slurm.sbatch"), *arguments], text=True,
@@ -64,7 +67,37 @@ def test_slurm_starts_one_torchrun_per_node_that_meet_on_the_first(tmp_path):
     option = dict(zip(command, command[1:], strict=False))
     assert (option["--nnodes"], option["--nproc-per-node"]) == ("8", "8")
     assert option["--rdzv-endpoint"] == "node1:29500"
+    assert option["--cpus-per-task"] == "96" and command.index("96") < command.index("torchrun")
     assert started(tmp_path, 8, []).returncode != 0, "a recipe must be named"
+
+
+def test_the_shell_reads_the_whole_script_and_its_examples_exist():
+    subprocess.run(["bash", "-n", str(LAUNCH / "slurm.sbatch")], check=True)
+    text = "".join(file.read_text("utf-8") for file in LAUNCH.glob("*.[ys]*"))
+    named = re.findall(r"unite_core/train/recipes/\S+\.(?:json|yaml|sbatch)", text)
+    assert len(named) >= 5 and all((FOLDER.parents[2] / name).is_file() for name in named)
+
+
+def test_accelerate_starts_the_processes_of_one_node(tmp_path):
+    """A dry run: what `accelerate launch` makes of one_node.yaml, with the program replaced."""
+    (tmp_path / "unite_core.py").write_text(
+        "import json, os, sys\n"
+        "env = {k: os.environ[k] for k in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK')}\n"
+        "open(f\"{env['RANK']}.json\", 'w').write(json.dumps([env, sys.argv[1:]]))\n",
+        encoding="utf-8",
+    )
+    command = ["-m", "accelerate.commands.launch", "--config_file", str(LAUNCH / "one_node.yaml"),
+               "--num_processes=2", "--main_process_port=0", "-m", "unite_core", "train",
+               "RECIPE.json"]  # fmt: skip
+    settings = {"CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, *command], cwd=tmp_path, capture_output=True, text=True,
+                          env=os.environ | settings)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
+    assert [each[1] for each in found] == [["train", "RECIPE.json"]] * 2
+    assert [(each[0]["WORLD_SIZE"], each[0]["LOCAL_RANK"]) for each in found] == [
+        ("2", "0"), ("2", "1")
+    ]  # fmt: skip
 
 
 def test_slurm_s_request_makes_the_global_batch_of_the_multi_node_recipes():

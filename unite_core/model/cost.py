@@ -15,7 +15,7 @@ import torch
 from .embedder import UniteEmbedder
 from .processor import Encoded
 
-__all__ = ["Flops", "config_2b", "flops_of", "seconds_of"]
+__all__ = ["Flops", "config_2b", "config_7b", "flops_of", "seconds_of"]
 
 
 class Flops(NamedTuple):
@@ -54,23 +54,12 @@ def flops_of(model_config, grids: Sequence[tuple[int, int, int]], tokens: int) -
 
 def config_2b():
     """Qwen2VLConfig of Qwen2-VL-2B, UNITE's smaller backbone: 2 208 985 600 parameters."""
-    from transformers import Qwen2VLConfig
+    return _qwen2_vl(1536, 8960, 12, 2, 151936, tied=True)
 
-    return Qwen2VLConfig(
-        text_config={
-            "hidden_size": 1536, "intermediate_size": 8960, "num_hidden_layers": 28,
-            "num_attention_heads": 12, "num_key_value_heads": 2, "vocab_size": 151936,
-            "max_position_embeddings": 32768, "tie_word_embeddings": True,
-            "rope_parameters": {
-                "rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24],
-            },
-        },
-        vision_config={
-            "depth": 32, "embed_dim": 1280, "hidden_size": 1536, "num_heads": 16, "mlp_ratio": 4,
-            "patch_size": 14, "spatial_merge_size": 2, "temporal_patch_size": 2,
-        },
-        tie_word_embeddings=True,
-    )  # fmt: skip
+
+def config_7b():
+    """Qwen2VLConfig of Qwen2-VL-7B: 7 746 378 240 parameters without the head for words."""
+    return _qwen2_vl(3584, 18944, 28, 4, 152064, tied=False)
 
 
 def seconds_of(embedder: UniteEmbedder, item: Any, root: str | Path = ".",
@@ -95,6 +84,26 @@ def seconds_of(embedder: UniteEmbedder, item: Any, root: str | Path = ".",
                                      strict=True):  # fmt: skip
                 spent[name].append(seconds)
     return {name: median(seconds[1:]) for name, seconds in spent.items()}
+
+
+def _qwen2_vl(width: int, inner: int, heads: int, kv_heads: int, words: int, tied: bool):
+    from transformers import Qwen2VLConfig
+
+    return Qwen2VLConfig(
+        text_config={
+            "hidden_size": width, "intermediate_size": inner, "num_hidden_layers": 28,
+            "num_attention_heads": heads, "num_key_value_heads": kv_heads, "vocab_size": words,
+            "max_position_embeddings": 32768, "tie_word_embeddings": tied,
+            "rope_parameters": {
+                "rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24],
+            },
+        },
+        vision_config={
+            "depth": 32, "embed_dim": 1280, "hidden_size": width, "num_heads": 16, "mlp_ratio": 4,
+            "patch_size": 14, "spatial_merge_size": 2, "temporal_patch_size": 2,
+        },
+        tie_word_embeddings=tied,
+    )  # fmt: skip
 
 
 def _tower_flops(vision, grid: tuple[int, int, int]) -> int:
