@@ -38,22 +38,71 @@ def test_every_verb_explains_itself(name, unite, capsys):
         assert isinstance(option, click.Argument) or option.help, f"{name} {option.name}"
 
 
-@pytest.mark.parametrize("name", [name for name in VERBS if name != "notebooks"])
-def test_the_example_in_a_verb_s_help_is_understood(name, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for file in (
-        "run.json",
-        "recipe.json",
-        "notebooks/00_tour.ipynb",
-        "notebooks/04_stage_1.ipynb",
-    ):
-        (tmp_path / file).parent.mkdir(exist_ok=True)
-        (tmp_path / file).write_text("{}")
-    for folder in ("vectors", "index"):
-        (tmp_path / folder).mkdir()
+def example(name):
+    """The words of a verb's example, without `unite VERB`."""
     words = shlex.split(re.fullmatch("Example: (.*)", command(name).epilog)[1])
     assert words[:2] == ["unite", name]
-    command(name).make_context(name, words[2:])
+    return words[2:]
+
+
+@pytest.mark.parametrize("name", ["verify", "study", "run", "sweep"])
+def test_an_example_that_takes_minutes_is_understood(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for file in ("notebooks/00_tour.ipynb", "notebooks/04_stage_1.ipynb"):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_text("{}")
+    command(name).make_context(name, example(name))
+
+
+# in this order one finds what it needs; what follows is added to be quick
+EXAMPLES = {
+    "corpus": [], "curate": [], "split": [],
+    "train": ["--stage.max-steps", "2", "--stage.batch-size", "8"], "evaluate": [], "gap": [],
+    "encode": [], "index": [], "search": [], "mine": [], "probe": [], "export": ["--text-only"],
+}  # fmt: skip
+
+
+def test_every_example_is_run_or_understood():
+    assert set(VERBS) == {*EXAMPLES, "verify", "study", "run", "sweep", "notebooks"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("train list.csv --model tinny --output o", "did you mean tiny?"),
+        ("train list.csv --model tiny --output o --image fil", "did you mean file?"),
+        ("train list.csv --model tiny --output o", "no file"),
+        ("encode list.csv --model tiny --output o --text titel", "no column 'titel' for --text"),
+        ("search list.csv --model tiny-stage3 --text a", "did you mean tiny-stage"),
+        ("evaluate tiny --data list.csv --text x", "it has file, title"),
+        ("gap runs/x/y --data list.csv", "runs/x/y: no such folder"),
+        ("curate list.csv --output o --video x", "no column 'x' for --video"),
+        ("split list.csv --output o --image x", "no column 'x' for --image"),
+    ],
+)
+def test_a_wrong_name_is_said_before_anything_slow_is_loaded(tmp_path, arguments, message):
+    (tmp_path / "list.csv").write_text("file,title\n1.png,one\n2.png,two\n")
+    code = (
+        "import atexit, sys; atexit.register(lambda: print('torch' in sys.modules)); "
+        f"from unite_core.cli import main; main({arguments.split()!r})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
+                          cwd=tmp_path)  # fmt: skip
+    assert done.returncode == 2 and message in done.stderr, done.stderr
+    assert done.stdout.strip() == "False", "torch was loaded"
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_the_examples_in_help_run_one_after_the_other(tmp_path, monkeypatch, unite, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name, quick in EXAMPLES.items():
+        code = unite(name, *example(name), *quick)
+        out, err = capsys.readouterr()
+        assert code == 0, f"unite {name}: {err}"
+        assert out.strip(), name
+    assert (tmp_path / "runs/mine/model/config.json").is_file()
 
 
 @pytest.mark.parametrize(
@@ -80,6 +129,14 @@ def test_the_example_in_a_verb_s_help_is_understood(name, tmp_path, monkeypatch)
          "quantize is '1bit'"),
         (["evaluate", "m", "t", "--output", "o", "--load.device-map", "all"],
          "device_map is 'all': must be one of auto, balanced, sequential"),
+        (["gap", "m"], "give a model and --data, or two files of vectors"),
+        (["gap", "m.npy", "n.npy"], "m.npy: no such file"),
+        (["split", "no.csv", "--output", "o"], "'no.csv' does not exist"),
+        (["split", ".", "--output", "o"], ".: holds no .json"),
+        (["split", ".", "--output", "o", "--test", "1"], "test is 1: must be a number greater"),
+        (["export", "tinny", "f"], "tinny: no such folder, and a hub id has the form owner/name "
+         "(did you mean tiny?)"),
+        (["verify", "m"], "m"),
         (["index", "nowhere", "out"], "'nowhere' does not exist"),
         (["index", ".", "out"], ".: no finished corpus of vectors"),
         (["index", ".", "out", "--neighbours", "1"], "neighbours is 1: must be"),
@@ -154,6 +211,50 @@ def test_any_other_error_is_one_line_too(unite, capsys, monkeypatch, error, code
 )
 def test_an_option_s_text_is_what_a_file_would_hold(text, kinds, value):
     assert options.parse(text, {"anyOf": [{"type": kind} for kind in kinds]}) == value
+
+
+def test_a_saved_configuration_runs_the_same(tmp_path, monkeypatch, unite):
+    """Of `train`, whose stage and data are completed on the way."""
+    import unite_core.train.run as training
+    from unite_core.train.config import STAGES
+
+    monkeypatch.chdir(tmp_path)
+    made = []
+    monkeypatch.setattr(training, "train", lambda config, *_: made.append(config) or "model")
+    (tmp_path / "pairs.csv").write_text("question,answer\n" + "".join(
+        f"what is {n}?,it is {n}\n" for n in range(20)))  # fmt: skip
+    words = ("pairs.csv", "--model", "tiny", "--output", "o", "--save-config", "run.json")
+    assert unite("train", *words) == 0
+    assert unite("train", "run.json") == 0
+    assert made[0] == made[1]
+    stage = made[0].stage
+    assert (stage.learning_rate, stage.batch_size, stage.max_steps) == (
+        STAGES["tiny-stage1"].learning_rate, 10, 200
+    )  # fmt: skip
+    assert len((tmp_path / made[0].data[0]).read_text().splitlines()) == 20
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--stage stage1 --stage.max-steps 100", "warning: learning rate 0.0001 x lora_alpha 16"),
+        ("--stage.max-steps 5 --stage tiny-stage1 --stage.lora-alpha 128", ""),
+        ("--stage.max-steps 50", "stage tiny-stage1, for a model of this size"),
+    ],
+)
+def test_the_stage_that_suits_the_model_is_chosen_or_missed(tmp_path, monkeypatch, unite, capsys,
+                                                            words, said):  # fmt: skip
+    import unite_core.train.run as training
+
+    monkeypatch.chdir(tmp_path)
+    made = []
+    monkeypatch.setattr(training, "train", lambda config, *_: made.append(config) or "model")
+    row = {"query": {"text": "a"}, "candidate": {"text": "b"}}
+    (tmp_path / "p.jsonl").write_text(json.dumps(row) + "\n")
+    assert unite("train", "p.jsonl", "--model", "tiny", "--output", "o", *words.split()) == 0
+    err = capsys.readouterr().err
+    assert (said in err) if said else ("stage" not in err and "warning: learning" not in err)
+    assert made[0].stage.max_steps in (100, 5, 50)
 
 
 def test_pairs_are_read_with_their_types():

@@ -1,11 +1,13 @@
 """Items are drawn as what they are: texts, pictures, middle frames of clips."""
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 from PIL import Image
 
-from unite_core.plots import plot_pairs, plot_retrieved, plot_similarity
+from unite_core.plots import draw_results, plot_pairs, plot_retrieved, plot_similarity
+from unite_core.search.results import Hit
 
 IMAGE = {"image": Image.new("RGB", (20, 10), "red")}
 CLIP = {"video": [Image.new("RGB", (8, 8), colour) for colour in ("red", "green", "blue")]}
@@ -46,3 +48,18 @@ def test_pairs_stand_side_by_side_under_their_names(ax):
     assert plot_pairs(pairs, ax, names=("reads", "writes")) is ax
     assert [label.get_text() for label in ax.get_xticklabels()] == ["reads", "writes"]
     assert {text.get_text() for text in ax.texts} == set("abcd")
+
+
+def test_a_sheet_of_results_is_saved_whatever_can_be_read(tmp_path):
+    Image.new("RGB", (20, 10), "red").save(tmp_path / "red.png")
+    hits = [
+        Hit(1, 0.9, "image", "1", {"image": "red.png"}),
+        Hit(2, 0.8, "text", "2", TEXT),
+        Hit(3, 0.7, "image", "3", {"image": "gone.png"}),
+        Hit(4, 0.6, "image", "4"),
+    ]
+    draw_results({"text": "red $x$"}, hits, tmp_path / "sheet.png", tmp_path, columns=2)
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        pixels = np.asarray(sheet.convert("RGB"))
+    assert ((pixels == (255, 0, 0)).all(2)).sum() > 1000, "the picture is there"
+    assert not plt.get_fignums()

@@ -47,11 +47,12 @@ def test_a_query_finds_itself_first_with_cosine_1(world, unite, capsys):
     given = ("--model", FOLDER, "--media-root", world, "--k", 3)
     unite("search", world / "again", *given, "--image", "blue.png")
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 3 and lines[0].split() == ["1", "1.0000", "image", "p-blue"]
+    assert len(lines) == 3
+    assert lines[0].split() == ["1", "1.0000", "image", "blue.png", "[p-blue]"]
     unite("search", world / "again", *given, "--text", "something teal",
             "--modality", "text")  # fmt: skip
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert lines[0] == ["1", "1.0000", "text", "t-teal"]
+    assert lines[0] == ["1", "1.0000", "text", "something", "teal", "[t-teal]"]
     assert {line[2] for line in lines} == {"text"}
 
 

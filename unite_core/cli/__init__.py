@@ -20,12 +20,14 @@ VERBS = {
     "train": ("models", "Train one stage from a configuration."),
     "encode": ("vectors", "Embed a corpus into vectors on disk."),
     "index": ("vectors", "Build a search index over encoded vectors."),
-    "search": ("vectors", "Search an index by text, image or video."),
+    "search": ("searching", "Search an index, or own data, by text, image or video."),
     "probe": ("vectors", "Fit which modality a query asks for, for factorised search."),
     "mine": ("vectors", "Find hard negatives for records."),
-    "curate": ("data", "Clean, deduplicate, align and mix sources by a recipe."),
+    "curate": ("data", "Clean, deduplicate, align and mix own data or a recipe's sources."),
+    "split": ("data", "Split pairs into training and test data that share nothing."),
     "verify": ("models", "Compare a model with the numbers that its authors print."),
-    "evaluate": ("models", "Run public benchmarks on a model, or compare two runs."),
+    "evaluate": ("measuring", "Score a model on own pairs or public benchmarks."),
+    "gap": ("measuring", "Measure the modality gap of a model on pairs, or of two vector files."),
     "export": (
         "models",
         "Write a model for sentence-transformers, checked to give the same vectors.",
@@ -37,7 +39,8 @@ VERBS = {
     "notebooks": ("notebooks", "Store, clean or publish the workbook's notebooks."),
 }
 _EPILOG = (
-    "A first run: corpus, train, encode, index, search. "
+    "Your own data: split, train, evaluate, search. A first run: corpus, train, encode, index, "
+    "search. "
     'Each verb has its own --help. Shell completion: eval "$(_UNITE_COMPLETE=bash_source unite)"'
     " (or zsh_source, fish_source)."
 )

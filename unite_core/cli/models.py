@@ -1,18 +1,22 @@
-"""Verbs of models: train a stage, evaluate on public benchmarks, export."""
+"""Verbs of models: train a stage, verify, export."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 
-from .options import as_pairs, config_command, load_options, loading
+from .options import config_command, load_options, loading
 
 _FOLDER = click.Path(file_okay=False, path_type=Path)
+_OWN_STEPS = 200  # of a narrow model, where nobody says how many
 
 
 def train() -> click.Command:
     from ..train.config import TrainConfig
+    from .sources import column_options
 
     def run(config) -> None:
         from ..distributed import leave_processes, processes
@@ -29,86 +33,77 @@ def train() -> click.Command:
         TrainConfig,
         "Train one stage; a run that was cut short goes on from its last checkpoint.",
         run,
-        "unite train run.json --stage.max-steps 200 --output runs/stage1",
+        "unite train data/shapes/split/train.jsonl --model tiny --output runs/mine "
+        "--stage.max-steps 200",
+        _fill_train,
+        column_options(),
     )
 
 
-def evaluate() -> click.Command:
-    def run(model, tasks, data_root, output, settings, embed, instruct, compare, list_tasks,
-            **given):  # fmt: skip
-        from ..evaluation import benchmarks
-        from ..evaluation.benchmarks import runs
+def _fill_train(given: dict[str, Any], values: dict[str, Any], own: dict[str, str]):
+    """The stage for the model's size where none is named, and steps for it where none are given."""
+    from ..train.reach import stage_for
+    from .sources import with_data
 
-        if list_tasks:
-            click.echo(runs.task_table(benchmarks.BENCHMARKS))
-            return 0
-        if compare:
-            first, second = (runs.read_runs(folder) for folder in compare)
-            rows = runs.compare_runs(first, second)
-            click.echo(runs.format_comparison(rows, first[0].model, second[0].model))
-            return 0
-        if not (model and tasks and output):
-            raise click.UsageError("give a model, tasks and --output; or --compare; or --list")
-        how = loading(given)
-        return _run_benchmarks(
-            model, tasks, data_root, output, settings, as_pairs(embed), instruct, how
-        )
-
-    return click.Command(
-        None,
-        help="Run public benchmarks on a model; finished tasks in the output folder are kept.\n\n"
-        "TASKS are names of tasks or groups (see --list), or mteb:NAME for one of mteb's.",
-        epilog="Example: unite evaluate MODEL urban1k docci mmeb --output runs/bench",
-        params=[
-            click.Argument(["model"], required=False),
-            click.Argument(["tasks"], nargs=-1),
-            click.Option(["--data-root"], type=_FOLDER, default="data/benchmarks",
-                         show_default=True, help="Folder of the data sets."),
-            click.Option(["--output"], type=_FOLDER, help="Folder of results."),
-            click.Option(["--settings"], type=click.Choice(["paper", "checkpoint"]),
-                         default="paper", show_default=True,
-                         help="Frames, pixels and lengths of the paper or of the checkpoint."),
-            click.Option(["--embed"], multiple=True, metavar="NAME=VALUE",
-                         help="Fields of EmbedConfig, such as video_pixels=released."),
-            click.Option(["--instruct"], is_flag=True, help="mteb's instructions before texts."),
-            click.Option(["--compare"], nargs=2, type=_FOLDER, default=None, metavar="A B",
-                         help="Test the models of two output folders against each other."),
-            click.Option(["--list", "list_tasks"], is_flag=True, help="Show the tasks."),
-            *load_options(),
-        ],
-        callback=run,
-    )  # fmt: skip
-
-
-def _run_benchmarks(model, tasks, data_root, output, settings, embed: dict, instruct,
-                    how: dict) -> int:  # fmt: skip
-    from ..evaluation.benchmarks import find_tasks
-    from ..evaluation.benchmarks.runs import format_runs, run_benchmarks, write_summary
-    from ..model.config import EmbedConfig
-    from ..model.embedder import UniteEmbedder
-    from ..settings import make
-
-    specs = find_tasks(list(tasks))
-    make(EmbedConfig, embed, "--embed")
-    embedder = UniteEmbedder.load(model, **how)
-    found, failed = run_benchmarks(
-        embedder, specs, data_root, output, settings, embed, model, instruct
+    named = values.get("stage") or given.get("stage") or given.get("stage__name")
+    model = given.get("model") or values.get("model")
+    chosen = "stage1" if named or not isinstance(model, str) else stage_for(model)
+    if chosen != "stage1":
+        given["stage"] = chosen
+    steps = chosen != "stage1" and not any(
+        given.get(f"stage__{name}") is not None for name in ("max_steps", "epochs", "batch_size")
     )
-    if found:
-        table = format_runs(found)
-        write_summary(output, found, table)
-        click.echo(table)
-    for name, error in failed.items():
-        click.echo(f"{name} failed: {error}", err=True)
-    return int(bool(failed))
+    finish_data = with_data(given, values, own)
+
+    def finish(config):
+        config = finish_data(config)
+        if chosen != "stage1":
+            config = _for_narrow(config, chosen, steps)
+        _warn_of_reach(config)
+        return config
+
+    return finish
+
+
+def _for_narrow(config, chosen: str, choose_steps: bool):
+    """A run of a narrow model with its stage, said in words."""
+    from ..data.readers import raw_rows
+    from .sources import say
+
+    stage = config.stage
+    if choose_steps:
+        pairs = sum(1 for file in config.data for _ in raw_rows(file))
+        batch = max(2, min(stage.batch_size, pairs // 2))
+        stage = replace(stage, batch_size=batch, max_steps=max(_OWN_STEPS, pairs // batch))
+    say(
+        f"stage {chosen}, for a model of this size: learning rate {stage.learning_rate:g}, LoRA "
+        f"rank {stage.lora_rank}, alpha {stage.lora_alpha}, dropout {stage.lora_dropout:g}"
+        + (f"; {stage.max_steps} steps of {stage.batch_size} pairs" if choose_steps else "")
+        + " (--stage and --stage.* choose others)"
+    )
+    frozen = set(stage.visual_parts.values()) == {"frozen"} and not config.workers
+    return replace(config, stage=stage, cache_vision=config.cache_vision or frozen)
+
+
+def _warn_of_reach(config) -> None:
+    from ..data.readers import raw_rows
+    from ..train.reach import short_reach
+    from .sources import say
+
+    needed = config.stage.max_steps < 0
+    pairs = sum(1 for file in config.data for _ in raw_rows(file)) if needed else 0
+    if words := short_reach(config, pairs):
+        say(f"warning: {words}")
 
 
 def verify() -> click.Command:
     def run(model: str, example: str | None, media_root: Path, **given) -> int:
         from ..evaluation import verify as verification
         from ..model.loading import LoadConfig
+        from .sources import check_names
 
         published = verification.example_of(model, example)
+        check_names(model)
         pairs = verification.verify(model, published, media_root, LoadConfig(**loading(given)))
         click.echo(verification.format_verified(pairs, published))
         return int(not all(pair.is_explained for pair in pairs))
@@ -134,6 +129,10 @@ def verify() -> click.Command:
 
 def export() -> click.Command:
     def run(model: str, folder: Path, dtype: str, text_only: bool, check: bool) -> None:
+        from .sources import check_names
+
+        if not check:
+            check_names(model)
         from ..export.sentence_transformers import check_export, export_model
 
         if check:
@@ -149,7 +148,7 @@ def export() -> click.Command:
     return click.Command(
         None,
         help="Write a model for sentence-transformers; it appears only if its vectors are equal.",
-        epilog="Example: unite export runs/main/stage2/train/model exported",
+        epilog="Example: unite export tiny-stage2 exported",
         params=[
             click.Argument(["model"]),
             click.Argument(["folder"], type=_FOLDER),

@@ -7,46 +7,101 @@ What is given goes through the same checks as a JSON file.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import Any, get_type_hints
 
 import click
 
+from ..data.readers import HUB
 from ..files import read_json
-from ..settings import DECLARED, allowed, describe, help_of, make
+from ..settings import DECLARED, allowed, describe, help_of, make, write_config
 
-_FILE = click.Path(exists=True, dir_okay=False)
 _NULL = object()  # an option given as null, which is not the same as one that is not given
 
 __all__ = [
-    "as_pairs", "config_command", "from_options", "load_options", "loading", "options_of", "parse",
+    "DataPath", "as_pairs", "config_command", "from_options", "is_config", "load_options",
+    "loading", "options_of", "parse", "save_option",
 ]  # fmt: skip
 
 
 def config_command(
-    kind: type, help: str, run: Callable[[Any], Any], example: str, argument: str = "config"
-) -> click.Command:
+    kind: type, help: str, run: Callable[[Any], Any], example: str,
+    fill: Callable[..., Any] | None = None, more: Sequence[click.Parameter] = (),
+) -> click.Command:  # fmt: skip
     """A verb that takes a JSON file of `kind`'s fields, options in place of them, or both.
 
-    `run` gets the configuration; what it returns is the exit code, None for 0.
+    Args
+        run   gets the configuration; what it returns is the exit code, None for 0
+        fill  gets (given, values, own) before the configuration is made, and may change `given`:
+              the options by name, the file's values, and the options `more` of its own; it
+              returns what turns the configuration into that which is run
+        more  options that are no fields
+    Where `kind` has a field `data`, the argument may also be data, which are that field's first.
     """
+    takes_data = "data" in {field.name for field in fields(kind)}
 
     def callback(**given):
-        path = given.pop(argument)
-        values = read_json(path, strict=True) if path else {}
-        return run(from_options(kind, given, values, path))
+        path, save = given.pop("source"), given.pop("save_config")
+        own = {option.name: given.pop(option.name) for option in more}
+        values = {}
+        if path and (not takes_data or is_config(path)):
+            values = read_json(path, strict=True)
+        elif path:
+            given["data"], path = [path, *(given["data"] or [])], None
+        finish = fill(given, values, own) if fill else None
+        config = from_options(kind, given, values, path)
+        config = finish(config) if finish else config
+        if save:
+            write_config(config, save)
+            click.echo(f"{save}: what is run now, for unite {_verb()} {save}", err=True)
+        return run(config)
 
+    name = "[CONFIG.json|DATA]" if takes_data else "[CONFIG.json]"
+    data = " The argument may also be the data themselves." if takes_data else ""
     return click.Command(
         None,
-        help=f"{help}\n\nSettings come from a JSON file, from options, or both: options win.",
+        help=f"{help}\n\nSettings come from a JSON file, from options, or both: options win.{data}",
         epilog=f"Example: {example}",
         params=[
-            click.Argument([argument], required=False, type=_FILE),
+            click.Argument(["source"], required=False, type=DataPath(), metavar=name),
+            *more,
             *options_of(kind),
+            save_option(),
         ],
         callback=callback,
     )
+
+
+class DataPath(click.Path):
+    """An existing file or folder, or a data set on the hub."""
+
+    def __init__(self):
+        super().__init__(exists=True)
+
+    def convert(self, value, parameter, context):
+        return value if str(value).startswith(HUB) else super().convert(value, parameter, context)
+
+
+def is_config(path: str) -> bool:
+    """Whether a path is a JSON file that holds an object, which data never are."""
+    if not str(path).endswith(".json") or not os.path.isfile(path):
+        return False
+    with open(path, "rb") as file:
+        return file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{")
+
+
+def save_option() -> click.Option:
+    """`--save-config FILE`: the configuration that a verb ran, for the next time."""
+    return click.Option(
+        ["--save-config"], metavar="FILE", type=click.Path(dir_okay=False),
+        help="Write the settings of this call to a JSON file, which the verb takes in their place.",
+    )  # fmt: skip
+
+
+def _verb() -> str:
+    return click.get_current_context().info_name or ""
 
 
 def from_options(
@@ -57,7 +112,7 @@ def from_options(
     if values and not isinstance(values, Mapping):
         make(kind, values, where)  # says that it is no object
     values = dict(values or {})
-    for name, value in given.items():
+    for name, value in sorted(given.items(), key=lambda option: option[0].count("__")):
         if value is None or value == ():
             continue
         target, (*parents, last) = values, name.split("__")

@@ -74,7 +74,8 @@ class OwnData:
         if self.layout == "records":
             return f"{name}: records of query and candidate, media below {self.media_root}"
         if self.source.adapter == FOLDER:
-            return f"{name}: media with the text file of the same name"
+            texts = "with the text file of the same name" if self.text else "without texts"
+            return f"{name}: media {texts}"
         taken = [f"text from {self.text}"] if self.text else []
         if self.layout == "texts":
             taken = [f"query from {self.text}, candidate from {self.media}"]
@@ -130,6 +131,7 @@ def own_pairs(
         depth   how thoroughly media are checked, see `MediaCheck`
     Media that stand in a table become files below the media root.
     """
+    _check_pairs(data)
     media, convert = MediaCheck(data.media_root, depth), data.source.converter()
     for row in data.source.iter_rows(".", data.media_root):
         row = decode_line(row) if isinstance(row, RawLine) else row
@@ -139,6 +141,22 @@ def own_pairs(
             row = Row(row.where, kept)
         for result in check_rows([row], convert, media, report):
             yield result, label
+
+
+def _check_pairs(data: OwnData) -> None:
+    """RecordError for data of one side only, which are no pairs."""
+    if data.layout == "records" or (data.text and data.media):
+        return
+    if data.source.adapter == FOLDER:
+        raise RecordError(
+            f"{data.source.path}: pictures without texts are no pairs; put a text file of the same "
+            "name beside each, or a table with a column of files and one of texts"
+        )
+    option = "text" if data.media else "image"
+    raise RecordError(
+        f"{data.source.path}: pairs need two columns, and none of {option}s was found; name it "
+        f"with --{option}; it has {', '.join(data.columns)}"
+    )
 
 
 def own_items(data: OwnData, report: Report) -> Iterator[dict | Reject]:
@@ -198,7 +216,10 @@ def _table_of(path: str | Path, media_root) -> tuple[str | Path | None, Path | N
             return path / name, root or path
     if any(file.suffix.lower() in _FILES for file in folder_files(path)):
         tables = [file for file in _rows_at(path) if file.parent == path]
-        return (tables[0], root or path) if len(tables) == 1 else (None, path)
+        if len(tables) > 1:
+            names = ", ".join(table.name for table in tables[:8])
+            raise RecordError(f"{path}: holds several tables, {names}; name one")
+        return (tables[0], root or path) if tables else (None, path)
     return path, root
 
 

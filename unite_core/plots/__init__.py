@@ -22,7 +22,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "plot_pool_confusion", "plot_projection", "plot_replacement", "plot_spectra",
             "plot_stages", "plot_truths", "plot_umap", "share_legend",
         ],
-        "items": ["plot_pairs", "plot_retrieved", "plot_similarity"],
+        "items": ["draw_results", "plot_pairs", "plot_retrieved", "plot_similarity"],
         "loss": ["plot_batch", "plot_by_temperature", "plot_history", "plot_mask",
                  "plot_probabilities", "plot_push"],
         "published": ["plot_published"],

@@ -16,8 +16,10 @@ from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 from ..data.items import images_of, videos_of
 from ..data.media import load_image
 from ..data.videos import load_video
+from ..files import replacing
+from ..search.results import Hit, item_picture, item_words
 
-__all__ = ["plot_pairs", "plot_retrieved", "plot_similarity"]
+__all__ = ["draw_results", "plot_pairs", "plot_retrieved", "plot_similarity"]
 
 
 _HIT, _MISS = "#009E73", "0.7"
@@ -99,6 +101,38 @@ def plot_pairs(
     return ax
 
 
+def draw_results(
+    query: Mapping,
+    hits: Sequence[Hit],
+    path: str | Path,
+    media_root: str | Path = ".",
+    query_root: str | Path = ".",
+    columns: int = 5,
+) -> None:
+    """Save a query and its results, best first, as a sheet of pictures; texts are written out.
+
+    What cannot be read is shown by its path. `path` ends in .png, .svg or .pdf.
+    """
+    shown = [(query, query_root, "query")]
+    shown += [(hit.item or {"text": hit.id}, media_root, f"{hit.rank}  {hit.score:.3f}  "
+               f"{hit.modality}") for hit in hits]  # fmt: skip
+    rows = -(-len(shown) // columns)
+    figure, ax = plt.subplots(figsize=(1.5 * columns, 1.8 * rows))
+    for place, (item, root, words) in enumerate(shown):
+        x, y = place % columns, 1.25 * (place // columns)
+        picture = item_picture(item, root)
+        seen = {"image": picture} if picture else {"text": item_words(item)}
+        seen |= {"text": item["text"]} if picture and item.get("text") else {}
+        _draw_item(ax, seen, x, y, ".", "0.15" if words == "query" else _MISS)
+        named = f"{words}\n{item_words(item)[-26:]}" if picture else words
+        ax.text(x, y + 0.48, named, ha="center", va="top", fontsize=5.5)
+    ax.set(xlim=(-0.5, columns - 0.5), ylim=(1.25 * rows - 0.45, -0.5), aspect="equal")
+    ax.axis("off")
+    with replacing(path) as partial:
+        figure.savefig(partial, format=Path(path).suffix[1:] or "png", dpi=200, bbox_inches="tight")
+    plt.close(figure)
+
+
 def _draw_item(ax: Axes, item: Mapping, x: float, y: float, media_root, colour: str) -> None:
     """Draw an item in the cell of half-width 0.45 around (x, y)."""
     pictures, kind = _pictures(item, media_root)
@@ -114,7 +148,7 @@ def _draw_item(ax: Axes, item: Mapping, x: float, y: float, media_root, colour: 
     if text:
         lines = textwrap.wrap(text, 15)[: 2 if pictures else 6]
         middle = (top + height + y + 0.45) / 2 if pictures else y
-        ax.text(x, middle, "\n".join(lines), ha="center", va="center", fontsize=5.5)
+        ax.text(x, middle, "\n".join(lines), ha="center", va="center", fontsize=6.2)
     frame = plt.Rectangle((x - 0.45, top), 0.9, 0.9, fill=False, edgecolor=colour, lw=1.4, zorder=3)
     ax.add_patch(frame)
 

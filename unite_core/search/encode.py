@@ -29,6 +29,7 @@ from ..versions import note_versions, warn_of_versions
 from .blocks import Block, encode_blocks, model_key, noted_error
 from .config import EncodeConfig
 from .corpus import Corpus, item_key
+from .results import write_items
 from .shards import check_shards, read_header, shard_files, shard_sums, truncate
 
 __all__ = ["encode_corpus"]
@@ -65,6 +66,7 @@ def encode_corpus(config: EncodeConfig, embedder=None,
         barrier()
         if processes()[0] == 0:
             _finish(folder, inputs, total)
+            write_items(folder, corpus, config.media_root)
         barrier()
     return folder
 

@@ -4,6 +4,7 @@ index.json           configuration, counts, and the checksum of every other file
 MODALITY.faiss       the faiss index of each modality
 rows.safetensors     the numbers of its candidates
 ids.json             ids of all candidates
+items.jsonl          the candidates themselves, where `unite index` knew them (see `results`)
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from ..files import file_hash, read_json, replacing_folder, whole_folder, workin
 
 __all__ = ["IndexFiles", "check_target", "read_index_files", "write_index_files"]
 
-_NAMES = {"index.json", "rows.safetensors", "ids.json"}
+_NAMES = {"index.json", "rows.safetensors", "ids.json", "items.jsonl"}
 _STRAY = {".lock", ".DS_Store"}
 
 

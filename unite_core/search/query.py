@@ -22,7 +22,7 @@ from .scorers import COSINE, Factorised, Scorer, for_queries
 from .shards import truncate
 
 __all__ = [
-    "check_model", "load_factorised", "result_table", "run_lines", "search_items", "write_run",
+    "check_model", "load_factorised", "run_lines", "search_items", "write_run",
 ]  # fmt: skip
 
 
@@ -128,19 +128,3 @@ def write_run(path: Path, lines: Iterable[list[str]], total: int) -> None:
     with replacing(path) as partial, partial.open("w", encoding="utf-8") as file:
         for result in tqdm(lines, "search", total, unit="query"):
             file.writelines(line + "\n" for line in result)
-
-
-def result_table(index: VectorIndex, found: SearchResult) -> str:
-    """The results of one query as text: rank, score, modality, its probability if known, id."""
-    (ids,), ranks = index.names(found.rows), range(1, found.rows.shape[1] + 1)
-    labels = [Modality(code).label for code in found.modality[0, : len(ids)].tolist()]
-    if found.probability is not None:
-        labels = [
-            f"{label} {share:.3f}"
-            for label, share in zip(labels, found.probability[0], strict=False)
-        ]
-    width = max(map(len, labels), default=0)
-    return "\n".join(
-        f"{rank:>4}  {score:7.4f}  {label:<{width}}  {name}"
-        for rank, score, label, name in zip(ranks, found.scores[0], labels, ids, strict=False)
-    )
