@@ -100,7 +100,19 @@ def test_results_of_runs_are_published_beside_those_of_others(workbook, tmp_path
     file = tmp_path / storing.NUMBERS
     file.parent.mkdir()
     file.write_text('{"05_other": {"loss": 2.0}, "04_demo": {"old": 1.0}}')
+    for name in ("fit.txt", "fit.md"):
+        (run / name).write_text("| a |\n")
+    tables = "<!-- 04_demo: {0} -->\n\n{1}\n\n<!-- end -->\n"
+    text = "{}<!-- 04_demo: loss -->\n"
+    files = ("fit.txt", "fit.md", "none.md")
+    (tmp_path / "README.md").write_text(
+        text.format(0.42) + "".join(tables.format(name, "old") for name in files)
+    )
     storing.publish_run(run.parent)
+    now = ("```\n| a |\n```", "| a |", "old")
+    assert (tmp_path / "README.md").read_text() == text.format(0.12) + "".join(
+        tables.format(*each) for each in zip(files, now, strict=True)
+    )
     assert storing.read_numbers() == {
         "04_demo": {"loss": 0.1235, "steps": 3.0},
         "05_other": {"loss": 2.0},
@@ -119,3 +131,18 @@ def test_a_stated_number_is_that_of_the_run_in_its_own_digits(stated, right):
     assert (storing.wrong_numbers(text, numbers) == []) == right
     (missing,) = storing.wrong_numbers(text.replace("→", "to"), numbers)
     assert "which is None" in missing
+
+
+@pytest.mark.parametrize(
+    ("stated", "now"),
+    [("66.2", "54.3"), ("0.66", "0.54"), (".7", ".5"), ("+66 %", "+54 %"), ("1", "1")],
+)
+def test_numbers_are_stated_anew_in_their_form(stated, now):
+    numbers = {"06_scores": {"text → image": 0.5432}, "09_modality_gap": {"n": 249.0}}
+    text = f"Of 12 {stated}<!-- 06_scores: text → image --> are found; no 3<!-- 06_scores: x -->."
+    new = storing.restated(text, numbers)
+    if stated != "1":
+        assert new == text.replace(stated, now, 1)
+    assert storing.restated(new, numbers) == new, "once is enough"
+    (missing,) = storing.wrong_numbers(new, numbers)
+    assert missing.startswith("3 is not 06_scores: x")

@@ -12,6 +12,7 @@ import numpy as np
 from ..evaluation.results import EvaluationResult, load_results, save_results
 from ..evaluation.tasks import RetrievalTask, distinct_items, embed_tasks, evaluate
 from ..files import replacing
+from .runs import from_root
 
 __all__ = ["evaluate_models"]
 
@@ -22,22 +23,28 @@ def evaluate_models(
     root: str | Path,
     folder: str | Path,
     seed: int = 0,
+    earlier: str | Path = "",
 ) -> tuple[dict[str, EvaluationResult], dict[str, dict[str, np.ndarray]]]:
-    """Embed and score tasks with each model, or read what an earlier call left in `folder`.
+    """Embed and score tasks with each model, or read what an earlier call left.
 
     Args
-        models  {name: what `UniteEmbedder.load` takes}
-        tasks   of a corpus in `root`
-        folder  of a run: scores go to `evaluation/NAME.json` (with spaces as _), vectors to
-                `evaluation/NAME.safetensors`
-        seed    of the bootstrap
+        models   {name: what `UniteEmbedder.load` takes}
+        tasks    of a corpus in `root`
+        folder   of a run: scores go to `evaluation/NAME.json` (with spaces as _), vectors to
+                 `evaluation/NAME.safetensors`
+        seed     of the bootstrap
+        earlier  run folder of notebook 06 that may have them; looked into first
     Returns {name: result} and {name: {content id: [D]}}.
     Raises ValueError for an earlier evaluation of other tasks.
     """
     scores, vectors = {}, {}
     for name, model in models.items():
-        file = Path(folder, "evaluation", f"{name.replace(' ', '_')}.json")
+        saved = Path("evaluation", f"{name.replace(' ', '_')}.json")
+        file = from_root(earlier) / saved if earlier else saved
         if not file.is_file():
+            file = Path(folder) / saved
+        if not file.is_file():
+            print(f"{name}: embedding the items of {len(tasks)} tasks")
             _evaluate(model, tasks, root, file, seed)
         scores[name] = load_results(file)
         vectors[name] = _read_vectors(file.with_suffix(".safetensors"))

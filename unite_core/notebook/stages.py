@@ -45,6 +45,10 @@ def model_source(name: str) -> str | Path:
     folder = from_root(name)
     if (folder / "run.json").is_file():
         return trained_model(name)
+    if not folder.is_dir() and name.count("/") > 1:  # no hub id
+        raise FileNotFoundError(
+            f"{name} is missing: make run trains it; or give a shipped stage, such as tiny-stage2"
+        )
     return folder if folder.is_dir() else name
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shutil
@@ -14,18 +15,25 @@ from .runs import from_root, project_root, run_notebook, runs_root
 
 __all__ = [
     "NUMBERS",
+    "STATING",
     "publish_run",
     "read_numbers",
+    "restated",
     "store_notebooks",
     "take_outputs",
+    "with_tables",
     "wrong_numbers",
 ]
 
 
 NUMBERS = "figures/results.json"
 """Results of the published runs, {notebook: {name: number}}: what texts may state."""
+STATING = ("README.md", "docs/results.md", "docs/gap.md", "docs/index.md")
+"""Texts that state numbers of runs, see `wrong_numbers`."""
 _MEASURED = "*Measured: "
 _STATED = re.compile(r"([-+]?\d*\.?\d+)(?:\s?%)?<!-- (\d\d_\w+): (.+?) -->")
+
+_TABLE = re.compile(r"(<!-- (\d\d_\w+): (\w+\.(?:txt|md)) -->\n).*?<!-- end -->", re.DOTALL)
 
 
 def store_notebooks(paths: Iterable[Path], source: Path | None = None) -> None:
@@ -89,7 +97,8 @@ def take_outputs(path: Path, run: Path) -> None:
 def publish_run(folder: Path) -> None:
     """Copy the figures of a run, or of all runs in a folder, to `figures/`, and their results.
 
-    Results go into `NUMBERS`, beside those of notebooks that have no run there.
+    Results go into `NUMBERS`, beside those of notebooks that have no run there; numbers and tables
+    of the runs go into the texts that state them.
     """
     figures = sorted([*folder.glob("figures/*.*"), *folder.glob("*/figures/*.*")])
     if not figures:
@@ -97,13 +106,19 @@ def publish_run(folder: Path) -> None:
     for figure in figures:
         shutil.copyfile(figure, project_root() / "figures" / figure.name)
         print(f"figures/{figure.name}")
-    numbers = read_numbers()
-    for name, run in _runs_below(folder).items():
+    numbers, runs = read_numbers(), _runs_below(folder)
+    for name, run in runs.items():
         numbers[name] = {
             key: float(f"{value:.4g}") for key, value in read_json(run / "results.json").items()
         }
     write_json(from_root(NUMBERS), dict(sorted(numbers.items())), indent=1)
     print(NUMBERS)
+    for text in filter(Path.is_file, map(from_root, STATING)):
+        old = text.read_text(encoding="utf-8")
+        new = with_tables(restated(old, numbers), runs)
+        if new != old:
+            write_text(text, new)
+            print(f"{os.path.relpath(text, project_root())}: as the runs say")
 
 
 def read_numbers() -> dict[str, dict[str, float]]:
@@ -127,6 +142,46 @@ def wrong_numbers(text: str, numbers: Mapping[str, Mapping[str, float]]) -> list
         if not known or stated.lstrip("+") not in known | {each[1:] for each in known}:
             found.append(f"{stated} is not {notebook}: {name}, which is {value}")
     return found
+
+
+def restated(text: str, numbers: Mapping[str, Mapping[str, float]]) -> str:
+    """A text with its numbers of runs as they are now, in the same digits and form.
+
+    Whether a number is in percent is read off the one that stands there. Numbers that the runs do
+    not have stay, for `wrong_numbers` to find.
+    """
+
+    def now(match: re.Match) -> str:
+        stated, notebook, name = match.groups()
+        value = numbers.get(notebook, {}).get(name)
+        if value is None:
+            return match[0]
+        old = abs(float(stated)) or 1.0
+        form = min((value, 100 * value), key=lambda each: abs(math.log((abs(each) or 1e-9) / old)))
+        new = f"{form:{'+' * stated.startswith('+')}.{len(stated.partition('.')[2])}f}"
+        new = new.replace("0.", ".", 1) if stated.lstrip("+-").startswith(".") else new
+        return match[0].replace(stated, new, 1)
+
+    return _STATED.sub(now, text)
+
+
+def with_tables(text: str, runs: Mapping[str, Path]) -> str:
+    """A text with tables of runs as they are in the runs' folders.
+
+    A table stands between `<!-- 06_scores: means.txt -->` and `<!-- end -->`; of a .txt file it is
+    set as code. Tables of runs that are not there stay.
+    """
+
+    def now(match: re.Match) -> str:
+        opening, notebook, name = match.groups()
+        file = runs.get(notebook, Path()) / name
+        if notebook not in runs or not file.is_file():
+            return match[0]
+        table = file.read_text(encoding="utf-8").rstrip("\n")
+        table = f"```\n{table}\n```" if file.suffix == ".txt" else table
+        return f"{opening}\n{table}\n\n<!-- end -->"
+
+    return _TABLE.sub(now, text)
 
 
 def _runs_below(folder: Path) -> dict[str, Path]:
