@@ -20,8 +20,8 @@ def flowers(monkeypatch):
         write_json(f"{root}/manifest.json", {"seed": seed})
 
 
-def test_both_corpora_are_known_and_only_shapes_need_no_download():
-    assert [*CORPORA] == ["shapes", "emoji"]
+def test_the_corpora_are_known_and_only_shapes_need_no_download():
+    assert [*CORPORA] == ["shapes", "emoji", "icons"]
     assert CORPORA["shapes"].on_the_fly and not CORPORA["emoji"].on_the_fly
     assert "unite corpus emoji --root x` (a download of about" in CORPORA["emoji"].missing("x")
     with pytest.raises(ValueError, match="'shape' is no corpus .did you mean 'shapes'"):

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from unite_core.corpora.scenes import Scene, draw
+from unite_core.curate import media_facts
 from unite_core.curate.adapters import adapter
 from unite_core.curate.build import MixError, build_mix, choose, write_rows
 from unite_core.curate.recipe import Recipe, Source, read_recipe
@@ -207,6 +208,32 @@ def test_training_reads_a_mix_and_takes_duplicates_for_one_item(base):
     assert len(set(candidates)) == 12 and len(set(queries)) == 13
     _, names = pairs.contents
     assert names[copy] != names[original], "the guard: only the group says it"
+
+
+def test_one_title_on_many_pictures_is_grouped_counted_and_shown(base):
+    rows = [json.loads(line) for line in (base / "one/rows.jsonl").read_text().splitlines()]
+    rows = [row | {"query": {"text": "A part of the whole"}} for row in rows[:5]] + rows[5:-1]
+    (base / "one/rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    source = Source("one", "one/rows.jsonl", "one")
+    profile = {"batch_size": 12}
+    done = build_mix(recipe(sources=[source], profile=profile), base)
+    card = json.loads((done.parent / "card.json").read_text())
+    assert card["repeated_texts"][0] == {
+        "text": "A part of the whole", "records": 5, "media": 5, "kept": 5,
+    }  # fmt: skip
+    told = [row["false_negatives"] * row["records"] for row in card["after"]["sources"]]
+    assert sum(told) == pytest.approx(5 * 4), "in a batch of all, four others for each of five"
+    pairs = PairDataset([done.parent / "mix.parquet"], base)
+    assert len(set(pairs.identities[0])) == 8 and len(pairs) == 12
+    few = {"clean": {"most_media": 4}, "alignment": "keep"}
+    done = build_mix(recipe(sources=[source], rules=few), base)
+    assert json.loads(done.read_text())["records"] == 7
+
+
+def test_recipes_of_one_media_root_decode_once(base, monkeypatch):
+    build_mix(recipe(output="a"), base)
+    monkeypatch.setattr(media_facts, "_measure_one", lambda *_: pytest.fail("decoded again"))
+    build_mix(recipe(output="b", rules={"duplicates": "near", "alignment": "keep"}), base)
 
 
 def test_a_teacher_s_scores_are_kept(base):

@@ -4,28 +4,35 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageEnhance
+from PIL import Image, ImageDraw, ImageEnhance
 
 from unite_core.corpora import scenes
 from unite_core.curate.dedupe import (
     DuplicateThresholds,
     exact_duplicates,
     leaks,
+    likeness,
     near_duplicates,
     with_groups,
 )
 from unite_core.curate.item_groups import (
     FileLeaves,
     combine,
-    connect,
     content_classes,
     first_of,
     gather_items,
     group_items,
     renumber,
+    stars,
 )
 from unite_core.curate.minhash import normal_text, text_groups
-from unite_core.curate.perceptual_hash import image_hashes, near_groups, near_pairs, video_hashes
+from unite_core.curate.perceptual_hash import (
+    image_hashes,
+    near_groups,
+    near_links,
+    near_pairs,
+    video_hashes,
+)
 from unite_core.data.records import validate_record
 
 labels = st.lists(st.integers(-3, 3), max_size=20)
@@ -54,15 +61,35 @@ def test_renumbering_keeps_who_is_equal_and_counts_by_appearance(values):
     assert np.array_equal(combine(*matrix.T), renumber(matrix))
 
 
-@given(st.lists(st.tuples(st.integers(0, 11), st.integers(0, 11)), max_size=15))
-def test_chains_connect(pairs):
-    reach = np.eye(12, dtype=bool)
+@given(st.lists(st.tuples(st.integers(0, 11), st.integers(0, 11)), max_size=25))
+def test_everyone_resembles_a_centre_and_no_two_centres_are_alike(pairs):
+    near = np.eye(12, dtype=bool)
     for left, right in pairs:
-        reach[left, right] = reach[right, left] = True
-    for _ in range(4):
-        reach = reach @ reach
+        near[left, right] = near[right, left] = True
     blocks = [(np.array([left]), np.array([right])) for left, right in pairs]
-    assert np.array_equal(same(connect(12, blocks)), reach)
+    groups = stars(12, blocks)
+    members = [np.flatnonzero(groups == group) for group in range(groups.max() + 1)]
+    centres = [rows[near[np.ix_(rows, rows)].all(1)] for rows in members]
+    assert all(len(found) for found in centres)
+    fullest = near.sum(1).argmax()
+    assert np.array_equal(groups == groups[fullest], near[fullest])
+
+
+def blends(count, folder):
+    """Pictures that turn into another one step by step; only neighbours look alike."""
+    start, end = noise(0, (64, 64)), noise(1, (64, 64))
+    for step in range(count):
+        Image.blend(start, end, 0.05 * step).save(folder / f"{step}.png")
+    return [f"{step}.png" for step in range(count)]
+
+
+def test_a_crowd_of_neighbours_is_no_group(tmp_path):
+    hashes = image_hashes(blends(16, tmp_path), tmp_path)
+    equal, links = near_links(hashes, 20)
+    pairs = {tuple(sorted(p)) for block in links for p in zip(*block, strict=True)}
+    assert {(n, n + 1) for n in range(15)} <= pairs, "each resembles the next"
+    groups = near_groups(hashes, 20)
+    assert 1 < np.bincount(groups).max() < 6, "none reaches from one end to the other"
 
 
 @pytest.mark.parametrize(("words", "limit"), [(1, 0), (1, 5), (2, 4), (8, 16), (1, 12)])
@@ -249,6 +276,43 @@ def test_workers_hash_alike(tmp_path):
     assert len(image_hashes([], tmp_path).codes) == len(near_groups(image_hashes([]))) == 0
 
 
+def thin_drawing(seed, size=600):
+    """Black lines of one pixel on white: .1 to .3 % of the pixels."""
+    rng = np.random.default_rng(seed)
+    picture = Image.new("RGB", (size, size), "white")
+    draw = ImageDraw.Draw(picture)
+    corners = rng.integers(100, size - 100, (4, 2)).ravel().tolist()
+    draw.line([*corners, *corners[:2]], fill="black")
+    return picture
+
+
+def test_thin_drawings_are_told_apart_and_their_copies_found(tmp_path):
+    names = []
+    for seed in range(20):
+        picture = thin_drawing(seed)
+        inked = (np.asarray(picture) < 128).all(2).mean()
+        assert 0.001 < inked < 0.005
+        picture.save(tmp_path / f"{seed}.png")
+        picture.save(tmp_path / f"{seed}.jpg", quality=85)
+        names += [f"{seed}.png", f"{seed}.jpg"]
+    groups = near_groups(image_hashes(names, tmp_path))
+    found, wanted = same(groups), same(np.repeat(np.arange(20), 2))
+    assert found[wanted].mean() >= 0.9
+    assert wanted[found].mean() >= 0.97
+
+
+def test_a_few_marks_on_a_map_make_another_map(tmp_path):
+    land = thin_drawing(3)
+    ImageDraw.Draw(land).polygon([(80, 90), (500, 70), (520, 480), (200, 540)], fill="#dddddd")
+    states = land.copy()
+    ImageDraw.Draw(states).polygon([(300, 300), (360, 300), (350, 350)], fill="#bb4444")
+    land.save(tmp_path / "land.png")
+    land.save(tmp_path / "land.jpg", quality=80)
+    states.save(tmp_path / "states.png")
+    groups = near_groups(image_hashes(["land.png", "land.jpg", "states.png"], tmp_path))
+    assert groups.tolist() == [0, 0, 1]
+
+
 TEXTS = [
     "A man in a red shirt rides a brown horse along the beach at sunset.",
     "a man in a red shirt rides a brown horse along the beach at sunset",
@@ -284,7 +348,7 @@ def test_text_groups_are_those_of_a_search_pair_by_pair(texts):
         for j, right in enumerate(texts[:i])
         if len(grams(left) & grams(right)) >= 0.8 * len(grams(left) | grams(right))
     ]
-    expected = connect(len(texts), near) if texts else np.zeros(0)
+    expected = stars(len(texts), near) if texts else np.zeros(0)
     assert np.array_equal(text_groups(texts), expected)
 
 
@@ -341,3 +405,27 @@ def test_leaks_name_the_evaluation_row(tmp_path):
     assert found.media.tolist() == [1, 0, 0, -1, -1, -1]
     assert leaks(train, [], tmp_path).media.tolist() == [-1] * 6
     assert leaks([], test, tmp_path).near.shape == (0,)
+
+
+def test_a_leak_is_a_likeness_of_its_own_and_none_by_hearsay(tmp_path):
+    """Of four blends the third is a test: the first resembles only the second."""
+    names, text = blends(4, tmp_path), {"text": "a blend"}
+    train = [row(text, {"image": names[n]}) for n in (0, 1, 3)]
+    found = leaks(train, [row(text, {"image": names[2]})], tmp_path, DuplicateThresholds(20))
+    assert found.near.tolist() == [-1, 0, 0] and found.media.tolist() == [-1, 0, 0]
+
+
+def test_vowel_signs_make_other_words():
+    assert normal_text("की") != normal_text("कि")
+    assert normal_text("क्\u200dष") == normal_text("क्ष")
+    assert (
+        len(set(text_groups(["की किताब", "कि किताबी", "富士山の絵", "富士川の絵"]).tolist())) == 4
+    )
+
+
+def test_chains_are_kept_whole_where_they_must_not_be_cut(tmp_path):
+    rows = [row({"text": f"blend {n}"}, {"image": n}) for n in blends(12, tmp_path)]
+    like = likeness(rows, tmp_path, DuplicateThresholds(20))
+    assert len(set(like.chained().candidate.tolist())) == 1
+    assert len(set(like.groups().candidate.tolist())) > 3
+    assert likeness([]).chained().rows.shape == (0,)

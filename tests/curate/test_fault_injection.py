@@ -110,9 +110,10 @@ def test_measures_count_what_is_named():
 
     injected.faults = [Fault("static", 0, -1), Fault("static", 1, -1), Fault("leak", 2, 0)]
     reasons = Reasons(5)
-    reasons.mark("static", np.array([0, 3]))
+    reasons.mark("static", np.array([0, 2, 3]))
     static, leak = measure_recovery(injected, reasons)
     assert (static["recall"], static["precision"]) == (0.5, 0.5)
+    assert (static["named"], static["not_planted"]) == (3, 1), "what was there before is no error"
     assert (leak["recall"], leak["precision"], leak["named"]) == (0.0, 1.0, 0)
 
 

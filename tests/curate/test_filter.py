@@ -5,12 +5,15 @@ import pytest
 from PIL import Image
 
 from unite_core.corpora.scenes import Scene, draw, draw_clip
-from unite_core.curate import media_stats as stats_module
+from unite_core.curate import media_facts as facts_module
+from unite_core.curate.alignment import align
 from unite_core.curate.alignment_features import predict_words, visual_features, word_features
-from unite_core.curate.config import CleanConfig, RuleConfig
+from unite_core.curate.config import AlignConfig, CleanConfig, RuleConfig
 from unite_core.curate.filter import _repeats, directed_pair_type, filter_records
 from unite_core.curate.media_stats import distinct_media, measure_media
+from unite_core.curate.perceptual_hash import image_hashes
 from unite_core.curate.reasons import REASONS, Reasons
+from unite_core.curate.shared_texts import frames, mark_shared, repeated_texts
 from unite_core.curate.text_rules import clean, media_faults, text_faults
 
 
@@ -37,7 +40,7 @@ def save_clip(path, frames):
 
 MEDIA = {
     "good.png": [], "flat.png": ["constant"], "narrow.png": ["small", "stretched"],
-    "tiny.png": ["small"], "cut.png": ["unreadable"], "none.png": ["unreadable"],
+    "tiny.png": ["small"], "cut.png": ["unreadable"], "none.png": ["missing"],
     "good.webp": [], "still.webp": ["static"],
 }  # fmt: skip
 
@@ -60,14 +63,17 @@ def test_a_threshold_of_zero_turns_its_rule_off(root):
     assert media_faults(measure_media(media(), root), off) == {}
 
 
-def test_statistics_are_kept_and_a_changed_file_is_looked_at_again(root, tmp_path, monkeypatch):
+def test_facts_are_kept_and_only_a_changed_file_is_looked_at_again(root, tmp_path, monkeypatch):
     first = measure_media(media(), root, tmp_path / "stats")
     calls = []
-    look = stats_module._measure_one
-    monkeypatch.setattr(stats_module, "_measure_one", lambda *a: calls.append(a) or look(*a))
-    again = measure_media(media(), root, tmp_path / "stats")
-    assert not calls and again.cause == first.cause
-    assert all((again[k] == first[k]).all() for k in range(3, 7))
+    look = facts_module._measure_one
+    monkeypatch.setattr(facts_module, "_measure_one", lambda *a: calls.append(a) or look(*a))
+    again = measure_media(media()[::-1], root, tmp_path / "stats")
+    assert not calls and again.cause == first.cause[::-1]
+    assert all((again[k] == first[k][::-1]).all() for k in range(3, 9))
+    image_hashes(["good.png"], root, folder=tmp_path / "stats")
+    visual_features([{"image": "good.png"}], root, tmp_path / "stats")
+    assert not calls, "one decoding serves every step"
     changed = root / "flat.png"
     before = changed.read_bytes()
     draw(Scene("ring", "pink"), 84).save(changed)
@@ -75,12 +81,13 @@ def test_statistics_are_kept_and_a_changed_file_is_looked_at_again(root, tmp_pat
         measure_media(media(), root, tmp_path / "stats")
     finally:
         changed.write_bytes(before)
-    assert len(calls) == len(MEDIA)
+    assert [path for _, path, _ in calls] == ["flat.png"]
 
 
-def test_an_interrupted_pass_goes_on_from_its_shards(root, tmp_path, monkeypatch):
-    monkeypatch.setattr(stats_module, "SHARD", 2)
-    look, calls = stats_module._measure_one, []
+def test_an_interrupted_pass_goes_on_where_it_was(root, tmp_path, monkeypatch):
+    monkeypatch.setattr(facts_module, "_TASK", 1)
+    monkeypatch.setattr(facts_module, "_WRITTEN", 2)
+    look, calls = facts_module._measure_one, []
 
     def stopping(*arguments):
         if len(calls) == 5:
@@ -88,15 +95,14 @@ def test_an_interrupted_pass_goes_on_from_its_shards(root, tmp_path, monkeypatch
         calls.append(arguments)
         return look(*arguments)
 
-    monkeypatch.setattr(stats_module, "_measure_one", stopping)
+    monkeypatch.setattr(facts_module, "_measure_one", stopping)
     with pytest.raises(KeyboardInterrupt):
         measure_media(media(), root, tmp_path)
-    del calls[:3]  # allows three more
-    monkeypatch.setattr(stats_module, "_measure_one", lambda *a: calls.append(a) or look(*a))
     calls.clear()
+    monkeypatch.setattr(facts_module, "_measure_one", lambda *a: calls.append(a) or look(*a))
     stats = measure_media(media(), root, tmp_path)
-    assert len(calls) == len(MEDIA) - 4, "two shards of two were whole"
-    assert stats.paths == list(MEDIA) and not list(tmp_path.glob("*.partial"))
+    assert len(calls) == len(MEDIA) - 4, "two transactions of two were whole"
+    assert stats.paths == list(MEDIA)
 
 
 def test_workers_see_the_same(root):
@@ -110,7 +116,13 @@ TEXTS = {
     "Untitled": ("boilerplate",), "https://a.b/c?d": ("boilerplate",),
     "Click here for more.": ("boilerplate",), "No description available.": ("boilerplate",),
     "Stock photo of nothing": ("boilerplate",), "a photo of a dog": (), "a test of patience": (),
-    "photo album on a table": (),
+    "photo album on a table": (), "img_0231": ("boilerplate",),
+    "photo 12.jpg": ("boilerplate",), "image": (), "video 24": (), "colour theme": (),
+    "PXL_20230101_120000.jpg": ("boilerplate",), "P1010023": ("boilerplate",),
+    "the theme of the talk": (),
+    "富士山": (), "собака": (), "كتاب": (), "हिन्दी": (), "12 monkeys": (),
+    "cat, dog, pet, fur, animal, cute, kitten, puppy, home, garden, toy": ("keywords",),
+    "cat, dog, pet, fur": (),
 }  # fmt: skip
 
 
@@ -122,6 +134,7 @@ def test_text_rules(text, reasons):
 def test_lengths_and_languages_are_rules_on_request():
     german = "ein Hund rennt mit einem roten Ball am Strand entlang"
     assert text_faults("abc", CleanConfig(least_characters=4)) == ("short",)
+    assert text_faults("富士", CleanConfig(least_characters=4)) == (), "two ideographs say more"
     assert text_faults("abc", CleanConfig(most_characters=2)) == ("long",)
     assert text_faults(german, CleanConfig(languages=("en",))) == ("language",)
     assert text_faults(german, CleanConfig(languages=("en", "de"))) == ()
@@ -224,3 +237,78 @@ def test_an_embedder_decides_where_it_is_asked(root):
     found = filter_records(rows, root, config=config, embed=embed)
     assert np.flatnonzero(found.reasons.has("misaligned")).tolist() == [3, 4]
     assert calls == [40, 40] and directed_pair_type(rows[0]) == "text > text"
+
+
+def shown(count, text="Part of a set", source=""):
+    return [
+        {"query": {"text": text.format(n)}, "candidate": {"image": f"{n}.png"}, "source": source}
+        for n in range(count)
+    ]
+
+
+def test_a_text_on_very_many_pictures_is_named_and_labels_are_not():
+    rows = [*shown(30, "Sketch {:03d}"), *shown(40, "a picture of thing number {} here")]
+    rows += [*shown(5, "a red star"), *shown(12, "cat", "labelled")]
+    for row in rows[30:70]:
+        row["query"] = {"text": row["candidate"]["image"]}
+    reasons = Reasons(len(rows))
+    rows[30:70] = [
+        row | {"query": {"text": " ".join("abcdefgh"[int(d)] for d in f"{n:05o}")}}
+        for n, row in enumerate(rows[30:70])
+    ]
+    assert mark_shared(reasons, rows, most=10) == ["labelled"]
+    assert np.flatnonzero(~reasons.kept).tolist() == list(range(30))
+    table = repeated_texts(rows, reasons.kept)
+    assert table[0] == {"text": "Sketch 000", "records": 30, "media": 30, "kept": 0}
+    assert {"text": "a red star", "records": 5, "media": 5, "kept": 5} in table
+
+
+def test_frames_name_what_many_texts_begin_with():
+    rows = shown(30)
+    for number, row in enumerate(rows):
+        row["query"]["text"] = f"file type {chr(97 + number % 26)}{'x' * number}"
+    assert frames(rows)[0] == {"frame": "file type …", "texts": 30}
+    assert frames(shown(3)) == []
+
+
+def test_thin_drawings_are_not_constant_and_white_ones_are_seen(tmp_path):
+    thin = Image.new("RGB", (1000, 800), "white")
+    thin.paste("black", (100, 100, 101, 900))
+    thin.save(tmp_path / "thin.png")
+    Image.new("RGB", (1000, 800), "white").save(tmp_path / "page.png")
+    white = Image.new("RGBA", (64, 64), (0, 0, 0, 0))
+    white.paste("white", (10, 10, 40, 40))
+    white.save(tmp_path / "white.png")
+    Image.new("RGBA", (64, 64), (255, 255, 255, 0)).save(tmp_path / "nothing.png")
+    files = [("image", f"{name}.png") for name in ("thin", "page", "white", "nothing")]
+    stats = measure_media(files, tmp_path)
+    faults = media_faults(stats, CleanConfig())
+    assert [faults.get(file, []) for file in files] == [[], ["constant"], [], ["constant"]]
+    assert stats.black_page.tolist() == [False, False, True, False]
+    assert 0 < stats.ink[0] < 0.002 and stats.ink[1] == 0
+
+
+def test_alignment_that_drops_nothing_says_why():
+    rng = np.random.default_rng(0)
+    query, candidate = rng.standard_normal((2, 300, 8))
+    (report,) = align(query, candidate, ["a"] * 300).types
+    assert "more than most_mismatched" in report.note
+    (report,) = align(query, query, ["a"] * 300).types
+    assert report.note == "no pair scores like mismatched ones"
+    (report,) = align(query, query, ["a"] * 300, AlignConfig(cost=0)).types
+    assert "cost is 0" in report.note
+
+
+@pytest.mark.parametrize(
+    "template", ["Part of the {} collection", "{} theme", "photo {}", "Picture of the {} series."]
+)
+def test_templates_describe_nothing_where_many_texts_fit(template):
+    words = [str(n) if "photo" in template else "ab"[n % 2] + "x" * n for n in range(25)]
+    rows = [
+        {"query": {"text": template.format(word)}, "candidate": {"text": "a dog"}}
+        for word in words
+    ]  # fmt: skip
+    for count in (25, 9):
+        reasons = Reasons(count)
+        clean(reasons, rows[:count], measure_media([]))
+        assert reasons.has("boilerplate").all() == (count == 25)

@@ -12,10 +12,12 @@ from unite_core.curate.media_stats import MediaHeader, media_of, read_header
 from unite_core.curate.profile import (
     ProfileConfig,
     _Sample,
+    false_negatives,
     label_collisions,
     mask_consequences,
     profile,
 )
+from unite_core.curate.scripts import guess_languages
 from unite_core.curate.text_rules import bare_text, granularity, languages, words_of
 from unite_core.data.media import MediaError
 from unite_core.data.videos import clip_header
@@ -174,9 +176,47 @@ def test_collisions_are_those_of_random_batches():
         batch = rng.choice(labels, size, replace=False)
         mine = batch[batch >= 0]
         seen += [(batch == label).sum() - 1 for label in mine.tolist()]
-    assert told["false_negatives"] == pytest.approx(np.mean(seen), rel=0.05)
+    assert told["shared_candidates"] == pytest.approx(np.mean(seen), rel=0.05)
     assert told["distinct"] == 5 and told["repeated_share"] == pytest.approx(100 / 103)
     assert 2 < told["effective"] < 2.2, "almost a set of two labels"
+
+
+def test_false_negatives_are_those_of_random_batches_on_either_side():
+    rng = np.random.default_rng(0)
+    query, candidate = rng.integers(0, 30, 120), rng.integers(0, 60, 120)
+    told = false_negatives(query, candidate, total=200, batch_size=25)
+    seen = []
+    for _ in range(6000):
+        batch = rng.choice(200, 25, replace=False)
+        mine = batch[batch < 120]
+        same = np.equal.outer(query[mine], query[mine])
+        same |= np.equal.outer(candidate[mine], candidate[mine])
+        seen += (same.sum(1) - 1).tolist()
+    assert told["false_negatives"] == pytest.approx(np.mean(seen), rel=0.05)
+    alone = np.arange(120)
+    assert set(false_negatives(alone, alone, 120, 25).values()) == {0.0}
+
+
+def test_groups_count_as_one_item_and_one_title_on_two_pictures_counts():
+    rows = [{"query": {"text": f"t{n % 2}"}, "candidate": {"image": f"{n}.png"}} for n in range(4)]
+    (by_name,) = profile(rows)["sources"]
+    assert by_name["shared_share"] == 1 and by_name["shared_candidates"] == 0
+    distinct = [row | {"query": {"text": str(n)}} for n, row in enumerate(rows)]
+    assert profile(distinct)["sources"][0]["false_negatives"] == 0
+    grouped = [row | {"candidate_group": "m 1"} for row in distinct]
+    assert profile(grouped)["sources"][0]["shared_share"] == 1
+
+
+def test_scripts_are_told_of_short_titles_and_languages_of_sentences_only():
+    titles = ["富士山", "собака", "हिन्दी", "كتاب", "a dog"]
+    rows = [{"query": {"text": t}, "candidate": {"image": f"{t}.png"}} for t in titles]
+    (found,) = profile(rows)["texts"]
+    assert set(found["scripts"]) == {"Han", "Cyrillic", "Devanagari", "Arabic", "Latin"}
+    assert found["language_known"] == 0 and found["language_probability"] is None
+    long = ["a dog is running along the beach with a ball"]
+    (guess,) = guess_languages(long)
+    assert guess.code == "en" and 0.8 <= guess.probability <= 1
+    assert guess_languages(["internationalisation standardisation"])[0].code == "", "two words"
 
 
 def test_words_leave_placeholders_and_punctuation_out():

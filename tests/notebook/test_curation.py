@@ -73,7 +73,8 @@ def test_the_seed_draws_and_order_stays(root):
 def test_mistakes_are_missed_faults_and_other_reasons(injected, reasons):
     wrong = study.mistakes(injected, reasons)
     assert wrong["missed"].tolist() == [2, 4]
-    assert wrong["false alarms"].tolist() == [4, 5]
+    assert wrong["false alarms"].tolist() == [4]
+    assert study.not_planted(injected, reasons).tolist() == [5], "found, not known to be wrong"
 
 
 def test_outcomes_count_every_record_once(injected, reasons):

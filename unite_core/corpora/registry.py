@@ -97,3 +97,13 @@ def build_emoji(
     if not set(chosen) <= {1, 2, 3, 4}:
         raise ValueError(f"clips {list(chosen)}: animation packages are numbered 1 to 4")
     return build(root, cache, chosen, seed)
+
+
+@CORPORA.register("icons", download="about 10 MB")
+def build_icons(
+    root: str | Path, seed: int = 0, cache: str = "data/packages", sets: list[str] | None = None
+) -> Path:
+    """Fetch public icon sets into `cache` and build the corpus; `sets` names some of ICON_SETS."""
+    from .icons.build import build
+
+    return build(root, cache, sets or (), seed)

@@ -33,6 +33,7 @@ class TypeReport:
     dropped: int
     similarity: np.ndarray  # [pairs]
     null: np.ndarray  # similarities of mismatched pairs
+    note: str = ""  # why none is dropped by similarity
 
 
 @dataclass(frozen=True)
@@ -93,13 +94,13 @@ def align(
     for code, name in enumerate(names.tolist()):
         rows = np.flatnonzero(codes == code)
         sides = query[rows], candidate[rows], *(group[rows] for group in groups)
-        rank[rows], null = _compete(*sides, similarity[rows], config)
-        threshold, share = _threshold(name, similarity[rows], null, config)
+        rank[rows], null = _compete(name, *sides, similarity[rows], config)
+        threshold, share, note = _threshold(name, similarity[rows], null, config)
         fits = similarity[rows] >= threshold
         band[rows] = np.where(fits, np.digitize(rank[rows], (1e-12, 0.01, 0.5)), 3)
         kept[rows] = fits & ((rank[rows] <= config.most_rank) if config.most_rank else True)
         dropped = int((~kept[rows]).sum())
-        report = (name, len(rows), threshold, share, dropped, similarity[rows], null)
+        report = (name, len(rows), threshold, share, dropped, similarity[rows], null, note)
         reports.append(TypeReport(*report))
     return Alignment(similarity, rank, band, kept, reports)
 
@@ -159,13 +160,18 @@ def _ridge(source: np.ndarray, target: np.ndarray, ridge: float) -> np.ndarray:
     return source.T @ np.linalg.solve(source @ source.T + penalty * np.eye(count), target)
 
 
-def _compete(query, candidate, query_group, candidate_group, similarity, config: AlignConfig):
+def _compete(
+    name: str, query, candidate, query_group, candidate_group, similarity, config: AlignConfig
+) -> tuple[np.ndarray, np.ndarray]:
     """Mutual ranks [N], as shares of the pool, and similarities of mismatched pairs."""
+    from tqdm import tqdm
+
     rng = np.random.default_rng(config.seed)
     size = min(config.pool, len(query))
     pool = np.sort(rng.permutation(len(query))[:size])
     ranks, null = np.zeros((2, len(query))), []
-    for start in range(0, len(query), 1024):
+    blocks = range(0, len(query), 1024)
+    for start in tqdm(blocks, f"aligning {name}", mininterval=2, delay=1):
         rows = slice(start, start + 1024)
         other = (query_group[rows, None] != query_group[pool]) & (
             candidate_group[rows, None] != candidate_group[pool]
@@ -179,19 +185,32 @@ def _compete(query, candidate, query_group, candidate_group, similarity, config:
     return ranks.min(0), np.concatenate(null) if null else np.zeros(0)
 
 
-def _threshold(name: str, similarity, null, config: AlignConfig) -> tuple[float, float]:
-    """Similarity threshold, and upper bound on the share of mismatched pairs."""
-    if name in config.thresholds:
-        return config.thresholds[name], _mismatched_share(similarity, null)
+def _threshold(name: str, similarity, null, config: AlignConfig) -> tuple[float, float, str]:
+    """Similarity threshold, upper bound on the share of mismatched pairs, and why none is cut."""
     share = _mismatched_share(similarity, null)
-    if not (config.cost and 0 < share <= config.most_mismatched):
-        return -np.inf, share
+    if name in config.thresholds:
+        return config.thresholds[name], share, ""
+    if not config.cost:
+        return -np.inf, share, "cost is 0: none is to be dropped"
+    if not share:
+        return -np.inf, share, "no pair scores like mismatched ones"
+    if share > config.most_mismatched:
+        return (
+            -np.inf,
+            share,
+            (
+                f"{share:.0%} of the pairs score like mismatched ones, more than most_mismatched "
+                f"({config.most_mismatched:.0%}): the scores cannot tell them apart"
+            ),
+        )
     places = np.sort(similarity)
     dropped = np.arange(1, len(places) + 1) / len(places)  # with t just above each similarity
     mismatched = share * np.searchsorted(np.sort(null), places, "right") / len(null)
     gain = mismatched - config.cost * (dropped - mismatched)
     cut = int(gain.argmax())
-    return (float(np.nextafter(places[cut], np.inf)) if gain[cut] > 0 else -np.inf), share
+    if gain[cut] > 0:
+        return float(np.nextafter(places[cut], np.inf)), share, ""
+    return -np.inf, share, "any cut would cost more good pairs than it drops mismatched ones"
 
 
 def _mismatched_share(similarity: np.ndarray, null: np.ndarray) -> float:

@@ -1,6 +1,6 @@
 """Features of items for alignment without a model: thumbnails, colours and edges; hashed words."""
 
-# Shapes: N items, S side of a thumbnail, E size of a text's features.
+# Shapes: N items, E size of a text's features.
 
 from __future__ import annotations
 
@@ -11,46 +11,64 @@ from pathlib import Path
 import numpy as np
 
 from ..data.items import images_of, videos_of
-from ..data.media import load_image
+from ..data.media import MediaError
 from ..data.modality import Modality, modality_of
-from ..data.videos import read_clip
 from .alignment import cross_fitted
+from .media_facts import media_facts
+from .scripts import is_spaceless
 from .text_rules import words_of
 
-__all__ = ["predict_words", "visual_features", "word_features"]
+__all__ = ["MIN_PAIRS", "predict_words", "visual_features", "word_features"]
 
 
-SIDE = 16  # S
-_MIDDLE = 48  # side of the image that colours and edges are computed from
 WORDS = 1024  # E
-_MIN_PAIRS = 50  # of a kind, to learn from
+MIN_PAIRS = 50  # of a kind, to learn from
 
 
-def visual_features(items: Sequence[Mapping], root: str | Path = ".") -> np.ndarray:
-    """Features [N, D] float32 of each item's first image or video.
+def visual_features(
+    items: Sequence[Mapping], root: str | Path = ".", folder: str | Path | None = None,
+    workers: int = 0,
+) -> np.ndarray:  # fmt: skip
+    """Features [N, D] float32 of each item's first image, or of each item's first video.
 
     They are thumbnail, colour histogram and edge directions; of a video those of its first frame
-    and their change to its last frame. The three parts are scaled to equal total variance.
+    and their change to its last frame. The three parts are scaled to equal total variance. `folder`
+    is that of the cache of media facts. Raises MediaError for a file that cannot be read.
     """
-    parts = zip(*(_features(item, root) for item in items), strict=True)
-    stacked = [np.stack(part) for part in parts]
-    scales = [np.sqrt(((part - part.mean(0)) ** 2).sum(1).mean()) + 1e-9 for part in stacked]
-    return np.concatenate([p / s for p, s in zip(stacked, scales, strict=True)], axis=1)
+    kind = "image" if images_of(items[0]) else "video"
+    media = [(images_of if kind == "image" else videos_of)(item)[0] for item in items]
+    media = [tuple(each) if isinstance(each, list) else each for each in media]
+    cause, facts = media_facts(kind, media, root, folder, workers)
+    if bad := next(filter(None, cause), ""):
+        raise MediaError(bad)
+    thumbs = facts["thumbs"][:, [0, -1]] if kind == "video" else facts["thumbs"]
+    ends = thumbs.reshape(*thumbs.shape[:2], -1) / np.float32(255), facts["colours"], facts["edges"]
+    parts = [_with_change(part.astype(np.float32)) for part in ends]
+    scales = [np.sqrt(((part - part.mean(0)) ** 2).sum(1).mean()) + 1e-9 for part in parts]
+    return np.concatenate([p / s for p, s in zip(parts, scales, strict=True)], axis=1)
 
 
 def word_features(texts: Sequence[str], size: int = WORDS) -> np.ndarray:
     """Binary features [N, E] float32 of texts: hashed words and pairs of neighbouring words."""
     features = np.zeros((len(texts), size), np.float32)
     for row, text in enumerate(texts):
-        words = words_of(text)
+        words = [part for word in words_of(text) for part in _parts(word)]
         for word in {*words, *(" ".join(pair) for pair in zip(words, words[1:], strict=False))}:
             features[row, zlib.crc32(word.encode()) % size] = 1
     return features
 
 
+def _parts(word: str) -> list[str]:
+    """A word; of a script without spaces the pairs of its characters."""
+    if any(is_spaceless(character) for character in word) and len(word) > 2:
+        return [word[at : at + 2] for at in range(len(word) - 1)]
+    return [word]
+
+
 def predict_words(
-    rows: Sequence[Mapping], root: str | Path, groups: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    rows: Sequence[Mapping], root: str | Path, groups: np.ndarray,
+    folder: str | Path | None = None, workers: int = 0,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
     """Predict the words of captions from the pixels of their media, learned on other pairs.
 
     Only pairs of a text with an image or a video are used, in either direction.
@@ -64,10 +82,11 @@ def predict_words(
     numbers, predicted, actual = [], [], []
     for kind in (Modality.IMAGE, Modality.VIDEO):
         picked = [(n, *sides) for n, row in enumerate(rows) if (sides := _sides(row, kind))]
-        if len(picked) < _MIN_PAIRS:
+        if len(picked) < MIN_PAIRS:
             continue
         places, media, texts = zip(*picked, strict=True)
-        both = visual_features(media, root), word_features([item["text"] for item in texts])
+        seen = visual_features(media, root, folder, workers)
+        both = seen, word_features([item["text"] for item in texts])
         vectors = cross_fitted(*both, groups[list(places)])
         numbers.append(places)
         predicted.append(vectors[0])
@@ -83,24 +102,7 @@ def _sides(row: Mapping, kind: Modality) -> tuple[Mapping, Mapping] | None:
     return (sides[kind], sides[Modality.TEXT]) if set(sides) == {kind, Modality.TEXT} else None
 
 
-def _features(item: Mapping, root: str | Path) -> list[np.ndarray]:
-    if images_of(item):
-        return _image_features(load_image(images_of(item)[0], root))
-    frames = read_clip(videos_of(item)[0], root, min_frames=4, max_frames=4).frames
-    ends = zip(_image_features(frames[0]), _image_features(frames[-1]), strict=True)
-    return [np.concatenate([first, last - first]) for first, last in ends]
-
-
-def _image_features(image) -> list[np.ndarray]:
-    """Thumbnail [3 S S], colour histogram [64], and edge directions with edge strength [17]."""
-    small = np.asarray(image.resize((SIDE, SIDE), 4), np.float32).ravel() / 255
-    middle = np.asarray(image.resize((_MIDDLE, _MIDDLE), 4))
-    levels = (middle >> 6).astype(int) @ (16, 4, 1)
-    colours = np.sqrt(np.bincount(levels.ravel(), minlength=64) / levels.size)
-    down, right = np.gradient(middle.astype(np.float32).mean(2) / 255)
-    strength = np.hypot(down, right)
-    turn = ((np.arctan2(down, right) / (2 * np.pi) + 0.5) * 16).astype(int) % 16
-    edges = np.bincount(turn.ravel(), strength.ravel(), minlength=16)
-    amount = edges.sum()
-    edges = np.append(edges / max(amount, 1e-6), amount / _MIDDLE)
-    return [part.astype(np.float32) for part in (small, colours, edges)]
+def _with_change(ends: np.ndarray) -> np.ndarray:
+    """The first of [N, ends, D] and, of two, the change to the last: [N, ends * D]."""
+    return np.concatenate([ends[:, 0], *(ends[:, n] - ends[:, 0] for n in range(1, ends.shape[1]))],
+                          axis=1)  # fmt: skip

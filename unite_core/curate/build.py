@@ -24,13 +24,22 @@ from ..data.packed import PackedRows
 from ..data.records import GROUPS, RecordError
 from ..files import read_json, replacing, write_json
 from .alignment import BANDS
-from .dataset_card import alignment_rows, card_text, count_by
+from .dataset_card import (
+    alignment_rows,
+    card_text,
+    count_by,
+    no_alignment,
+    unreadable_causes,
+)
 from .dedupe import DuplicateGroups, with_groups
 from .filter import FilterResult, filter_records
+from .media_facts import shared_cache
 from .profile import profile
 from .reasons import REASONS
 from .recipe import Recipe
+from .repair import Repair
 from .rows import load_source, load_tests
+from .shared_texts import frames, repeated_texts
 
 __all__ = ["MixError", "build_mix", "choose", "content_keys", "write_columns", "write_rows"]
 
@@ -60,7 +69,7 @@ def build_mix(
         draw     (card, folder) -> names of figures saved there for the data card
         workers  number of processes for decoding, 0 for none
     The same recipe, files and seed give the same records in the same order, byte for byte. After
-    an interruption only media statistics are reused.
+    an interruption only media facts are reused; recipes of one media root share them.
     Raises BadRowsError if a source has too many rejects, MixError if the mix cannot be filled.
     """
     base = Path(base)
@@ -73,12 +82,12 @@ def build_mix(
             return done
     done.unlink(missing_ok=True)
     output.mkdir(parents=True, exist_ok=True)
-    rows, source_of, counts = _read(recipe, base, output, root)
+    repair = Repair(recipe.rules.clean, root)
+    rows, source_of, counts = _read(recipe, base, output, root, repair)
     tests = [test for source in recipe.tests for test in load_tests(source, base, root)]
     embed_here = (lambda items: embed(items, root)) if embed else None
-    result = filter_records(
-        rows, root, tests, recipe.rules, output / "media_stats", embed_here, workers
-    )
+    cache = shared_cache(root, output)
+    result = filter_records(rows, root, tests, recipe.rules, cache, embed_here, workers)
     keys = content_keys(rows, recipe.seed)
     chosen = choose(recipe, source_of, result.reasons.kept, keys)
     left = result.reasons.kept
@@ -89,7 +98,7 @@ def build_mix(
     write_rows(output / "mix.parquet", _grouped(recipe, rows, chosen, result), about)
     write_columns(output / "reasons.parquet", _columns(recipe, rows, source_of, result))
     card = _card(recipe, root, rows, source_of, counts, result, chosen, len(tests))
-    card |= {"records_sha256": digest, "stamp": stamp}
+    card |= {"records_sha256": digest, "stamp": stamp, "repaired": dict(repair.done)}
     _describe(card, output, draw)
     write_json(done, {"stamp": stamp, "records": len(chosen), "records_sha256": digest}, indent=2)
     return done
@@ -144,7 +153,7 @@ def _wanted(recipe: Recipe, limits: Sequence[int]) -> list[int]:
     return wanted.tolist()
 
 
-def _read(recipe: Recipe, base: Path, output: Path, root: Path):
+def _read(recipe: Recipe, base: Path, output: Path, root: Path, repair: Repair):
     """Records of all sources, the source index of each, and counts; rejects go to a file."""
     rows, source_of, counts = PackedRows(sort_keys=True), [], {}
     with (
@@ -157,7 +166,7 @@ def _read(recipe: Recipe, base: Path, output: Path, root: Path):
                 rejects.write(json.dumps({"source": name} | bad._asdict()) + "\n")
 
             before = len(rows)
-            found = load_source(source, base, rows, recipe.max_bad_share, reject, root)
+            found = load_source(source, base, rows, recipe.max_bad_share, reject, root, repair)
             counts[source.name] = found
             source_of.append(np.full(len(rows) - before, place))
     if not len(rows):
@@ -203,6 +212,8 @@ def _card(recipe, root, rows, source_of, counts, result: FilterResult, chosen, t
     for place, name in enumerate(names):
         kept = result.reasons.kept & (source_of == place)
         counts[name] |= {"kept": int(kept.sum())}
+    kept = np.zeros(len(rows), bool)
+    kept[chosen] = True
     return {
         "name": recipe.name,
         "recipe": asdict(recipe),
@@ -211,8 +222,14 @@ def _card(recipe, root, rows, source_of, counts, result: FilterResult, chosen, t
         "removed": report,
         "removed_by_pair_type": count_by(rows, result.reasons),
         "alignment": alignment_rows(result),
+        "no_alignment": no_alignment(recipe.rules),
+        "unreadable": unreadable_causes(result.media.cause),
+        "black_pages": int(result.media.black_page.sum()),
+        "repeated_texts": repeated_texts(rows, kept),
+        "frames": frames(rows),
+        "labels": result.labels,
         "before": profile(rows, root, recipe.profile),
-        "after": profile((rows[row] for row in chosen.tolist()), root, recipe.profile),
+        "after": profile(_grouped(recipe, rows, chosen, result), root, recipe.profile),
     }
 
 

@@ -18,9 +18,14 @@ __all__ = [
     "RuleConfig",
 ]  # fmt: skip
 
+_MEDIA = r"(image|img|photo|picture|pic|video|clip|movie|screenshot|thumbnail|logo|scan|file|frame)"
 _BOILERPLATE = (
-    r"(untitled|image|img|photo|picture|pic|video|clip|movie|screenshot|thumbnail|logo|dsc[nf]?)"
-    r"[\s_#-]*\d*(\.\w{2,4})?",
+    r"(untitled|unnamed)([\s_#-]*\d+)?(\.\w{2,4})?",
+    _MEDIA + r"[\s_#-]*(\d{3,}|0\d+)[\d\s_.:~()-]*(\.\w{2,4})?",
+    r"(img|dsc[nf]?|pxl|mvi|imag|gopr)[\s_#-]*\d[\d\s_.:~()-]*(\.\w{2,4})?|p\d{5,}(\.\w{2,4})?",
+    r"(whatsapp image|screenshot|screen shot|scan) \d{4}-\d\d-\d\d.{0,20}",
+    r"[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}",
+    r"\S+_(hi|lo)?res\d*|\S+[_-]\d{6,}",
     r"\S+\.(jpe?g|png|gif|webp|bmp|tiff?|mp4|webm|mov|avi)",
     r"(https?://|www\.)\S+",
     r".*\b(click (here|to enlarge|for more)|all rights reserved|image may contain)\b.*",
@@ -31,6 +36,13 @@ _BOILERPLATE = (
     r"(null|none|nan|n/a|undefined|todo|tbd|test)",
 )
 """Patterns of whole texts, in any case and without final punctuation, that describe nothing."""
+_TEMPLATES = (
+    _MEDIA + r"[\s_#-]*\d{1,2}",
+    r"(part|piece|item|image|picture|photo) (of|from) (the|a|an|our|my) .{1,60}\b"
+    r"(collection|collections|series|album|archive|gallery|set)",
+    r"(\w+ ){1,3}themes?",
+)
+"""Patterns that may be right once ("colour theme") and describe nothing where many texts fit."""
 
 
 @settings
@@ -44,15 +56,27 @@ class CleanConfig:
     largest_aspect: NonNegative = 8.0
     """Longer side / shorter side."""
     least_contrast: NonNegative = 0.01
-    """Standard deviation of the pixels, 0 to 0.5."""
+    """Standard deviation of the pixels, 0 to 0.5; a picture with enough ink passes without it."""
+    least_ink: Share = 0.0002
+    """Share of the pixels that are not background: thin drawings have little contrast."""
+    shrink_to: Natural = 0
+    """Longer side of a copy of a picture too large to be read; 0: it is dropped."""
+    unescape: bool = True
+    """HTML entities in texts become the characters that they mean."""
     least_motion: NonNegative = 0.004
     """Of a video: root mean square difference from its first frame."""
     blank: bool = True
     """Texts need a letter, a digit or a symbol."""
     boilerplate: Strings = _BOILERPLATE
     """Regular expressions of whole texts."""
+    templates: Strings = _TEMPLATES
+    """Regular expressions of whole texts that count if 20 different texts or more fit."""
+    most_keywords: Natural = 10
+    """Parts of a list of keywords, at most; 0: any number."""
+    most_media: Natural = 100
+    """Pictures or clips that one text may stand with, running numbers aside; 0: any number."""
     least_characters: Natural = 0
-    """Characters of a text, at least."""
+    """Characters of a text, at least; an ideograph or a Hangul block counts as 3."""
     most_characters: Natural = 20_000
     """Characters of a text, at most."""
     languages: Strings = ()
@@ -63,11 +87,12 @@ class CleanConfig:
     def __post_init__(self):
         if 0 < self.largest_aspect < 1:
             raise ValueError(f"largest_aspect {self.largest_aspect}: longer / shorter is >= 1")
-        for pattern in self.boilerplate:
-            try:
-                re.compile(pattern)
-            except re.error as error:
-                raise ValueError(f"boilerplate {pattern!r}: {error}; correct it") from None
+        for name in ("boilerplate", "templates"):
+            for pattern in getattr(self, name):
+                try:
+                    re.compile(pattern)
+                except re.error as error:
+                    raise ValueError(f"{name} {pattern!r}: {error}; correct it") from None
 
 
 @settings

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from ..data.media import load_image
 from ..data.modality import Modality, modality_of
 from ..data.videos import read_clip
@@ -109,22 +111,25 @@ def measure_recovery(injected: InjectedData, reasons: Reasons) -> list[dict]:
     """Precision and recall of the rules for each kind of injected fault.
 
     Returns rows of `kind`, `reason`, number of faults `injected` and `found` (the record has the
-    reason), `recall`, number of records `named` (with the reason), and `precision`: the share of
-    these with a fault that should have this reason (1 if there are none). A faulty record with the
-    reason of another fault counts as a false positive.
+    reason), `recall`, number of records `named` (with the reason), `not_planted` (of these without
+    any injected fault: what the records had before, rightly named or not), and `precision`: of the
+    named records with an injected fault the share whose fault should have this reason (1 if there
+    are none). A faulty record with the reason of another fault counts as a false positive.
     """
     rows = []
+    planted = np.zeros(len(reasons), bool)
+    planted[[fault.row for fault in injected.faults]] = True
     for kind, reason in REASON_OF.items():
         has = reasons.has(reason)
         of_kind = {fault.row for fault in injected.faults if fault.kind == kind}
         right = {f.row for f in injected.faults if REASON_OF[f.kind] == reason}
         if of_kind:
             found, named = sum(bool(has[row]) for row in of_kind), int(has.sum())
-            hits = sum(bool(has[row]) for row in right)
+            hits, known = sum(bool(has[row]) for row in right), int((has & planted).sum())
             rows.append({
                 "kind": kind, "reason": reason, "injected": len(of_kind), "found": found,
-                "recall": found / len(of_kind), "named": named,
-                "precision": hits / named if named else 1.0,
+                "recall": found / len(of_kind), "named": named, "not_planted": named - known,
+                "precision": hits / known if known else 1.0,
             })  # fmt: skip
     return rows
 

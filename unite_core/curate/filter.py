@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -15,9 +17,10 @@ from ..data.modality import modality_of
 from .alignment import Alignment, align
 from .alignment_features import predict_words
 from .config import RuleConfig
-from .dedupe import DuplicateGroups, exact_duplicates, leaks, near_duplicates
+from .dedupe import DuplicateGroups, exact_duplicates, likeness
 from .media_stats import MediaStats, distinct_media, measure_media
 from .reasons import Reasons
+from .shared_texts import mark_shared
 from .text_rules import clean
 
 __all__ = ["FilterResult", "directed_pair_type", "filter_records"]
@@ -34,6 +37,7 @@ class FilterResult(NamedTuple):
     duplicates: DuplicateGroups  # near duplicates, or exact ones if the rules ask for these
     aligned: np.ndarray  # [n] rows with an alignment score
     alignment: Alignment | None  # of these rows
+    labels: list[str] = []  # sources whose texts are labels, so the rule of shared texts is off
 
     def per_record(self, name: str) -> np.ndarray:
         """`alignment`'s "similarity" or "rank" of each record [N], NaN where it has none."""
@@ -57,7 +61,7 @@ def filter_records(
     Args
         rows     validated records with media below `root`
         tests    evaluation pairs below the same root, which must not occur in training
-        folder   cache of media statistics, so that an interrupted call resumes
+        folder   cache of media facts, so that an interrupted call resumes and recipes share them
         embed    items -> vectors [n, D], for alignment = "embedder"
         workers  number of processes for decoding, 0 for none
     Later rules only see records without a reason so far: the first *good* record of a group of
@@ -72,20 +76,25 @@ def filter_records(
     config = config or RuleConfig()
     if config.alignment == "embedder" and embed is None:
         raise ValueError('alignment = "embedder" needs an embedder: give one, or use "words"')
+    with nullcontext(folder) if folder else tempfile.TemporaryDirectory() as cache:
+        return _filtered(rows, tests, config, embed, (root, cache, workers))
+
+
+def _filtered(rows, tests, config: RuleConfig, embed, at: tuple) -> FilterResult:
+    """`at` is (media root, folder of the cache, workers)."""
+    root, cache, workers = at
     reasons = Reasons(len(rows))
-    media = measure_media(distinct_media(rows), root, folder, workers)
+    media = measure_media(distinct_media(rows), *at)
     clean(reasons, rows, media, config.clean)
-    groups = _groups(rows, tests, root, config, workers)
-    _mark_leaks(reasons, rows, root, tests, config, groups, workers)
-    exact, near = (
-        DuplicateGroups(*(part[: len(rows)] for part in groups[name])) for name in ("exact", "near")
-    )
+    most = config.clean.most_media
+    labels = mark_shared(reasons, rows, most) if most else []
+    exact, near = _mark_copies(reasons, rows, tests, config, at)
     if config.duplicates != "keep":
         repeats = _repeats(exact.rows, reasons.kept)
         reasons.mark("near duplicate", _repeats(near.rows, reasons.kept & ~repeats))
         reasons.mark("exact duplicate", repeats)
-    aligned, alignment = _mark_misaligned(reasons, rows, root, config, embed)
-    return FilterResult(reasons, media, near, aligned, alignment)
+    aligned, alignment = _mark_misaligned(reasons, rows, at, config, embed)
+    return FilterResult(reasons, media, near, aligned, alignment, labels)
 
 
 def directed_pair_type(row: Mapping) -> str:
@@ -97,23 +106,24 @@ def directed_pair_type(row: Mapping) -> str:
     return " > ".join(modality_of(row[side]).label for side in ("query", "candidate"))
 
 
-def _groups(rows, tests, root, config: RuleConfig, workers) -> dict[str, DuplicateGroups]:
-    """Exact and near duplicates of rows and tests; both exact if near ones are not needed."""
-    exact = exact_duplicates(chain(rows, tests), root)
-    if config.duplicates != "near" and config.leaks == "keep":
-        return {"exact": exact, "near": exact}
-    near = near_duplicates(chain(rows, tests), root, config.likeness, workers)
-    return {"exact": exact, "near": near if config.duplicates == "near" else exact, "leak": near}
-
-
-def _mark_leaks(reasons, rows, root, tests, config: RuleConfig, groups, workers) -> None:
-    if config.leaks == "keep" or not tests:
-        return
-    for numbers in (groups["exact"].rows, groups["leak"].rows):
-        reasons.mark("leak", np.isin(numbers[: len(rows)], numbers[len(rows) :]))
-    if config.leaks == "media":
-        found = leaks(rows, tests, root, config.likeness, workers)
-        reasons.mark("leak", found.media >= 0)
+def _mark_copies(
+    reasons, rows, tests, config: RuleConfig, at: tuple
+) -> tuple[DuplicateGroups, DuplicateGroups]:
+    """Mark leaks; returns groups of exact and near duplicates, both exact if near ones may stay."""
+    root, cache, workers = at
+    asks_leaks = bool(tests) and config.leaks != "keep"
+    every = exact_duplicates(chain(rows, tests), root)
+    exact = DuplicateGroups(*(part[: len(rows)] for part in every))
+    if config.duplicates != "near" and not asks_leaks:
+        return exact, exact
+    like = likeness(chain(rows, tests), root, config.likeness, workers, cache)
+    if asks_leaks:
+        near, media = like.leaks(len(rows))
+        reasons.mark("leak", np.isin(exact.rows, every.rows[len(rows) :]) | (near >= 0))
+        reasons.mark("leak", (media >= 0) & (config.leaks == "media"))
+    if config.duplicates != "near":
+        return exact, exact
+    return exact, DuplicateGroups(*(part[: len(rows)] for part in like.groups()))
 
 
 def _repeats(groups: np.ndarray, good: np.ndarray) -> np.ndarray:
@@ -126,7 +136,7 @@ def _repeats(groups: np.ndarray, good: np.ndarray) -> np.ndarray:
     return repeated
 
 
-def _mark_misaligned(reasons, rows, root, config: RuleConfig, embed):
+def _mark_misaligned(reasons, rows, at: tuple, config: RuleConfig, embed):
     left = np.flatnonzero(reasons.kept)
     if config.alignment == "keep" or not len(left):
         return left[:0], None
@@ -136,7 +146,9 @@ def _mark_misaligned(reasons, rows, root, config: RuleConfig, embed):
         picked = np.arange(len(left))
         query, candidate = (embed([row[side] for row in chosen]) for side in ("query", "candidate"))
     else:
-        picked, query, candidate = predict_words(chosen, root, _media_groups(chosen))
+        root, cache, workers = at
+        groups = _media_groups(chosen)
+        picked, query, candidate = predict_words(chosen, root, groups, cache, workers)
     types = _alignment_types([chosen[place] for place in picked.tolist()])
     if not types:
         return left[:0], None

@@ -20,20 +20,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from ..data.items import images_of, videos_of
 from ..data.media import inside
 from ..data.records import content_id
 
 __all__ = [
-    "FileLeaves", "Items", "Leaf", "MediaRoot", "PartLeaves", "combine", "connect",
-    "content_classes", "first_of", "gather_items", "group_items", "renumber",
+    "FileLeaves", "Items", "Leaf", "MediaRoot", "PartLeaves", "combine",
+    "content_classes", "first_of", "gather_items", "group_items", "renumber", "stars",
 ]  # fmt: skip
 
 
-_EDGES = 20_000_000  # pairs held before they are folded into groups
+_EDGES = 20_000_000  # pairs held before repeated ones are removed
 _HEAD = 1 << 16  # bytes compared of files of equal size before any is read whole
 
 
@@ -69,18 +67,32 @@ def combine(*groups: np.ndarray) -> np.ndarray:
     return combined
 
 
-def connect(count: int, pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-    """Connected components, int64 [count], of blocks of pairs ([E], [E]).
+def stars(count: int, pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """Group rows around centres, int64 [count]: every row is paired with the centre of its group.
 
-    A chain of pairs can link rows that are not similar themselves: keep thresholds tight.
+    pairs  blocks ([E], [E]) of rows that are similar
+    The row with most pairs is the first centre and takes all that it is paired with, then the row
+    with most pairs among the rest, and so on (Aslam, Pelekhov and Rus, 2004); no two centres are
+    paired. Connected components would put a crowd in which each resembles only its neighbours into
+    one group.
+
+    >>> stars(5, [(np.array([0, 1, 2, 3]), np.array([1, 2, 3, 4]))])
+    array([0, 0, 0, 1, 1])
     """
-    groups = np.arange(count)
-    held: list[tuple[np.ndarray, np.ndarray]] = []
-    for left, right in pairs:
-        held.append((left, right))
-        if sum(len(rows) for rows, _ in held) > _EDGES:
-            groups, held = _fold(groups, held), []
-    return renumber(_fold(groups, held))
+    links = _distinct_links(pairs)
+    ends = np.concatenate([links, links[:, ::-1]])
+    ends = ends[np.argsort(ends[:, 0], kind="stable")]
+    degree = np.bincount(ends[:, 0], minlength=count)
+    starts = np.concatenate([[0], np.cumsum(degree)])
+    centre = np.full(count, -1)
+    for row in np.lexsort((np.arange(count), -degree)).tolist():
+        if not degree[row]:
+            break
+        if centre[row] < 0:
+            others = ends[starts[row] : starts[row + 1], 1]
+            centre[others[centre[others] < 0]] = row
+            centre[row] = row
+    return renumber(np.where(centre < 0, np.arange(count), centre))
 
 
 def first_of(groups: np.ndarray) -> np.ndarray:
@@ -94,13 +106,15 @@ def first_of(groups: np.ndarray) -> np.ndarray:
     return first
 
 
-def _fold(groups: np.ndarray, held) -> np.ndarray:
-    if not held:
-        return groups
-    left, right = (np.concatenate([block[side] for block in held]) for side in (0, 1))
-    links = np.ones(len(left), np.int8), (groups[left], groups[right])
-    merged = connected_components(coo_array(links, shape=(len(groups),) * 2), directed=False)[1]
-    return merged[groups].astype(np.int64)
+def _distinct_links(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """Pairs of different rows, int64 [E, 2], each once."""
+    held = [np.zeros((0, 2), np.int64)]
+    for left, right in pairs:
+        held.append(np.stack([np.maximum(left, right), np.minimum(left, right)], axis=1))
+        if sum(map(len, held)) > _EDGES:
+            held = [np.unique(np.concatenate(held), axis=0)]
+    links = np.unique(np.concatenate(held), axis=0)
+    return links[links[:, 0] != links[:, 1]]
 
 
 class Leaf(NamedTuple):
@@ -232,6 +246,8 @@ def content_classes(paths: Sequence[str], root: str | Path) -> np.ndarray:
     whole file, so most large files are never read to the end. A file that is missing, unreadable
     or outside the root is in a class of its own.
     """
+    from tqdm import tqdm
+
     folder = MediaRoot(root)
     found = [folder.locate(path) for path in paths]
     sizes = np.array([file[1] if file else -1 for file in found], np.int64)
@@ -241,7 +257,8 @@ def content_classes(paths: Sequence[str], root: str | Path) -> np.ndarray:
         if limit is None:
             tied &= sizes > _HEAD
         rows = np.flatnonzero(tied | (sizes < 0))
-        digests = b"".join(_digest(found[row], limit) or _unique(row) for row in rows.tolist())
+        shown = tqdm(rows.tolist(), "comparing files", unit="file", mininterval=2, delay=1)
+        digests = b"".join(_digest(found[row], limit) or _unique(row) for row in shown)
         labels = np.zeros((len(paths), 3), np.uint64)
         labels[:, 0] = classes
         labels[rows, 1:] = np.frombuffer(digests, np.uint64).reshape(-1, 2)

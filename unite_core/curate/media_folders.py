@@ -21,7 +21,7 @@ def folder_rows(root: str | Path) -> Iterator[Row]:
 
     A `.webp` file is a video if it is animated. Every line that is not blank is a caption. A media
     file without text, a text without media file, a link, and a folder that cannot be listed become
-    rows with an error; other files are ignored. Links are not followed.
+    rows with an error; other files and hidden folders are ignored. Links are not followed.
     """
     root = Path(root)
     if not os.path.isdir(root):
@@ -42,7 +42,7 @@ def folder_files(root: str | Path) -> Iterator[Path]:
 
 def _folders(root: Path, fail: Callable | None = None) -> Iterator[tuple[Path, set[str]]]:
     for folder, subfolders, names in os.walk(root, onerror=fail):
-        subfolders.sort()
+        subfolders[:] = sorted(name for name in subfolders if name[0] != ".")
         yield Path(folder), set(names)
 
 

@@ -1,31 +1,26 @@
-"""Statistics of media files: size, contrast and motion after decoding, or size from headers alone.
+"""Statistics of media files: size, contrast, ink and motion after decoding, or size from headers.
 
 Decoded statistics are columns without any threshold, so that rules can be tuned without decoding
-again. They are cached in shards named after the files' names, sizes and times: an interrupted pass
-continues after the last whole shard, and a file that changed is decoded again.
+again (`media_facts` keeps them).
 """
 
-# Shapes: M media files, T frames, S side of a thumbnail.
+# Shapes: M media files.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from ..data.items import images_of, videos_of
-from ..data.media import MediaError, image_shape, load_image
-from ..data.videos import choose_frames, clip_header, read_clip
-from ..files import replacing
+from ..data.media import MediaError, image_shape
+from ..data.videos import choose_frames, clip_header
 from ..model.config import EmbedConfig
 from ..model.preprocessing import Layout, frame_sizes, grid_of, image_sizes
+from .media_facts import media_facts
 from .reasons import Reasons
 
 __all__ = [
@@ -34,11 +29,10 @@ __all__ = [
 ]  # fmt: skip
 
 
-SIDE = 32  # S: contrast and motion are measured on thumbnails
-FRAMES = 8  # T: of a video
-SHARD = 4096  # files
-_TASK = 64  # files per task of a worker
-_COLUMNS = {"height": np.int32, "width": np.int32, "contrast": np.float32, "motion": np.float32}
+_COLUMNS = {
+    "height": np.int32, "width": np.int32, "contrast": np.float32, "motion": np.float32,
+    "ink": np.float32, "black_page": bool,
+}  # fmt: skip
 
 
 class MediaStats(NamedTuple):
@@ -49,8 +43,10 @@ class MediaStats(NamedTuple):
     cause: list[str]  # why the file cannot be read, "" if it can
     height: np.ndarray  # [M] int32 pixels
     width: np.ndarray  # [M] int32
-    contrast: np.ndarray  # [M] float32, see `_contrast`
-    motion: np.ndarray  # [M] float32, see `_motion`; 0 for images
+    contrast: np.ndarray  # [M] float32, 0 to .5
+    motion: np.ndarray  # [M] float32, 0 to 1; 0 for images
+    ink: np.ndarray  # [M] float32, share of pixels that are not background
+    black_page: np.ndarray  # bool [M]: drawn on nothing in white, so it is shown on black
 
     @property
     def readable(self) -> np.ndarray:
@@ -78,18 +74,21 @@ def measure_media(
 
     Args
         media    (kind, path) below `root`, from `distinct_media`
-        folder   cache of shards; without it nothing is kept
+        folder   of the cache of media facts; without it nothing is kept
         workers  number of processes, 0 for none
     Videos are measured on 8 evenly spaced frames: motion between these frames is missed.
     """
-    shards = [media[start : start + SHARD] for start in range(0, len(media), SHARD)]
-    parts = []
-    with _Mapper(workers) as run:
-        for shard in shards:
-            path = Path(folder, f"{_shard_key(shard, root)}.npz") if folder else None
-            known = _read(path, shard) if path else None
-            parts.append(known or _new(shard, root, run, path))
-    return _join(parts)
+    kinds, paths = ([file[place] for file in media] for place in (0, 1))
+    cause = [""] * len(media)
+    columns = {name: np.zeros(len(media), kind) for name, kind in _COLUMNS.items()}
+    for kind in ("image", "video"):
+        places = [n for n, each in enumerate(kinds) if each == kind]
+        facts = media_facts(kind, [paths[n] for n in places], root, folder, workers)
+        for place, found in zip(places, facts.cause, strict=True):
+            cause[place] = found
+        for name, column in columns.items():
+            column[places] = facts.values[name]
+    return MediaStats(kinds, paths, cause, *columns.values())
 
 
 def mark_media(reasons: Reasons, rows: Iterable[Mapping],
@@ -107,96 +106,6 @@ def _items(row: Mapping) -> Iterator[Mapping]:
     yield row["candidate"]
     negatives = row.get("negative") or ()
     yield from [negatives] if isinstance(negatives, Mapping) else negatives
-
-
-def _new(shard, root, run, path: Path | None) -> MediaStats:
-    tasks = [shard[start : start + _TASK] for start in range(0, len(shard), _TASK)]
-    found = [file for task in run(partial(_measure_task, root=str(root)), tasks) for file in task]
-    kinds, paths = ([file[place] for file in shard] for place in (0, 1))
-    cause, *values = zip(*found, strict=True)
-    columns = [np.array(v, kind) for v, kind in zip(values, _COLUMNS.values(), strict=True)]
-    stats = MediaStats(kinds, paths, list(cause), *columns)
-    if path:
-        _write(path, stats)
-    return stats
-
-
-def _measure_task(media: Sequence[tuple[str, str]], root: str) -> list[tuple]:
-    """(cause, height, width, contrast, motion) of each file."""
-    return [_measure_one(kind, path, root) for kind, path in media]
-
-
-def _measure_one(kind: str, path: str, root: str) -> tuple:
-    try:
-        if kind == "image":
-            frames = [load_image(path, root)]
-        else:
-            frames = read_clip(path, root, min_frames=FRAMES, max_frames=FRAMES).frames
-    except MediaError as error:
-        return str(error), 0, 0, 0.0, 0.0
-    small = np.stack([np.asarray(frame.resize((SIDE, SIDE), 4), np.float32) for frame in frames])
-    small /= 255  # [T, S, S, 3]
-    return "", frames[0].height, frames[0].width, _contrast(small), _motion(small)
-
-
-def _contrast(frames: np.ndarray) -> float:
-    """Largest standard deviation, 0 to .5, of a frame's pixels from its mean colour."""
-    around = frames - frames.mean((1, 2), keepdims=True)
-    return float(np.sqrt((around**2).mean((1, 2, 3))).max())
-
-
-def _motion(frames: np.ndarray) -> float:
-    """Largest RMS difference, 0 to 1, of a frame from the first frame."""
-    return float(np.sqrt(((frames - frames[:1]) ** 2).mean((1, 2, 3))).max())
-
-
-class _Mapper:
-    """`map`, run in processes if there are workers."""
-
-    def __init__(self, workers: int):
-        self.pool = ProcessPoolExecutor(workers, get_context("spawn")) if workers else None
-
-    def __enter__(self):
-        return self.pool.map if self.pool else map
-
-    def __exit__(self, *error) -> None:
-        if self.pool:
-            self.pool.shutdown(cancel_futures=True)
-
-
-def _shard_key(shard: Sequence[tuple[str, str]], root: str | Path) -> str:
-    digest = hashlib.sha256(f"facts 2 {FRAMES} {SIDE}".encode())  # 2: clips upright, by time
-    for kind, path in shard:
-        try:
-            state = os.stat(Path(root, path))
-            stamp = f"{state.st_size} {state.st_mtime_ns}"
-        except (OSError, ValueError):
-            stamp = "missing"
-        digest.update(f"{kind}\0{path}\0{stamp}\0".encode("utf-8", "surrogatepass"))
-    return digest.hexdigest()[:32]
-
-
-def _write(path: Path, stats: MediaStats) -> None:
-    values = {name: getattr(stats, name) for name in _COLUMNS}
-    with replacing(path) as partial_path, partial_path.open("wb") as file:
-        np.savez(file, cause=np.array(stats.cause, str), **values)
-
-
-def _read(path: Path, shard: Sequence[tuple[str, str]]) -> MediaStats | None:
-    if not path.is_file():
-        return None
-    kinds, paths = ([file[place] for file in shard] for place in (0, 1))
-    with np.load(path, allow_pickle=False) as kept:
-        return MediaStats(kinds, paths, kept["cause"].tolist(), *(kept[n] for n in _COLUMNS))
-
-
-def _join(parts: Sequence[MediaStats]) -> MediaStats:
-    lists = [[value for part in parts for value in part[place]] for place in range(3)]
-    columns = [
-        np.concatenate([getattr(part, name) for part in parts] or [np.zeros(0, kind)])
-        for name, kind in _COLUMNS.items()
-    ]
-    return MediaStats(*lists, *columns)
 
 
 class MediaHeader(NamedTuple):

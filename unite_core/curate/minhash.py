@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import re
 import unicodedata
 import zlib
 from collections import defaultdict
@@ -13,9 +12,9 @@ from itertools import combinations
 
 import numpy as np
 
-from .item_groups import connect, renumber
+from .item_groups import renumber, stars
 
-__all__ = ["normal_text", "text_groups"]
+__all__ = ["normal_text", "text_groups", "text_links"]
 
 
 THRESHOLD = 0.8
@@ -28,11 +27,24 @@ _BUCKET = 64  # texts of a bucket that are all compared; further ones with these
 def normal_text(text: str) -> str:
     """Normalize a text: NFKC, lower case, words and numbers separated by single spaces.
 
-    >>> normal_text("A  red circle, on White!")
-    'a red circle on white'
+    >>> normal_text("A  red circle, on White!"), normal_text("हिन्दी: भाषा")
+    ('a red circle on white', 'हिन्दी भाषा')
     """
     folded = unicodedata.normalize("NFKC", text).casefold()
-    return " ".join(re.findall(r"\w+", folded)) or folded.strip()
+    return " ".join(folded.translate(_KEPT).split()) or folded.strip()
+
+
+class _Kept(dict):
+    """Translation that keeps letters, numbers and their marks: vowels of Devanagari are marks."""
+
+    def __missing__(self, code: int) -> int | None:
+        character, kind = chr(code), unicodedata.category(chr(code))
+        kept = character.isalnum() or kind[0] == "M" or character == "_"
+        self[code] = code if kept else (None if kind == "Cf" else 0x20)  # joiners are invisible
+        return self[code]
+
+
+_KEPT = _Kept()
 
 
 def text_groups(texts: Sequence[str], threshold: float = THRESHOLD) -> np.ndarray:
@@ -41,8 +53,7 @@ def text_groups(texts: Sequence[str], threshold: float = THRESHOLD) -> np.ndarra
         similarity = |A and B| / |A or B|,   A, B: 4-grams of `normal_text`, padded with a space
 
     Args
-        threshold  in (0, 1]  pairs of at least this similarity are linked; groups are connected
-                              components of links
+        threshold  in (0, 1]  every text is at least this similar to the centre of its group
     Case, punctuation and spacing do not count. Candidates come from MinHash (datasketch, 128
     permutations in 32 bands) and are then compared exactly, so no pair below the threshold is
     linked directly; a pair at .8 is missed with probability 5e-8, at .5 with .13.
@@ -52,16 +63,20 @@ def text_groups(texts: Sequence[str], threshold: float = THRESHOLD) -> np.ndarra
     >>> text_groups(["A dog runs on the beach.", "a dog runs on the beach", "a cat sleeps"])
     array([0, 0, 1])
     """
+    equal, links = text_links(texts, threshold)
+    return renumber(stars(int(equal.max(initial=-1)) + 1, links)[equal])
+
+
+def text_links(
+    texts: Sequence[str], threshold: float = THRESHOLD
+) -> tuple[np.ndarray, Iterator[tuple[np.ndarray, np.ndarray]]]:
+    """Numbers int64 [N], equal for equal `normal_text`, and blocks of pairs of similar numbers."""
     if not 0 < threshold <= 1:
         raise ValueError(f"threshold is a share above 0 and at most 1, not {threshold}")
-    plain = [normal_text(text) for text in texts]
-    distinct = list(dict.fromkeys(plain))
-    number = {text: index for index, text in enumerate(distinct)}
-    groups = np.arange(len(distinct))
-    if threshold < 1:
-        shingles = [_shingles(text) for text in distinct]
-        groups = connect(len(distinct), _similar(shingles, threshold))
-    return renumber(groups[[number[text] for text in plain]]) if plain else groups
+    number: dict[str, int] = {}
+    equal = [number.setdefault(normal_text(text), len(number)) for text in texts]
+    shingles = [_shingles(text) for text in number] if threshold < 1 else []
+    return np.array(equal, np.int64), _similar(shingles, threshold)
 
 
 def _shingles(text: str) -> frozenset[str]:
@@ -78,9 +93,13 @@ def _similar(shingles: list[frozenset[str]], threshold: float) -> Iterator[tuple
 
 def _candidates(shingles: list[frozenset[str]]) -> Iterator[Iterable[tuple[int, int]]]:
     """Pairs of texts with an equal MinHash band, band by band, each pair once."""
+    from tqdm import tqdm
+
+    if not shingles:
+        return
     signatures = _signatures(shingles)
     seen: set[tuple[int, int]] = set()
-    for band in range(_BANDS):
+    for band in tqdm(range(_BANDS), desc="comparing texts", mininterval=2, delay=1):
         buckets = defaultdict(list)
         rows = np.ascontiguousarray(signatures[:, band * _ROWS : (band + 1) * _ROWS])
         for row, key in enumerate(rows.view(f"V{rows.itemsize * _ROWS}").ravel().tolist()):

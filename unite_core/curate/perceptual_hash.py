@@ -1,10 +1,7 @@
-"""Perceptual hashes of images and videos, and groups of media that look the same.
+"""Groups of images and videos that look the same, by codes and thumbnails (`frame_codes`).
 
-A frame becomes a 128-bit code (which of its lowest frequencies of brightness and colour are strong,
-and their signs) and a 16 x 16 thumbnail. Codes find candidates fast; thumbnails verify them region
-by region, so that a small object in another place or colour makes another image. The usual pHash,
-signs of all frequencies around their median, is unstable on flat drawings, where most frequencies
-are near 0: 10 % of its bits flipped in JPEG copies of the shapes corpus.
+Codes find candidates fast; thumbnails verify them cell by cell, so that a small object in another
+place or colour makes another image.
 
 Candidates come from multi-index hashing (Norouzi et al., 2012): codes that differ in at most d bits
 differ in at most d // m bits of one of m chunks, so each chunk is looked up with all values that
@@ -17,38 +14,27 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from functools import partial
-from itertools import combinations
+from collections.abc import Iterator, Sequence
+from itertools import combinations, pairwise
 from math import comb
-from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
-from ..data.media import MediaError, load_image
-from ..data.videos import read_clip
-from .item_groups import connect, renumber
+from .item_groups import renumber, stars
+from .media_facts import media_facts
 
 __all__ = [
-    "MediaHashes", "image_hashes", "near_groups", "near_pairs", "video_hashes",
+    "MediaHashes", "image_hashes", "near_groups", "near_links", "near_pairs", "video_hashes",
 ]  # fmt: skip
 
 
 MAX_DISTANCE = 4  # bits of 128, see `near_groups`
 MAX_DIFFERENCE = {"image": 0.03, "video": 0.05}  # RMS of the most different region
-FRAMES = 4  # of a video
-_SIDE, _SMALL, _REGIONS = 32, 16, 4  # pixels and regions per side
-_COLOURS = np.array(
-    [[0.299, 0.587, 0.114], [-0.169, -0.331, 0.5], [0.5, -0.419, -0.081]], np.float32
-)  # brightness and two colour differences from RGB
-_WAVES = ((1, 33), (0, 16), (0, 16))  # frequencies of each that count, by rank; 0 is the mean
-_FLOOR = (0.5, 2.0, 2.0)  # grey levels up to which a frequency counts as noise
+_CELL = 2.5  # a cell may differ by this many times the limit of a region; copies do by 2.4
+_REGIONS = 4  # per side
 _GAIN = 0.85  # brightness of the darkest copy that is compensated
-_CHUNK = 256  # media per task of a worker
 _BLOCK = 1 << 13  # pairs of thumbnails compared at a time
 _BITS = 64  # of a word
 _ROWS_AT_ONCE = 1 << 21  # pairs of codes compared at a time
@@ -62,21 +48,26 @@ class MediaHashes(NamedTuple):
     causes: list[str]  # [N] why a file could not be read, "" if it could
 
 
-def image_hashes(paths: Sequence[str], root: str | Path = ".", workers: int = 0) -> MediaHashes:
+def image_hashes(
+    paths: Sequence[str], root: str | Path = ".", workers: int = 0, folder: str | Path | None = None
+) -> MediaHashes:
     """Hash image files below `root`, in order; unreadable files are marked and no error.
 
-    `workers` is the number of processes, 0 for none. Transparent pixels count as white and images
-    are resized to a square, so that size and slight changes of aspect do not matter.
+    `workers` is the number of processes, 0 for none, and `folder` that of the cache of media facts.
+    Images are resized to a square, so that size and slight changes of aspect do not matter.
     """
-    return _hashes(partial(_image_pixels, root=str(root)), paths, workers, 1)
+    return _hashes("image", paths, root, workers, folder)
 
 
-def video_hashes(paths: Sequence, root: str | Path = ".", workers: int = 0) -> MediaHashes:
+def video_hashes(
+    paths: Sequence, root: str | Path = ".", workers: int = 0, folder: str | Path | None = None
+) -> MediaHashes:
     """Hash 4 frames of each video (file or list of frames), evenly spaced from first to last.
 
     Copies at another frame rate hash nearly alike; excerpts and shifted cuts do not.
     """
-    return _hashes(partial(_video_pixels, root=str(root)), paths, workers, FRAMES)
+    media = [tuple(path) if isinstance(path, list) else path for path in paths]
+    return _hashes("video", media, root, workers, folder)
 
 
 def near_groups(
@@ -84,30 +75,41 @@ def near_groups(
     max_distance: int = MAX_DISTANCE,
     max_difference: float | None = None,
 ) -> np.ndarray:
-    """Group media that look the same, int64 [N], as connected components of similar pairs.
+    """Group media that look the same, int64 [N]: each is similar to the centre of its group.
 
     Args
         max_distance    bits, of the 128 of a frame, that may differ (mean over a video's frames)
         max_difference  RMS pixel difference, from 0 (equal) to 1 (black against white), of the most
                         different of 4 x 4 regions of the two thumbnails, after brightness is
-                        matched (by at most 15 %); None: .03 for images, .05 for videos
+                        matched (by at most 15 %); None: .03 for images, .05 for videos. No single
+                        cell of 16 x 16 may differ by more than 2.5 times as much
     An unreadable file is a group of its own. With the defaults 97 % of copies are found that were
     saved as JPEG of quality 40 to 75, scaled to 70 %, made 7 % brighter or darker, or given noise
     of 4 grey levels (emoji and shapes corpora), and re-encoded clips; most copies that were cropped
     by 2 % at each side are missed.
     """
+    equal, links = near_links(hashes, max_distance, max_difference)
+    return renumber(stars(int(equal.max(initial=-1)) + 1, links)[equal])
+
+
+def near_links(
+    hashes: MediaHashes,
+    max_distance: int = MAX_DISTANCE,
+    max_difference: float | None = None,
+) -> tuple[np.ndarray, Iterator[tuple[np.ndarray, np.ndarray]]]:
+    """Numbers int64 [N], equal for equal hashes, and blocks of pairs of numbers that look alike."""
     readable = np.flatnonzero([not cause for cause in hashes.causes])
-    groups = np.arange(len(hashes.causes)) + len(hashes.causes)
+    labels = np.arange(len(hashes.causes)) + len(hashes.causes)
     codes, thumbs = hashes.codes[readable], hashes.thumbs[readable]
-    equal = renumber(_digests(codes, thumbs))
-    first = np.unique(equal, return_index=True)[1]  # one of each set of equal hashes
+    labels[readable] = renumber(_digests(codes, thumbs))
+    equal = renumber(labels)
+    first = np.unique(equal[readable], return_index=True)[1]  # one of each set of equal hashes
+    numbers = equal[readable][first]
     frames = hashes.thumbs.shape[1]
     if max_difference is None:
         max_difference = MAX_DIFFERENCE["image" if frames == 1 else "video"]
-    near = near_pairs(codes[first], max_distance * frames)
-    near = _alike(near, thumbs[first], max_difference)
-    groups[readable] = connect(len(first), near)[equal]
-    return renumber(groups)
+    near = _alike(near_pairs(codes[first], max_distance * frames), thumbs[first], max_difference)
+    return equal, ((numbers[left], numbers[right]) for left, right in near)
 
 
 def _alike(pairs, thumbs: np.ndarray, limit: float) -> Iterator[tuple]:
@@ -125,13 +127,18 @@ def _alike(pairs, thumbs: np.ndarray, limit: float) -> Iterator[tuple]:
 
 
 def _differences(thumbs: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """RMS difference [P] of the most different region, from thumbs [N, W, S, S, 3]."""
+    """RMS difference [P] of the most different region, from thumbs [N, W, S, S, 3].
+
+    Or that of the most different cell, divided by 2.5, which a region would thin out.
+    """
     first, second = (thumbs[rows].astype(np.float32) for rows in (left, right))
     axes = tuple(range(1, first.ndim))
     gain = (first * second).sum(axes) / np.maximum((first * first).sum(axes), 1)
     first *= np.clip(gain, _GAIN, 1 / _GAIN).reshape(-1, *[1] * len(axes))
-    squares = _regions((first - second) ** 2).mean(axis=(3, 5, 6))
-    return np.sqrt(squares.max(axis=(1, 2, 3), initial=0)) / 255
+    squares = _regions((first - second) ** 2)
+    regions = squares.mean(axis=(3, 5, 6)).max(axis=(1, 2, 3), initial=0)
+    cells = squares.mean(axis=6).max(axis=(1, 2, 3, 4, 5), initial=0) / _CELL**2
+    return np.sqrt(np.maximum(regions, cells)) / 255
 
 
 def _regions(thumbs: np.ndarray) -> np.ndarray:
@@ -149,68 +156,9 @@ def _digests(codes: np.ndarray, thumbs: np.ndarray) -> np.ndarray:
     return np.frombuffer(digests, np.uint64).reshape(-1, 2)
 
 
-def _hashes(read: Callable, media: Sequence, workers: int, frames: int) -> MediaHashes:
-    chunks = [media[start : start + _CHUNK] for start in range(0, len(media), _CHUNK)]
-    hash_chunk = partial(_hash_chunk, read, frames)
-    if workers:
-        with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
-            parts = list(pool.map(hash_chunk, chunks))
-    else:
-        parts = list(map(hash_chunk, chunks))
-    codes, thumbs, causes = zip(hash_chunk([]), *parts, strict=True)
-    return MediaHashes(np.concatenate(codes), np.concatenate(thumbs), sum(causes, []))
-
-
-def _hash_chunk(read: Callable, frames: int, media: Sequence) -> MediaHashes:
-    pixels = np.zeros((len(media), frames, _SIDE, _SIDE, 3), np.uint8)
-    causes = [""] * len(media)
-    for row, file in enumerate(media):
-        try:
-            pixels[row] = read(file)
-        except MediaError as error:
-            causes[row] = str(error)
-    step = _SIDE // _SMALL
-    blocks = pixels.reshape(len(media), frames, _SMALL, step, _SMALL, step, 3)
-    thumbs = blocks.mean(axis=(3, 5), dtype=np.float32).round().astype(np.uint8)
-    codes = _codes(pixels.reshape(-1, _SIDE, _SIDE, 3)).reshape(len(media), 2 * frames)
-    return MediaHashes(codes, thumbs, causes)
-
-
-def _codes(pixels: np.ndarray) -> np.ndarray:
-    """Codes uint64 [N, 2] of frames uint8 [N, 32, 32, 3]."""
-    waves = np.cos(np.pi * np.arange(_SMALL)[:, None] * (np.arange(_SIDE) + 0.5) / _SIDE)
-    waves = waves.astype(np.float32) / _SIDE
-    rows, columns = _order()
-    bits = []
-    for weights, (first, last), floor in zip(_COLOURS, _WAVES, _FLOOR, strict=True):
-        strength = (waves @ (pixels @ weights) @ waves.T)[:, rows[first:last], columns[first:last]]
-        least = np.maximum(np.abs(strength).mean(axis=1, keepdims=True), floor)
-        bits += [strength > least, strength < -least]
-    spread = np.arange(128) * 37 % 128  # spreads informative bits over the chunks
-    packed = np.packbits(np.concatenate(bits, axis=1)[:, spread], axis=1)
-    return np.ascontiguousarray(packed).view(np.uint64)
-
-
-def _order() -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns of the frequency table, lowest frequencies first."""
-    rows, columns = np.divmod(np.arange(_SMALL**2), _SMALL)
-    ranked = np.lexsort((rows, rows + columns))
-    return rows[ranked], columns[ranked]
-
-
-def _image_pixels(path: str, root: str) -> np.ndarray:
-    return _small(load_image(path, root))[None]
-
-
-def _video_pixels(video, root: str) -> np.ndarray:
-    frames = read_clip(video, root, min_frames=FRAMES, max_frames=FRAMES).frames
-    chosen = np.linspace(0, len(frames) - 1, FRAMES).round().astype(int)
-    return np.stack([_small(frames[index]) for index in chosen.tolist()])
-
-
-def _small(image: Image.Image) -> np.ndarray:
-    size = (_SIDE, _SIDE)
-    return np.asarray(image.resize(size, Image.Resampling.BILINEAR, reducing_gap=3.0), np.uint8)
+def _hashes(kind: str, media: Sequence, root, workers: int, folder) -> MediaHashes:
+    cause, values = media_facts(kind, media, root, folder, workers)
+    return MediaHashes(values["codes"], values["thumbs"], cause)
 
 
 def _distance(left: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -230,6 +178,8 @@ def near_pairs(codes: np.ndarray, max_distance: int) -> Iterator[tuple[np.ndarra
     >>> {(int(i), int(j)) for left, right in near_pairs(codes, 1) for i, j in zip(left, right)}
     {(0, 1)}
     """
+    from tqdm import tqdm
+
     if codes.ndim != 2 or codes.dtype != np.uint64 or not codes.shape[1]:
         raise ValueError(f"codes must be uint64 [N, W], not {codes.dtype} {list(codes.shape)}")
     if max_distance < 0:
@@ -237,14 +187,14 @@ def near_pairs(codes: np.ndarray, max_distance: int) -> Iterator[tuple[np.ndarra
     words = codes.shape[1]
     nearest = max_distance // words  # bits that differ in at least one of the words, at most
     chunks = _chunks(len(codes), nearest)
-    for word in range(words):
-        for low, high in zip(chunks, chunks[1:], strict=False):
-            keys = (codes[:, word] >> np.uint64(low)) & np.uint64((1 << (high - low)) - 1)
-            radius = nearest // (len(chunks) - 1)
-            for left, right in _candidates(keys.astype(np.int64), high - low, radius):
-                near = _distance(codes[left], codes[right]) <= max_distance
-                if near.any():
-                    yield left[near], right[near]
+    radius = nearest // (len(chunks) - 1)
+    parts = [(word, *ends) for word in range(words) for ends in pairwise(chunks)]
+    for word, low, high in tqdm(parts, "comparing media", mininterval=2, delay=1):
+        keys = (codes[:, word] >> np.uint64(low)) & np.uint64((1 << (high - low)) - 1)
+        for left, right in _candidates(keys.astype(np.int64), high - low, radius):
+            near = _distance(codes[left], codes[right]) <= max_distance
+            if near.any():
+                yield left[near], right[near]
 
 
 def _chunks(count: int, nearest: int) -> list[int]:

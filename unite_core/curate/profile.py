@@ -19,9 +19,10 @@ import numpy as np
 from ..data.modality import Modality
 from .config import ProfileConfig
 from .media_stats import MediaHeader, media_of, read_header
-from .text_rules import bare_text, granularity, languages, top_shares
+from .scripts import guess_languages, script_shares
+from .text_rules import bare_text, granularity, keywords, top_shares
 
-__all__ = ["label_collisions", "mask_consequences", "profile"]
+__all__ = ["false_negatives", "label_collisions", "mask_consequences", "profile"]
 
 
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
@@ -44,7 +45,8 @@ def profile(
     Returns
         JSON values: `records`; `pairs` (by query and candidate modality); `sources` (by source and
         task, with label collisions); `texts` (by pair type and side: characters of all texts;
-        words, granularity, languages and tokens of the sample); `media` (by pair type, side and
+        words, granularity, keyword lists, scripts, languages with how sure they are, and tokens of
+        the sample); `media` (by pair type, side and
         kind: sizes, aspect, visual tokens, seconds and frame rate of the sample, and unreadable
         headers); `masking` (`mask_consequences`); and `duplicates` (shares of pairs, queries and
         candidates that repeat an earlier one by name).
@@ -52,9 +54,11 @@ def profile(
 
     Equal files with two names are no duplicates here; `exact_duplicates` compares contents.
     """
+    from tqdm import tqdm
+
     config = config or ProfileConfig()
     columns = _Columns(config.sample)
-    for row in rows:
+    for row in tqdm(rows, "describing", unit="record", mininterval=2, delay=1):
         columns.add(row)
     if not columns.source:
         raise ValueError("no record to profile: check the path of the records and their filters")
@@ -81,7 +85,10 @@ class _Columns:
         for side, item in (("query", query), ("candidate", candidate)):
             text = item.get("text") or ""
             self.lengths[side].append(len(text))
-            self.contents[side].append(hash((text, str(item.get("image")), str(item.get("video")))))
+            content = row.get(f"{side}_group") or (
+                text, str(item.get("image")), str(item.get("video"))
+            )  # fmt: skip
+            self.contents[side].append(hash(content))
         if code not in self.samples:
             self.samples[code] = _Sample(self.size)
         self.samples[code].offer(row)
@@ -110,20 +117,22 @@ class _Columns:
                 | {"records": n, "share": n / len(pair), "sampled": len(self.samples[code].rows)}
                 for code, n in _counts(pair)
             ],
-            "sources": self._sources(source, contents["candidate"], config.batch_size),
+            "sources": self._sources(source, contents, config.batch_size),
             "texts": texts,
             "media": media,
             "masking": mask_consequences(targets, config.batch_size),
             "duplicates": _duplicates(contents),
         }
 
-    def _sources(self, source: np.ndarray, candidates: np.ndarray, batch_size: int) -> list[dict]:
+    def _sources(self, source: np.ndarray, contents: Mapping, batch_size: int) -> list[dict]:
         rows, names = [], list(self.sources)
         for code, count in _counts(source):
-            by_candidate = np.unique(candidates[source == code], return_counts=True)[1]
+            query, candidate = (contents[side][source == code] for side in _SIDES)
+            by_candidate = np.unique(candidate, return_counts=True)[1]
             about = dict(zip(("source", "task"), names[code], strict=True))
             about |= {"records": count, "share": count / len(source)}
-            rows.append(about | label_collisions(by_candidate, len(source), batch_size))
+            about |= label_collisions(by_candidate, len(source), batch_size)
+            rows.append(about | false_negatives(query, candidate, len(source), batch_size))
         return rows
 
 
@@ -145,10 +154,15 @@ class _Sample:
 def _describe_texts(lengths: np.ndarray, items: Sequence[Mapping], count_tokens) -> dict:
     texts = [bare_text(item["text"]) for item in items if item.get("text")]
     step = -(-len(texts) // _LANGUAGE_SAMPLE)
-    known = [guess for guess in languages(texts[::step]) if guess]
+    guesses = guess_languages(texts[::step])
+    known = [guess for guess in guesses if guess.code]
     about = {"characters": quantiles(lengths)} | granularity(texts)
-    about["languages"] = top_shares(known) if known else {}
-    about["language_known"] = len(known) / len(texts[::step])
+    about["keyword_share"] = float(np.mean([bool(keywords(text)) for text in texts]))
+    about["scripts"] = dict(list(script_shares(texts).items())[:5])
+    about["languages"] = top_shares([guess.code for guess in known]) if known else {}
+    about["language_known"] = len(known) / len(guesses)
+    sure = [guess.probability for guess in known]
+    about["language_probability"] = float(np.mean(sure)) if sure else None
     if count_tokens:
         about["tokens"] = quantiles(np.asarray(count_tokens(texts)))
     return about
@@ -276,7 +290,7 @@ def _group(name: str, count: int, total: int, batch_size: int) -> dict:
 
 
 def label_collisions(counts: np.ndarray, total: int, batch_size: int) -> dict[str, float]:
-    """Predict how often pairs of a set share a candidate in a batch, as false negatives.
+    """Predict how often pairs of a set share a candidate in a batch.
 
     Args
         counts      [K]  records per distinct candidate of the set
@@ -284,12 +298,12 @@ def label_collisions(counts: np.ndarray, total: int, batch_size: int) -> dict[st
         batch_size  B
     Returns
         number of `distinct` candidates; `effective` number of candidates (1 / sum of squared
-        shares); `false_negatives`, the expected number of other pairs in the batch with the
+        shares); `shared_candidates`, the expected number of other pairs in the batch with the
         candidate of a pair; and `repeated_share` of records whose candidate occurs again.
 
     Classification sets are extreme: HatefulMemes has 2 candidates, VOC2007 has 20.
 
-    >>> label_collisions(np.array([50, 50]), total=100, batch_size=11)["false_negatives"]
+    >>> label_collisions(np.array([50, 50]), total=100, batch_size=11)["shared_candidates"]
     4.94949494949495
     """
     counts = np.asarray(counts, float)
@@ -298,6 +312,37 @@ def label_collisions(counts: np.ndarray, total: int, batch_size: int) -> dict[st
     return {
         "distinct": len(counts),
         "effective": float(records**2 / (counts**2).sum()),
-        "false_negatives": (batch_size - 1) * same / max(total - 1, 1),
+        "shared_candidates": (batch_size - 1) * same / max(total - 1, 1),
         "repeated_share": float(counts[counts > 1].sum() / records),
+    }
+
+
+def false_negatives(
+    query: np.ndarray, candidate: np.ndarray, total: int, batch_size: int
+) -> dict[str, float]:
+    """Predict how many pairs of a batch are falsely taken for negatives of a pair.
+
+    Args
+        query, candidate  [N] numbers of the items of a set, equal for equal items or groups
+        total             records of the whole mix from which batches are drawn
+        batch_size        B
+    Returns
+        `false_negatives`, the expected number of other pairs in the batch with the query or the
+        candidate of a pair: one title on two pictures makes each a false negative of the other;
+        and `shared_share` of the records with any such partner in the set.
+
+    >>> titles, pictures = np.array([0, 0, 1]), np.array([5, 6, 7])
+    >>> false_negatives(titles, pictures, total=3, batch_size=3)
+    {'false_negatives': 0.6666666666666666, 'shared_share': 0.6666666666666666}
+    """
+    pairs = np.stack([query, candidate], axis=1)
+    counts = [
+        np.unique(part, axis=0, return_inverse=True, return_counts=True)
+        for part in (query, candidate, pairs)
+    ]
+    of_query, of_candidate, of_both = (count[inverse.ravel()] for _, inverse, count in counts)
+    others = of_query + of_candidate - of_both - 1
+    return {
+        "false_negatives": float((batch_size - 1) * others.mean() / max(total - 1, 1)),
+        "shared_share": float((others > 0).mean()),
     }

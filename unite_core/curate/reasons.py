@@ -12,13 +12,17 @@ __all__ = ["REASONS", "Reasons"]
 
 
 REASONS: Mapping[str, str] = {
-    "unreadable": "a media file is missing or cannot be decoded",
+    "missing": "a media file is not there",
+    "too large": "an image has more pixels than are read: shrink it (clean.shrink_to)",
+    "unreadable": "a media file cannot be decoded",
     "small": "an image or video has too short a side",
     "stretched": "an image or video is too long and narrow",
     "constant": "an image or video shows next to nothing",
     "static": "a video does not move",
     "blank": "a text has no letter, digit or symbol",
     "boilerplate": "a text describes nothing: file names, links, site phrases",
+    "keywords": "a text is a long list of keywords and no sentence",
+    "shared text": "one text stands with very many pictures or clips: a template, or a label",
     "short": "a text has too few characters",
     "long": "a text has too many characters",
     "language": "a text is in a language that was not asked for",

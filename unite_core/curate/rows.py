@@ -14,6 +14,7 @@ from ..data.records import validate_record
 from ..files import read_json
 from .filter import directed_pair_type
 from .recipe import Source
+from .repair import Repair
 from .validate import MediaCheck, Reject, Report, check_bad_share, check_rows
 
 __all__ = ["below", "load_source", "load_tests"]
@@ -26,6 +27,7 @@ def load_source(
     max_bad_share: float,
     reject: Callable,
     media_root: str | Path = ".",
+    repair: Repair | None = None,
 ) -> dict:
     """Append the valid records of a source to `rows`, media relative to the common media root.
 
@@ -34,12 +36,16 @@ def load_source(
         max_bad_share  share of rows that may be rejected; more raises BadRowsError
         reject         called with each `Reject`
         media_root     the common media root; media that stand in tables become files below it
+        repair         what is put right in texts and media, if anything
     Returns
         counts: `rows` read, `records` appended, `rejected`, `left_out` by the source's `tasks` and
         `pair_types`, and `causes` of rejects.
     """
+    from tqdm import tqdm
+
     report, left_out = Report(), 0
-    for result in _checked(source, data, report, media_root):
+    found = _checked(source, data, report, media_root, repair)
+    for result in tqdm(found, f"reading {source.name}", unit="record", mininterval=2, delay=1):
         if isinstance(result, Reject):
             reject(result)
         elif _is_wanted(result, source):
@@ -109,14 +115,16 @@ def below(record: Mapping, folder: str) -> dict:
 
 
 def _checked(
-    source: Source, data: Path, report: Report, media_root: str | Path
-) -> Iterator[dict | Reject]:
+    source: Source, data: Path, report: Report, media_root: str | Path,
+    repair: Repair | None = None,
+) -> Iterator[dict | Reject]:  # fmt: skip
     """Validated records and rejects of a source; media files are left to the filter."""
-    media = MediaCheck(source.media or ".", "name")
+    media, convert = MediaCheck(source.media or ".", "name"), source.converter()
     rows = source.iter_rows(data, media_root)
-    for result in check_rows(rows, source.converter(), media, report):
+    for result in check_rows(rows, repair.texts(convert) if repair else convert, media, report):
         if not isinstance(result, Reject):
             result = below(result, source.media)
+            result = repair.media(result) if repair else result
             result = result if result.get("source") else result | {"source": source.name}
         yield result
 

@@ -23,7 +23,7 @@ from scipy.sparse.csgraph import connected_components
 
 from ..settings import Natural, nested, settings
 from .config import DuplicateThresholds
-from .dedupe import DuplicateGroups, near_duplicates
+from .dedupe import DuplicateGroups, likeness
 from .item_groups import renumber
 
 __all__ = ["PairSplit", "SplitConfig", "linked_groups", "split_pairs", "draw_held_out"]
@@ -67,7 +67,7 @@ def split_pairs(
     groups are for testing, or none is left for training.
     """
     config = config or SplitConfig()
-    duplicates = near_duplicates(records, root, config.thresholds, workers)
+    duplicates = likeness(records, root, config.thresholds, workers).chained()
     groups = linked_groups(duplicates, labels)
     test = draw_held_out(groups, [_key(record, config.seed) for record in records], config.test)
     found, sizes = len(np.unique(groups[test])), np.bincount(groups)

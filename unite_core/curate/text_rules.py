@@ -19,10 +19,12 @@ import numpy as np
 from .config import CleanConfig
 from .media_stats import MediaStats, mark_media
 from .reasons import Reasons
+from .scripts import guess_languages, text_weight
+from .validate import cause_of
 
 __all__ = [
-    "ATTRIBUTES", "bare_text", "clean", "granularity", "languages", "media_faults", "text_faults",
-    "top_shares", "words_of",
+    "ATTRIBUTES", "bare_text", "clean", "granularity", "keywords", "languages", "media_faults",
+    "template_texts", "text_faults", "top_shares", "words_of",
 ]  # fmt: skip
 
 
@@ -37,16 +39,37 @@ def clean(
         stats    of the media of the rows, from `measure_media`; other media are not checked
     Raises ValueError if rows and reasons differ in number.
     """
+    from tqdm import tqdm
+
     config = config or CleanConfig()
     faults = media_faults(stats, config)
     if len(rows) != len(reasons):
         raise ValueError(f"{len(rows)} records but reasons of {len(reasons)}")
     mark_media(reasons, rows, faults)
-    for number, row in enumerate(rows):
+    templated = template_texts(rows, config.templates)
+    for number, row in enumerate(tqdm(rows, "reading texts", mininterval=2, delay=1)):
         for side in ("query", "candidate"):
             text = row[side].get("text")
             for reason in text_faults(text, config) if text is not None else ():
                 reasons.mark(reason, np.array([number]))
+            if text in templated:
+                reasons.mark("boilerplate", np.array([number]))
+
+
+def template_texts(rows: Sequence[Mapping], patterns: tuple[str, ...], least: int = 20) -> set[str]:
+    """The texts that fit one of the patterns, if at least `least` different ones fit it.
+
+    >>> rows = [{"query": {"text": f"Photo {n}"}, "candidate": {"text": "a"}} for n in range(30)]
+    >>> len(template_texts(rows, (r"photo \\d+",))), template_texts(rows[:9], (r"photo \\d+",))
+    (30, set())
+    """
+    texts = {row[side].get("text") or "" for row in rows for side in ("query", "candidate")}
+    found: set[str] = set()
+    for pattern in patterns:
+        fits = _patterns((pattern,)).fullmatch
+        fitting = {text for text in texts if fits(bare_text(text).rstrip(" .!"))}
+        found |= fitting if len(fitting) >= least else set()
+    return found
 
 
 def media_faults(stats: MediaStats, config: CleanConfig) -> dict[tuple[str, str], list[str]]:
@@ -57,16 +80,28 @@ def media_faults(stats: MediaStats, config: CleanConfig) -> dict[tuple[str, str]
     named = {
         "small": short < config.least_side,
         "stretched": aspect > config.largest_aspect if config.largest_aspect else ~readable,
-        "constant": stats.contrast < config.least_contrast,
+        "constant": (stats.contrast < config.least_contrast) & (stats.ink <= config.least_ink),
         "static": video & (stats.motion < config.least_motion),
     }
     named = {reason: mask & readable for reason, mask in named.items()}
-    named["unreadable"] = ~readable if config.readable else np.zeros_like(readable)
+    failed = [_failure(cause) if config.readable else "" for cause in stats.cause]
+    for reason in dict.fromkeys(_FAILURES.values()):
+        named[reason] = np.array([name == reason for name in failed], bool)
     faults: dict[tuple[str, str], list[str]] = {}
     for reason, mask in named.items():
         for place in np.flatnonzero(mask).tolist():
             faults.setdefault((stats.kinds[place], stats.paths[place]), []).append(reason)
     return faults
+
+
+def _failure(cause: str) -> str:
+    """The reason that the cause of an unreadable file is; "" for one that can be read."""
+    return _FAILURES.get(cause_of(cause), _FAILURES[""]) if cause else ""
+
+
+_FAILURES = {
+    "no file under the media root": "missing", "too many pixels": "too large", "": "unreadable",
+}  # fmt: skip
 
 
 @lru_cache(maxsize=1 << 16)  # captions repeat
@@ -85,9 +120,11 @@ def text_faults(text: str, config: CleanConfig) -> tuple[str, ...]:
     found = []
     if config.blank and not any(_says_something(character) for character in bare):
         found.append("blank")
-    if config.boilerplate and _boilerplate(config.boilerplate).fullmatch(bare.rstrip(" .!")):
+    if config.boilerplate and _patterns(config.boilerplate).fullmatch(bare.rstrip(" .!")):
         found.append("boilerplate")
-    if len(bare) < config.least_characters:
+    if config.most_keywords and len(keywords(bare)) > config.most_keywords:
+        found.append("keywords")
+    if config.least_characters and text_weight(bare) < config.least_characters:
         found.append("short")
     if config.most_characters and len(bare) > config.most_characters:
         found.append("long")
@@ -102,8 +139,26 @@ def _says_something(character: str) -> bool:
     return character.isalnum() or unicodedata.category(character)[0] == "S"
 
 
+def keywords(text: str) -> list[str]:
+    """The parts of a text that is a list of keywords, [] of one that is not.
+
+    A list has four parts or more between commas or the like, each of three words at most, and no
+    full stop inside.
+
+    >>> keywords("cat, pet, fur, small animal"), keywords("A cat, a dog and a bird play, here.")
+    (['cat', 'pet', 'fur', 'small animal'], [])
+    """
+    parts = [part.strip() for part in _COMMA.split(text.strip(" .,;#")) if part.strip()]
+    is_list = len(parts) >= 4 and all(_is_keyword(part) for part in parts)
+    return parts if is_list else []
+
+
+def _is_keyword(part: str) -> bool:
+    return len(part.split()) <= 3 and len(part) <= 40 and ". " not in part
+
+
 @cache
-def _boilerplate(patterns: tuple[str, ...]) -> re.Pattern:
+def _patterns(patterns: tuple[str, ...]) -> re.Pattern:
     joined = "|".join(f"(?:{pattern})" for pattern in patterns)
     return re.compile(joined, re.IGNORECASE | re.DOTALL)
 
@@ -124,6 +179,7 @@ ATTRIBUTES = frozenset((
 FINE_WORDS = 8  # a text with at least so many words, or FINE_ATTRIBUTES attribute words, is fine
 FINE_ATTRIBUTES = 3
 _WINDOW = 1000  # words per window of the type-token ratio, which depends on length
+_COMMA = re.compile(r"[,;|#•、，；،]+")
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 _PLACEHOLDER = re.compile(r"<\|(?:IMAGE|VIDEO)\|>")
 
@@ -136,10 +192,22 @@ def bare_text(text: str) -> str:
 def words_of(text: str) -> list[str]:
     """Lower-case words; in scripts without spaces each run of letters is one word.
 
-    >>> words_of("<|IMAGE|>\\nThe SAME, in blue!")
-    ['the', 'same', 'in', 'blue']
+    >>> words_of("<|IMAGE|>\\nThe SAME, in blue!"), words_of("हिन्दी भाषा")
+    (['the', 'same', 'in', 'blue'], ['हिन्दी', 'भाषा'])
     """
-    return _WORD.findall(bare_text(text).lower())
+    bare = bare_text(text).lower()
+    return _WORD.findall(bare) if bare.isascii() else _marked_words(bare)
+
+
+def _marked_words(text: str) -> list[str]:
+    """Words of letters, digits, and the marks on them, which regular expressions leave out."""
+    kept = (c if _is_of_word(c) else " " for c in text)
+    return [word for part in "".join(kept).split() if (word := part.strip("'’"))]
+
+
+@lru_cache(maxsize=1 << 14)
+def _is_of_word(character: str) -> bool:
+    return character.isalnum() or character in "'’" or unicodedata.category(character)[0] == "M"
 
 
 def granularity(texts: Sequence[str]) -> dict[str, float]:
@@ -163,13 +231,9 @@ def granularity(texts: Sequence[str]) -> dict[str, float]:
 
 
 def languages(texts: Sequence[str], least_characters: int = 20) -> list[str]:
-    """Languages of texts as ISO 639-1 codes, guessed by py3langid; "" for texts that are too short.
-
-    Below about 20 letters a guess is not reliable (labels such as "melon").
-    """
-    guess = _identify()
+    """Languages of texts as ISO 639-1 codes; "" where a text says too little, see `scripts`."""
     bare = [bare_text(text) for text in texts]
-    return [guess(text)[0] if _letters(text) >= least_characters else "" for text in bare]
+    return [guess.code for guess in guess_languages(bare, least_characters)]
 
 
 def top_shares(values: Sequence[str], count: int = 5) -> dict[str, float]:
@@ -177,22 +241,7 @@ def top_shares(values: Sequence[str], count: int = 5) -> dict[str, float]:
     return {name: n / len(values) for name, n in Counter(values).most_common(count)}
 
 
-def _letters(text: str) -> int:
-    return sum(character.isalpha() for character in text)
-
-
 def _type_token_ratio(words: Sequence[str]) -> float:
     windows = [words[start : start + _WINDOW] for start in range(0, len(words), _WINDOW)]
     whole = [window for window in windows if len(window) == _WINDOW] or windows
     return float(np.mean([len(set(window)) / len(window) for window in whole])) if words else 0.0
-
-
-def _identify():
-    try:
-        from py3langid import classify
-    except ImportError:
-        raise ImportError(
-            "language guesses need py3langid: pip install 'unite-workbook[curate]', or leave the "
-            "language checks out"
-        ) from None
-    return classify

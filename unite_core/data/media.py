@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import stat
 import warnings
 import zlib
@@ -38,6 +39,8 @@ _TURNS = {
 }  # fmt: skip
 _PIXEL_CHUNKS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}  # of a PNG
 _IN_MEMORY = "image in memory"
+_PIXELS = re.compile(r"\((\d+) pixels\)")  # in Pillow's words
+_NEXT_TO_WHITE = 8  # grey levels
 
 
 class MediaError(ValueError):
@@ -51,8 +54,9 @@ def load_image(source: Any, root: str | Path = ".", as_stored: bool = False) -> 
         source     a path under `root`, a PIL image, or a uint8 array [H, W] or [H, W, 3 or 4]
         as_stored  neither turned nor put on white, as in the released code
     Applies the camera's orientation and takes the first frame of an animation. Transparent pixels
-    become white, unlike in the released code, which shows the colour hidden under them. Of the
-    metadata only the orientation counts, and where it cannot be read the image is not turned.
+    become white, unlike in the released code, which shows the colour hidden under them; black where
+    white would hide the picture (`info["page"]` says so). Of the metadata only the orientation
+    counts, and where it cannot be read the image is not turned.
     """
     if not isinstance(source, (str, os.PathLike)):
         with naming_file(_IN_MEMORY):
@@ -142,7 +146,11 @@ def naming_file(path: Any) -> Iterator[None]:
     except MediaError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise MediaError(f"{path}: more than {MAX_PIXELS} pixels; shrink it before use") from error
+        counted = _PIXELS.search(str(error))
+        size = f"{int(counted[1]) / 1e6:.0f} megapixels, " if counted else ""
+        raise MediaError(
+            f"{path}: {size}more than {MAX_PIXELS} pixels; shrink it before use"
+        ) from error
     except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, ...
         raise MediaError(
             f"{path}: cannot be decoded ({_words(error)}); it is damaged or of another type: "
@@ -246,9 +254,19 @@ def to_rgb(image: Image.Image, name: Any, as_stored: bool = False) -> Image.Imag
         image = image.transpose(turn)
     if not image.has_transparency_data:
         return image.convert("RGB")
-    image = image.convert("RGBA")
-    white = Image.new("RGBA", image.size, "white")
-    return Image.alpha_composite(white, image).convert("RGB")
+    return _on_page(image.convert("RGBA"))
+
+
+def _on_page(image: Image.Image) -> Image.Image:
+    """RGB on white, or on black where white hides what the picture shows."""
+    page = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    if min(low for low, _ in page.getextrema()) < 255 - _NEXT_TO_WHITE:
+        return page
+    dark = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image).convert("RGB")
+    if not any(low < high for low, high in dark.getextrema()):
+        return page  # nothing is drawn at all
+    dark.info["page"] = "black"
+    return dark
 
 
 def _check_fit(image: Image.Image, name: Any) -> None:

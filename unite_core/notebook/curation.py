@@ -15,11 +15,20 @@ from ..curate.config import RuleConfig
 from ..curate.fault_injection import REASON_OF, InjectedData
 from ..curate.reasons import Reasons
 from ..curate.recipe import Source, read_recipe
+from ..curate.repair import Repair
 from ..curate.rows import load_source, load_tests
 from ..data.packed import PackedRows
 from ..data.records import read_records
 
-__all__ = ["CurationInput", "from_corpus", "from_recipe", "mistakes", "outcomes", "sample"]
+__all__ = [
+    "CurationInput",
+    "from_corpus",
+    "from_recipe",
+    "mistakes",
+    "not_planted",
+    "outcomes",
+    "sample",
+]
 
 
 _STAGES = ("stage1.jsonl", "stage2.jsonl")
@@ -47,9 +56,9 @@ def from_recipe(path: str | Path) -> CurationInput:
     """Records, evaluation pairs, rules and model of a recipe, without rejects."""
     recipe, base = read_recipe(path), Path(path).parent
     root = base / recipe.media_root
-    rows = PackedRows(sort_keys=True)
+    rows, repair = PackedRows(sort_keys=True), Repair(recipe.rules.clean, root)
     for source in recipe.sources:
-        load_source(source, base, rows, recipe.max_bad_share, lambda _: None, root)
+        load_source(source, base, rows, recipe.max_bad_share, lambda _: None, root, repair)
     tests = [test for source in recipe.tests for test in load_tests(source, base, root)]
     return CurationInput(_positives(rows), tests, root, recipe.rules, recipe.model)
 
@@ -72,21 +81,31 @@ def sample(given: CurationInput, records: int, seed: int) -> CurationInput:
 def mistakes(injected: InjectedData, reasons: Reasons) -> dict[str, np.ndarray]:
     """Row numbers, ascending, of the errors of the rules.
 
-    Returns `missed` (an injected fault without its reason) and `false alarms` (a reason without
-    such a fault). A fault that the records had before counts as a false alarm, even if it is found
-    rightly.
+    Returns `missed` (an injected fault without its reason) and `false alarms` (an injected fault
+    with another reason). A reason of a record without an injected fault is neither: whether the
+    record was sound before is not known, see `not_planted`.
     """
     wanted = {fault.row: REASON_OF[fault.kind] for fault in injected.faults}
-    reported = {row: set(reasons.of(row)) for row in np.flatnonzero(~reasons.kept).tolist()}
-    missed = [row for row, reason in wanted.items() if reason not in reported.get(row, ())]
-    alarms = [row for row, found in reported.items() if found - {wanted.get(row)}]
-    return {"missed": np.array(sorted(missed), int), "false alarms": np.array(alarms, int)}
+    missed = [row for row, reason in wanted.items() if reason not in reasons.of(row)]
+    alarms = [row for row, reason in wanted.items() if set(reasons.of(row)) - {reason}]
+    return {"missed": np.array(sorted(missed), int), "false alarms": np.array(sorted(alarms), int)}
+
+
+def not_planted(injected: InjectedData, reasons: Reasons) -> np.ndarray:
+    """Row numbers, ascending, of records with a reason and no injected fault.
+
+    They are found dirt or errors of the rules: only looking tells.
+    """
+    named = ~reasons.kept
+    named[[fault.row for fault in injected.faults]] = False
+    return np.flatnonzero(named)
 
 
 def outcomes(injected: InjectedData, reasons: Reasons) -> dict[str, int]:
     """Count records with and without an injected fault, kept or dropped for any reason.
 
-    Returns `faults`, `faults kept`, `sound` (no injected fault) and `sound dropped`.
+    Returns `faults`, `faults kept`, `sound` (no injected fault, whatever the record had before)
+    and `sound dropped`.
     """
     faulty = np.zeros(len(reasons), bool)
     faulty[[fault.row for fault in injected.faults]] = True

@@ -1,0 +1,1 @@
+"""The icons corpus: twenty public icon sets, drawn as they are published, with the titles found."""
