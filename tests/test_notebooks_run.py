@@ -23,7 +23,7 @@ SMALL = {
     "07_one_index": {"records": 150},
     "08_is_it_real": {},
     "09_modality_gap": {"items": 60},
-    "10_embedding_map": {"items": 40, "around": "a red circle"},
+    "10_embedding_map": {"items": 60, "around": "a red circle"},
     "11_search": {"split": "development", "count": 4, "words": "a red circle"},
     "12_your_data": {
         "source": "data/shapes/stage1.jsonl", "media_root": "data/shapes", "limit": 300,
