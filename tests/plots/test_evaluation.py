@@ -81,6 +81,7 @@ def test_few_families_have_no_interval_in_any_figure(ax):
         line for line in ax.lines if line.get_mfc() == "white" and len(line.get_xdata())
     ]
     assert open_mark.get_xdata() == pytest.approx([20])
+    assert open_mark.get_zorder() > ax.containers[0].lines[0].get_zorder(), "not below the filled"
 
 
 def rows(values, chance=0.1):

@@ -49,7 +49,7 @@ def plot_scores(
         ax.errorbar(values[:, 0], places, xerr=values[:, 1:].T, ls="",
                     elinewidth=1.2, label=model, **style)  # fmt: skip
         few = np.array([s.low is None for s in scores])
-        ax.plot(values[few, 0], places[few], ls="", mfc="white", **style)
+        ax.plot(values[few, 0], places[few], ls="", mfc="white", zorder=3, **style)
     ax.plot([], [], "--", color="0.4", lw=1, label="chance")
     ax.set_yticks(range(len(rows)), _names_of(rows))
     ax.set_ylim(len(rows) - 0.5, -0.5)
