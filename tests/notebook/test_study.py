@@ -44,7 +44,9 @@ def made(study, blocks, seed=0):
                 metrics.append(place | dict.fromkeys(METRICS, float(found.mean())))
         runs.append({"run": name, "arm": arm.name, "block": block, "commit": "abc",
                      "processor": "cpu", "threads": 1, "version_torch": "2", "metrics": metrics,
-                     "config": {"stage": {"max_steps": 3}}})  # fmt: skip
+                     "config": {"stage": {"max_steps": 3}},
+                     "gap": [{"measure": "gap", "task": "text → image", "value": block + 0.5},
+                             {"measure": "rmg", "task": "text → image", "value": 9}]})  # fmt: skip
     return StudyTable(runs, hits, tasks)
 
 
@@ -121,6 +123,11 @@ def test_means_are_those_of_the_hits_in_percent(table):
     assert other["MAMCL + router"]["mrr"] == found["MAMCL + router"]["P3"], "made equal above"
     single = notebook.metric_table(table, MASK, "P3", "concept", ["mrr"], pool="single")
     assert by(single)["MAMCL"] != other["MAMCL"]
+
+
+def test_the_gap_is_that_of_an_arms_blocks(table):
+    row = by(notebook.gap_table(table, MASK, ["gap"]))["MAMCL"]
+    assert row == {"arm": "MAMCL", "gap, text → image": "1.00 [0.50, 1.50]"}
 
 
 def test_endpoints_say_their_queries_and_families(table):

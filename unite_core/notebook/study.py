@@ -9,7 +9,7 @@ are given in percent and differences in points.
 from __future__ import annotations
 
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
@@ -33,8 +33,8 @@ from .runs import from_root, project_root, runs_root
 
 __all__ = [
     "arm_table", "blocks_said", "deviation_said", "difference_table", "endpoint_table",
-    "find_winner", "mean_table", "metric_table", "open_study", "power_table", "task_rows",
-    "test_table", "winner_candidates",
+    "find_winner", "gap_table", "mean_table", "metric_table", "open_study", "power_table",
+    "task_rows", "test_table", "winner_candidates",
 ]  # fmt: skip
 
 
@@ -142,6 +142,25 @@ def metric_table(
         ]
         means = {metric: _share([each[metric] for each in found]) for metric in metrics}
         rows.append({"arm": arm.label} | means)
+    return rows
+
+
+def gap_table(table: StudyTable, study: Study, measures: Sequence[str]) -> list[dict[str, Any]]:
+    """The modality gap of each arm's plain pairs, a column for each task and measure.
+
+    Means over blocks, the lowest and the highest block behind them. `measures` are names of
+    `study.gaps.GAP_MEASURES`.
+    """
+    rows = []
+    for arm in study.arms:
+        values = defaultdict(list)
+        for run in table.runs:
+            for each in run["gap"] if run["arm"] == arm.name else ():
+                if each["measure"] in measures:
+                    values[f"{each['measure']}, {each['task']}"].append(each["value"])
+        rows.append({"arm": arm.label} | {
+            name: f"{np.mean(v):.2f} [{min(v):.2f}, {max(v):.2f}]" for name, v in values.items()
+        })  # fmt: skip
     return rows
 
 
