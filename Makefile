@@ -4,6 +4,7 @@
 #   make study    both studies of docs/study.md, SIZE=smoke (minutes), small (hours) or full (GPUs)
 #   make test     all tests and all notebooks
 #   make test-browser  notebooks and applications in a browser (chromium), into runs/browser
+#   make notebooks, make figures  after it: its outputs into notebooks/, its figures into figures/
 #   make lab      JupyterLab on this machine, opened with its token
 #   make app      search and the loss by hand as applications without code, on this machine
 #   make book     the book from stored notebooks, pages and docstrings, into docs/_build/html
@@ -61,7 +62,7 @@ app: $(READY)
 	  $(BIN)/voila --Voila.ip=127.0.0.1 notebooks/apps
 
 notebooks: $(READY)
-	$(BIN)/unite notebooks store
+	$(BIN)/unite notebooks store --from $(RUNS)
 
 figures: $(READY)
 	$(BIN)/unite notebooks publish $(RUNS)

@@ -127,7 +127,7 @@ def test_stored_outputs_are_whole_clean_and_small(path, notebook, tmp_path):
     cells = code_cells(notebook)
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
     outputs = [output for cell in cells for output in cell.outputs]
-    assert outputs, "stored notebooks show their results: make notebooks"
+    assert outputs, "stored notebooks show their results: make run notebooks"
     assert not [output for output in outputs if output.output_type == "error"]
     assert path.stat().st_size <= 600_000
     copy = tmp_path / path.name
