@@ -60,7 +60,7 @@ def test_data_are_counted_by_source_task_and_modalities_with_their_hashes(card, 
     assert text.count("4 pairs.") == 1
     assert "| pairs | T-I | text → image | 3 |" in text
     assert "| mine |  | image → text | 1 |" in text
-    assert f"| records | {records} | aa11 |" in text
+    assert f"| records | {records.parent.name}/pairs.jsonl | aa11 |" in text
     assert "| media | 1 files | cc33 |" in text and "| started from | tiny | bb22 |" in text
 
 

@@ -60,9 +60,9 @@ def write_card(folder: str | Path, config: TrainConfig, dataset: PairDataset, st
     )
     parts = [
         f"---\n{about.to_yaml()}\n---",
-        f"# {config.stage.name} of {config.model}",
+        f"# {config.stage.name} of {_named(config.model)}",
         "Embeds texts, images, videos and their mixtures as unit vectors of one space.",
-        *_load(config),
+        *_load(),
         *_data(config, dataset),
         *_settings(config, steps),
         f"## {RESULTS}\n\n{_NOT_MEASURED}",
@@ -139,7 +139,12 @@ def _descent(model: str) -> tuple[str | None, str | None]:
     return about.license, base
 
 
-def _load(config: TrainConfig) -> list[str]:
+def _named(path: str) -> str:
+    """A hub id or relative path as it is, the end of an absolute one: the rest is a machine's."""
+    return "/".join(Path(path).parts[-2:]) if Path(path).is_absolute() else path
+
+
+def _load() -> list[str]:
     return [
         "## Use",
         "```python\nfrom unite_core import UniteEmbedder\n\n"
@@ -160,9 +165,9 @@ def _data(config: TrainConfig, dataset: PairDataset) -> list[str]:
         counts[pair.source, pair.task, " → ".join(sides)] += 1
     rows = [[*names, count] for names, count in sorted(counts.items())]
     media = inputs.get("media", {})
-    hashes = [["records", name, inputs.get(name, "")] for name in config.data]
+    hashes = [["records", _named(name), inputs.get(name, "")] for name in config.data]
     hashes += [["media", f"{media.get('files', 0)} files", media.get("content", "")]]
-    hashes += [["started from", config.model, inputs.get(config.model, "")]]
+    hashes += [["started from", _named(config.model), inputs.get(config.model, "")]]
     left_out = f" {len(dataset.bad)} records could not be used." if dataset.bad else ""
     return [
         "## Training data",
