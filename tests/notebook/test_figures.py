@@ -5,6 +5,7 @@ import xml.etree.ElementTree as ElementTree
 import matplotlib.pyplot as plt
 import nbformat
 import pytest
+from bs4 import BeautifulSoup
 from IPython.testing.globalipapp import get_ipython as start_shell
 from IPython.utils.capture import capture_output
 from PIL import Image
@@ -49,7 +50,10 @@ def test_the_output_of_a_notebook_carries_the_words_and_keeps_them_when_cleaned(
     (shown,) = captured.outputs
     assert shown.metadata["image/png"]["alt"] == "two dots"
     assert not plt.fignum_exists(figure.number), "shown once"
-    output = nbformat.v4.new_output("display_data", {"text/plain": ""}, metadata=shown.metadata)
+    (copy,) = BeautifulSoup(shown.data["text/html"], "html.parser").find_all("img")
+    assert copy["alt"] == "two dots", "JupyterLab shows HTML and no alt of an image"
+    assert copy["src"] == f"data:image/png;base64,{shown.data['image/png']}"
+    output = nbformat.v4.new_output("display_data", dict(shown.data), metadata=shown.metadata)
     output.metadata["image/png"]["width"] = 3
     cell = nbformat.v4.new_code_cell("show()", outputs=[output])
     file = tmp_path / "notebook.ipynb"
@@ -57,3 +61,4 @@ def test_the_output_of_a_notebook_carries_the_words_and_keeps_them_when_cleaned(
     clean_notebook(file)
     (kept,) = nbformat.read(file, as_version=4).cells[0].outputs
     assert kept.metadata == {"image/png": {"alt": "two dots"}}
+    assert set(kept.data) == {"image/png", "text/plain"}, "the picture is stored once"

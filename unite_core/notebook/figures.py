@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import escape
 from pathlib import Path
 
 from ..files import replacing
@@ -39,16 +40,21 @@ def save_figure(path: Path, figure, alt: str) -> None:
 
 
 def show_figure(figure, alt: str) -> None:
-    """Show a figure in a notebook with `alt` in the output's metadata, and close it.
+    """Show a figure in a notebook with words in place of it, and close it.
 
-    Where nbconvert and the book look for it: {"image/png": {"alt": ...}}. Outside of a notebook
-    nothing is shown.
+    They are where the book and nbconvert look for them, {"image/png": {"alt": ...}} in the output's
+    metadata. JupyterLab does not look there but shows HTML first, so the picture is there, too;
+    `cleaned` drops that copy. Outside of a notebook nothing is shown.
     """
     import matplotlib.pyplot as plt
     from IPython import get_ipython
+    from IPython.core.pylabtools import print_figure
     from IPython.display import display
 
     if get_ipython() is None:
         return
-    display(figure, metadata={"image/png": {"alt": alt}})
+    png = print_figure(figure, "png", base64=True)
+    copy = f'<img alt="{escape(alt)}" src="data:image/png;base64,{png}">'
+    data = {"image/png": png, "text/html": copy, "text/plain": repr(figure)}
+    display(data, raw=True, metadata={"image/png": {"alt": alt}})
     plt.close(figure)

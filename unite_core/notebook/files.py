@@ -179,6 +179,8 @@ def _cleaned(output, count: int):
             for kind, about in output.metadata.items()
             if isinstance(about, dict) and "alt" in about
         }
+        if "image/png" in output.data:
+            output.data.pop("text/html", None)  # the same picture, see `show_figure`
         for kind, content in output.data.items():
             if kind == "image/png":
                 output.data[kind] = _smaller(content)

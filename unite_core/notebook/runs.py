@@ -35,6 +35,7 @@ from .files import (
     parameter_names,
     write_text,
 )
+from .live import bars_on_white, is_live
 
 __all__ = [
     "NotebookError", "ParameterError", "Run", "from_root", "open_run",
@@ -129,6 +130,8 @@ def open_run(name: str, namespace: Mapping) -> Run:
         names = parameter_names(notebook) if notebook.is_file() else []
         _prepare_folder(folder, _describe(name, [], {key: namespace.get(key) for key in names}))
     folder.mkdir(parents=True, exist_ok=True)
+    if is_live():
+        bars_on_white()
     versions = ", ".join(f"{name} {version}" for name, version in _versions().items())
     print(f"{name} in {os.path.relpath(folder, project_root())} ({versions})")
     return Run(name, folder)
