@@ -7,6 +7,7 @@ import pytest
 
 from tests.browser.pages import Page
 from tests.browser.server import start_apps, start_lab
+from unite_core.notebook.corpus import open_corpus
 from unite_core.notebook.runs import project_root
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -37,7 +38,13 @@ def page(chromium, request):
 
 
 @pytest.fixture(scope="session")
-def lab(chromium, tmp_path_factory):
+def shapes():
+    """The corpus of all of them; a moment's work where it is not there."""
+    open_corpus("shapes")
+
+
+@pytest.fixture(scope="session")
+def lab(chromium, shapes, tmp_path_factory):
     folder = tmp_path_factory.mktemp("lab")
     server = start_lab(folder)
     server.folder = folder
@@ -46,7 +53,7 @@ def lab(chromium, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def apps(chromium, tmp_path_factory):
+def apps(chromium, shapes, tmp_path_factory):
     server = start_apps(tmp_path_factory.mktemp("apps"))
     yield server
     server.stop()

@@ -9,22 +9,27 @@ from playwright.sync_api import Error, expect
 
 from tests.browser.server import WAIT, Server, copy_notebook
 
-ERRORS = '.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.error"]'
-RED = '.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.stderr"]'
+RED = '[data-mime-type="application/vnd.jupyter.stderr"]'
 PICTURE = ".unite-picture"
-# "ran", "failed", "died" or "" while cells run
-STATE = f"""() => {{
-  if (document.querySelector('{ERRORS}')) return "failed";
-  if (document.querySelector('.jp-Dialog')) return "died";
-  const prompts = [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')];
-  return prompts.length && prompts.every(each => /\\d/.test(each.innerText)) ? "ran" : "";
-}}"""
+IDLE = """() =>
+  window.jupyterapp?.shell.currentWidget?.sessionContext.session?.kernel?.status == "idle"
+"""
+# "ran", "died", the first error, or "" while cells run
+STATE = """() => {
+  if (document.querySelector(".jp-Dialog")) return "died";
+  const cells = jupyterapp.shell.currentWidget.content.widgets.map(cell => cell.model);
+  const code = cells.filter(cell => cell.type == "code");
+  const failed = code.flatMap(cell => cell.outputs.toJSON()).find(o => o.output_type == "error");
+  if (failed) return `${failed.ename}: ${failed.evalue}\\n${failed.traceback.at(-1)}`;
+  return code.length && code.every(cell => cell.executionCount) ? "ran" : "";
+}"""
 WATCH = """picture => {
   const heights = (window.heights ??= []);
   new ResizeObserver(([entry]) => heights.push(Math.round(entry.contentRect.height)))
     .observe(picture);
 }"""
-TRIES = 3
+TRIES = 3  # of a kernel to start
+ALL_CELLS = 400.0  # seconds
 
 
 class Page:
@@ -35,23 +40,24 @@ class Page:
         page.set_default_timeout(1000 * WAIT)
         expect.set_options(timeout=1000 * WAIT)
 
-    def run_notebook(self, lab: Server, name: str, parameters: dict) -> None:
+    def run_notebook(self, lab: Server, name: str) -> None:
         """Open a notebook in JupyterLab and run all its cells; a kernel that dies starts again."""
-        file = copy_notebook(name, lab.folder, parameters)
+        file = copy_notebook(name, lab.folder)
         for _ in range(TRIES):
+            self.page.goto("about:blank")  # or its page would start the kernel again
             lab.stop_kernels()
             self.page.goto(f"{lab.url}/doc/tree/{file}")
-            ready = self.page.locator('.jp-Notebook-ExecutionIndicator[data-status="idle"]')
             try:
-                ready.wait_for(timeout=60_000)
+                self.page.wait_for_function(IDLE)
             except Error:
                 continue
             self.page.evaluate("() => { jupyterapp.commands.execute('notebook:run-all-cells') }")
-            state = self.page.wait_for_function(STATE).json_value()
+            state = self.page.wait_for_function(STATE, timeout=1000 * ALL_CELLS).json_value()
             if state != "died":
                 break
-        shown = self.page.locator(ERRORS)
-        assert state == "ran", shown.first.inner_text() if shown.count() else "its kernel died"
+        else:
+            state = f"its kernel did not live, {TRIES} times"
+        assert state == "ran", state
 
     def open_app(self, apps: Server, name: str) -> None:
         """Open an application and wait for its controls."""

@@ -14,6 +14,8 @@ from urllib.error import URLError
 
 import nbformat
 
+from tests.test_notebooks_run import SMALL
+from unite_core.notebook.files import parameter_names
 from unite_core.notebook.runs import project_root
 
 NOTEBOOKS = project_root() / "notebooks"
@@ -23,7 +25,11 @@ LAB_SETTINGS = {
     "apputils-extension/themes": {"adaptive-theme": True},  # light or dark as the system is
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
 }
-WAIT = 180.0  # seconds for a server, a kernel or a cell on a machine with other work to do
+QUICK = {
+    "corpus": "shapes", "steps": 4, "start": "tiny-stage1", "stage_1": "tiny-stage1",
+    "stage_2": "tiny-stage2",
+}  # fmt: skip
+WAIT = 240.0  # seconds for a server, a kernel or a cell on a machine with other work to do
 
 
 class Server:
@@ -61,7 +67,7 @@ class Server:
             sessions = json.load(reply)
         for session in sessions:
             address = f"{self.url}/api/sessions/{session['id']}"
-            urllib.request.urlopen(urllib.request.Request(address, method="DELETE"), timeout=30)
+            urllib.request.urlopen(urllib.request.Request(address, method="DELETE"), timeout=60)
 
     def stop(self) -> None:
         """End the process; it ends its kernels."""
@@ -105,16 +111,17 @@ def start_apps(folder: Path) -> Server:
     return Server(["voila", *options], folder, "/", environment)
 
 
-def copy_notebook(name: str, folder: Path, parameters: dict) -> str:
-    """Copy a notebook without outputs and with injected parameters; returns its file's name."""
+def copy_notebook(name: str, folder: Path) -> str:
+    """Copy a notebook without outputs and with quick parameters; returns its file's name."""
     from papermill.iorw import load_notebook_node
     from papermill.parameterize import parameterize_notebook
 
-    notebook = load_notebook_node(str(NOTEBOOKS / f"{name}.ipynb"))
+    path = NOTEBOOKS / f"{name}.ipynb"
+    notebook = load_notebook_node(str(path))
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
-    if parameters:
-        notebook = parameterize_notebook(notebook, parameters)
-    nbformat.write(notebook, folder / f"{name}.ipynb")
-    return f"{name}.ipynb"
+    given = QUICK | SMALL[name]
+    known = {key: value for key, value in given.items() if key in parameter_names(path)}
+    nbformat.write(parameterize_notebook(notebook, known), folder / path.name)
+    return path.name

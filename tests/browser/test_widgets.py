@@ -8,8 +8,6 @@ from playwright.sync_api import expect
 from unite_core.corpora.scenes import Scene, draw
 from unite_core.notebook.runs import project_root
 
-QUICK = {"corpus": "shapes"}
-
 
 @pytest.fixture
 def shape(tmp_path):
@@ -66,7 +64,7 @@ def ask(page, shape):
 
 
 def test_the_tour(page, lab):
-    page.run_notebook(lab, "00_tour", QUICK)
+    page.run_notebook(lab, "00_tour")
     page.wait_for_picture()
     box = page.page.get_by_role("textbox", name=re.compile("query|words|ask", re.I)).last
     assert box.evaluate("box => box.scrollWidth <= box.clientWidth"), "the query is cut off"
@@ -81,12 +79,12 @@ def test_the_tour(page, lab):
 
 
 def test_the_loss_by_hand(page, lab):
-    page.run_notebook(lab, "03_loss_by_hand", QUICK)
+    page.run_notebook(lab, "03_loss_by_hand")
     turn_the_loss(page)
 
 
 def test_the_gap_is_closed_by_hand(page, lab):
-    page.run_notebook(lab, "09_modality_gap", QUICK)
+    page.run_notebook(lab, "09_modality_gap")
     page.wait_for_picture()
     slider = page.page.get_by_role("slider", name="share of the gap that is closed")
     slider.focus()
@@ -107,14 +105,14 @@ def test_the_gap_is_closed_by_hand(page, lab):
 
 
 def test_search(page, lab, shape):
-    page.run_notebook(lab, "11_search", QUICK)
+    page.run_notebook(lab, "11_search")
     ask(page, shape)
 
 
 def test_your_data(page, lab, shape):
     if not (project_root() / "notebooks" / "12_your_data.ipynb").is_file():
         pytest.skip("notebook 12 is not there yet")
-    page.run_notebook(lab, "12_your_data", {"steps": 2, "limit": 300})
+    page.run_notebook(lab, "12_your_data")
     ask(page, shape)
 
 
