@@ -11,6 +11,7 @@ from PIL import Image
 from unite_core.curate.dedupe import DuplicateGroups
 from unite_core.curate.split import SplitConfig, linked_groups, split_pairs
 from unite_core.curate.split import draw_held_out as choose
+from unite_core.settings import make
 
 items = st.lists(st.integers(0, 12), min_size=4, max_size=40)
 
@@ -102,3 +103,9 @@ def test_the_user_s_groups_are_kept_whole(pairs, tmp_path):
 def test_pairs_that_are_all_linked_cannot_be_split(pairs, tmp_path):
     with pytest.raises(ValueError, match=r"42 pairs in 1 groups .* the largest of 42: 0 fit into"):
         split_pairs(pairs, tmp_path, labels=["same"] * len(pairs))
+
+
+def test_texts_stay_equal_where_another_threshold_is_given():
+    made = make(SplitConfig, {"thresholds": {"image": 0.1}}, "options")
+    assert (made.thresholds.text, made.thresholds.image) == (1.0, 0.1)
+    assert make(SplitConfig, {"thresholds": {"text": 0.9}}, "options").thresholds.text == 0.9

@@ -9,7 +9,15 @@ from pathlib import Path
 
 import click
 
-from .options import DataPath, as_pairs, from_options, is_config, options_of, save_option
+from .options import (
+    DataPath,
+    as_pairs,
+    from_options,
+    is_config,
+    options_of,
+    remembered,
+    save_option,
+)
 
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 _BAD_SHARE = 0.5  # of a recipe made here: found data have rows without text or file
@@ -124,19 +132,15 @@ def split() -> click.Command:
     from .sources import column_options, root_option
 
     def run(source, text, image, video, media_root, group, instruction, output, workers,
-            save_config, **given) -> None:  # fmt: skip
-        from ..settings import write_config
-        from .sources import find_sources, say
+            **given) -> None:  # fmt: skip
+        from .sources import find_sources
 
         config = from_options(SplitConfig, given)
         columns = {"text": text, "image": image, "video": video, "instruction": instruction}
         (data,) = find_sources([source], columns, media_root)
-        if save_config:
-            write_config(config, save_config)
-            say(f"{save_config}: the settings of this split")
         _split(data, config, group, output, workers)
 
-    return click.Command(
+    return remembered(click.Command(
         None,
         help="Split pairs into training and test data that share nothing: pairs with a picture, a "
         "near duplicate of it, a caption or a group in common are on one side.\n\nWrites "
@@ -153,10 +157,9 @@ def split() -> click.Command:
             click.Option(["--workers"], type=click.IntRange(0), default=0, show_default=True,
                          help="Processes that decode media."),
             *options_of(SplitConfig),
-            save_option(),
         ],
         callback=run,
-    )  # fmt: skip
+    ))  # fmt: skip
 
 
 def _split(data, config, group: str, output: Path, workers: int) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from .options import DataPath, as_pairs, load_options, loading
+from .options import DataPath, as_pairs, load_options, loading, remembered
 
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 
@@ -15,7 +15,7 @@ def evaluate() -> click.Command:
     from .sources import column_options, root_option
 
     def run(model, tasks, data, against, text, image, video, media_root, data_root, output,
-            settings, embed, instruct, compare, list_tasks, **given):  # fmt: skip
+            settings, embed, instruct, compare, list_tasks, card, **given):  # fmt: skip
         if list_tasks:
             from ..evaluation import benchmarks
             from ..evaluation.benchmarks import runs
@@ -28,7 +28,9 @@ def evaluate() -> click.Command:
         if data and model and not tasks:
             columns = {"text": text, "image": image, "video": video}
             models = [*against, model]
-            return _own_data(models, data, columns, media_root, output, as_pairs(embed), how)
+            _check_card(model, card)
+            results = _own_data(models, data, columns, media_root, output, as_pairs(embed), how)
+            return _note_results(model, results) if card else 0
         if not (model and tasks and output) or data or against:
             raise click.UsageError(
                 "give a model and --data of your own; or a model, tasks and --output; or --compare;"
@@ -38,7 +40,7 @@ def evaluate() -> click.Command:
             model, tasks, data_root, output, settings, as_pairs(embed), instruct, how
         )
 
-    return click.Command(
+    return remembered(click.Command(
         None,
         help="Score a model on your own pairs, run public benchmarks on it, or compare two runs."
         "\n\nWith --data: retrieval among the pairs, from either side, in a pool of the searched "
@@ -56,6 +58,7 @@ def evaluate() -> click.Command:
                          help="With --data: score this model, too, and the gain over it."),
             *column_options(),
             root_option(),
+            _card_option("results"),
             click.Option(["--data-root"], type=_FOLDER, default="data/benchmarks",
                          show_default=True, help="Folder of the benchmarks' data sets."),
             click.Option(["--output"], type=_FOLDER, help="Folder of results."),
@@ -71,7 +74,7 @@ def evaluate() -> click.Command:
             *load_options(),
         ],
         callback=run,
-    )  # fmt: skip
+    ))  # fmt: skip
 
 
 def _compare(first: Path, second: Path) -> int:
@@ -83,7 +86,26 @@ def _compare(first: Path, second: Path) -> int:
     return 0
 
 
-def _own_data(models, data, columns, media_root, output, embed: dict, how: dict) -> int:
+def _card_option(what: str) -> click.Option:
+    return click.Option(
+        ["--card"], is_flag=True, help=f"Write the {what} of --data into the model's README.md."
+    )
+
+
+def _check_card(model: str, card: bool) -> None:
+    if card and not Path(model, "config.json").is_file():
+        raise click.UsageError(f"--card writes into a model's folder, which {model} is not")
+
+
+def _note_results(model: str, results: dict) -> int:
+    from ..evaluation.model_card import add_results
+    from .sources import say
+
+    say(str(add_results(model, results)))
+    return 0
+
+
+def _own_data(models, data, columns, media_root, output, embed: dict, how: dict) -> dict:
     """Score models on pairs or tasks, the last one against those before it."""
     from ..files import working_in
     from .sources import check_names
@@ -112,7 +134,7 @@ def _own_data(models, data, columns, media_root, output, embed: dict, how: dict)
             for number, result in enumerate(results.values()):
                 save_results(output / f"results-{number}.json", result)
         click.echo(output)
-    return 0
+    return results
 
 
 def _own_tasks(data, columns, media_root, output):
@@ -165,7 +187,8 @@ def _run_benchmarks(model, tasks, data_root, output, settings, embed: dict, inst
 def gap() -> click.Command:
     from .sources import column_options, root_option
 
-    def run(sources, data, text, image, video, media_root, column, unpaired, k, output, **given):
+    def run(sources, data, text, image, video, media_root, column, unpaired, k, output, card,
+            **given):  # fmt: skip
         how = loading(given)
         if len(sources) == 2 and not data:
             from ..gap.vectors import load_vectors
@@ -173,13 +196,19 @@ def gap() -> click.Command:
             x, y = (load_vectors(path, column) for path in sources)
             tables = {" and ".join(Path(path).name for path in sources): (x, y, None)}
         elif len(sources) == 1 and data:
+            _check_card(sources[0], card)
             columns = {"text": text, "image": image, "video": video}
             tables = _pair_vectors(sources[0], data, columns, media_root, how)
         else:
             raise click.UsageError("give a model and --data, or two files of vectors")
-        _measure(tables, not unpaired, k, output)
+        found = _measure(tables, not unpaired, k, output)
+        if card and data:
+            from ..evaluation.model_card import add_gap
+            from .sources import say
 
-    return click.Command(
+            say(str(add_gap(sources[0], found)))
+
+    return remembered(click.Command(
         None,
         help="Measure the modality gap of a model on pairs, or of two files of vectors (.npy, "
         ".safetensors, .parquet), whose rows are pairs.\n\nEvery measure with its interval, its "
@@ -199,10 +228,11 @@ def gap() -> click.Command:
                          help="Neighbours of the measures of neighbourhoods."),
             click.Option(["--output"], type=click.Path(dir_okay=False), metavar="FILE.json",
                          help="Write the measures as JSON, too."),
+            _card_option("measures"),
             *load_options(),
         ],
         callback=run,
-    )  # fmt: skip
+    ))  # fmt: skip
 
 
 def _pair_vectors(model, data, columns, media_root, how: dict) -> dict:
@@ -252,7 +282,7 @@ def _kind_name(kind: tuple[int, int]) -> str:
     return " and ".join(Modality(code).label for code in kind)
 
 
-def _measure(tables: dict, paired: bool, k: int, output: str | None) -> None:
+def _measure(tables: dict, paired: bool, k: int, output: str | None) -> dict:
     import warnings
     from dataclasses import asdict
 
@@ -272,3 +302,4 @@ def _measure(tables: dict, paired: bool, k: int, output: str | None) -> None:
         rows = {name: {key: asdict(row) for key, row in table.items()}
                 for name, table in found.items()}  # fmt: skip
         write_json(output, rows, indent=1)
+    return found

@@ -13,16 +13,17 @@ from dataclasses import asdict, fields
 from typing import Any, get_type_hints
 
 import click
+from click.core import ParameterSource
 
 from ..data.readers import HUB
-from ..files import read_json
+from ..files import read_json, write_json
 from ..settings import DECLARED, allowed, describe, help_of, make, write_config
 
 _NULL = object()  # an option given as null, which is not the same as one that is not given
 
 __all__ = [
     "DataPath", "as_pairs", "config_command", "from_options", "is_config", "load_options",
-    "loading", "options_of", "parse", "save_option",
+    "loading", "options_of", "parse", "remembered", "save_option",
 ]  # fmt: skip
 
 
@@ -98,6 +99,44 @@ def save_option() -> click.Option:
         ["--save-config"], metavar="FILE", type=click.Path(dir_okay=False),
         help="Write the settings of this call to a JSON file, which the verb takes in their place.",
     )  # fmt: skip
+
+
+def remembered(command: click.Command) -> click.Command:
+    """A verb whose call can be written to a file (`--save-config`) and repeated (`--config`).
+
+    For verbs whose settings are their options alone; those of the call win over the file's.
+    """
+    inner, known = command.callback, [parameter.name for parameter in command.params]
+
+    def load(context, option, path):
+        if path:
+            values = read_json(path, strict=True)
+            if unknown := sorted(set(values) - set(known)):
+                raise click.BadParameter(f"{path}: {unknown[0]} is no setting of this verb")
+            context.default_map = values
+
+    def callback(save_config, **given):
+        context = click.get_current_context()
+        if save_config:
+            asked = (ParameterSource.COMMANDLINE, ParameterSource.DEFAULT_MAP)
+            words = {
+                name: value for name, value in context.params.items()
+                if name != "save_config" and context.get_parameter_source(name) in asked
+            }  # fmt: skip
+            write_json(save_config, json.loads(json.dumps(words, default=str)), indent=1)
+            click.echo(f"{save_config}: this call, for unite {_verb()} --config {save_config}",
+                       err=True)  # fmt: skip
+        return inner(**given)
+
+    command.callback = callback
+    command.params += [
+        click.Option(["--config"], type=click.Path(exists=True, dir_okay=False), is_eager=True,
+                     expose_value=False, callback=load, metavar="FILE",
+                     help="Take what is not given here from a file of --save-config."),
+        click.Option(["--save-config"], type=click.Path(dir_okay=False), metavar="FILE",
+                     help="Write this call to a JSON file for --config."),
+    ]  # fmt: skip
+    return command
 
 
 def _verb() -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from ..data.readers import HUB
-from .options import as_pairs, load_options, loading
+from .options import as_pairs, load_options, loading, remembered
 
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 _STORE = Path(".unite", "vectors")  # of data that are searched without an index
@@ -217,7 +217,7 @@ def search() -> click.Command:
                      help=f"{key.capitalize()} of the query.")
         for key in KEYS
     ]  # fmt: skip
-    return click.Command(
+    return remembered(click.Command(
         None,
         help="Search an index, or a folder or table of your own, with one query, or with a file of "
         "them into a TREC run.\n\nYour own data are embedded at the first search and kept in "
@@ -257,4 +257,4 @@ def search() -> click.Command:
             *load_options(),
         ],
         callback=_search,
-    )  # fmt: skip
+    ))  # fmt: skip

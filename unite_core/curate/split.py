@@ -14,7 +14,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 from pydantic import Field
@@ -29,14 +29,19 @@ from .item_groups import renumber
 __all__ = ["PairSplit", "SplitConfig", "linked_groups", "split_pairs", "draw_held_out"]
 
 
+def _equal_words(value: Any) -> Any:
+    """Thresholds as an object, in which texts have to be equal unless it says otherwise."""
+    return {"text": 1.0} | dict(value) if isinstance(value, Mapping) else value
+
+
 @settings
 class SplitConfig:
     """How pairs are split; the same pairs and settings give the same sides, in any order."""
 
     test: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Share of the pairs that are for testing, at most: groups stay whole."""
-    thresholds: nested(DuplicateThresholds) = DuplicateThresholds(text=1.0)
-    """What near duplicates are; text 1: equal words."""
+    thresholds: nested(DuplicateThresholds, _equal_words) = DuplicateThresholds(text=1.0)
+    """What near duplicates are; text is 1 here, equal words, unless it is given."""
     seed: Natural = 0
     """Decides which groups are for testing."""
 

@@ -1,0 +1,104 @@
+"""Own data measured from the command line: tasks, gains, the gap, the card."""
+
+import json
+
+import numpy as np
+import pytest
+
+from unite_core.evaluation.results import load_results
+
+
+class Planted:
+    """An embedder whose pairs agree by their number, as far as its noise lets them."""
+
+    def __init__(self, noise):
+        self.noise = noise
+
+    def embed(self, items, media_root=".", progress=True):
+        rows = []
+        for item in items:
+            side, number = item["text"].split()
+            shared = np.random.default_rng(int(number)).normal(size=8)
+            own = np.random.default_rng([int(number), len(side)]).normal(size=8)
+            rows.append(shared + self.noise * own)
+        vectors = np.array(rows, np.float32)
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+@pytest.fixture
+def planted(monkeypatch, tmp_path):
+    """`tiny` finds little, `tiny-stage1` nearly all; sixty pairs of two columns of texts."""
+    from unite_core.model.embedder import UniteEmbedder
+
+    noise = {"tiny": 5.0, "tiny-stage1": 0.2}
+    monkeypatch.setattr(UniteEmbedder, "load", lambda name, **_: Planted(noise[str(name)]))
+    monkeypatch.chdir(tmp_path)
+    rows = "".join(f"q {n},answer {n}\n" for n in range(60))
+    (tmp_path / "pairs.csv").write_text("query,positive\n" + rows)
+    return tmp_path
+
+
+def test_pairs_are_scored_both_ways_against_another_model(planted, unite, capsys):
+    words = ("--data", "pairs.csv", "--against", "tiny", "--output", "scores")
+    assert unite("evaluate", "tiny-stage1", *words) == 0
+    out, err = capsys.readouterr()
+    for pool in ("single", "mixed"):
+        for metric in ("recall@1", "recall@10"):
+            assert f"{metric}, {pool} pool, in percent [95 %" in out
+    assert "text to text: tiny-stage1 gains +" in out
+    assert "query from query, candidate from positive" in err
+    before, after = (load_results(planted / "scores" / f"results-{n}.json") for n in (0, 1))
+    score = after.score("text to text", "held out")
+    assert score.n == 120 and score.families == 60, "a pair is one family in both directions"
+    assert score.value > 0.9 > before.score("text to text", "held out").value
+    assert score.chance == pytest.approx(10 / 119)
+
+
+def test_a_split_s_tasks_are_scored_with_its_groups_as_families(planted, unite, capsys):
+    assert unite("split", "pairs.csv", "--output", "s", "--test", "0.5") == 0
+    out, err = capsys.readouterr()
+    assert "30 pairs for training, 30 for testing in 30 of 60 groups" in out
+    assert "unite evaluate runs/mine/model --data s/test.tasks.json --against tiny" in err
+    assert unite("evaluate", "tiny", "--data", "s/test.tasks.json") == 0
+    assert " 60  30 (30.0) " in capsys.readouterr().out
+    noted = json.loads((planted / "s" / "split.json").read_text())
+    assert (noted["pairs"], noted["train"], noted["test_groups"]) == (60, 30, 30)
+
+
+def test_a_call_is_saved_and_repeated(planted, unite, capsys):
+    words = ("--data", "pairs.csv", "--against", "tiny", "--save-config", "call.json")
+    assert unite("evaluate", "tiny-stage1", *words) == 0
+    first = capsys.readouterr().out
+    assert json.loads((planted / "call.json").read_text()) == {
+        "model": "tiny-stage1", "data": ["pairs.csv"], "against": ["tiny"]
+    }  # fmt: skip
+    assert unite("evaluate", "--config", "call.json") == 0
+    assert capsys.readouterr().out == first
+    assert unite("evaluate", "tiny", "--config", "call.json") == 0
+    assert "tiny-stage1" not in capsys.readouterr().out, "what is given wins"
+    assert unite("split", "pairs.csv", "--output", "a", "--seed", "3", "--test", "0.3",
+                 "--save-config", "split.json") == 0  # fmt: skip
+    assert unite("split", "--config", "split.json", "--output", "b") == 0
+    assert (planted / "a/test.jsonl").read_text() == (planted / "b/test.jsonl").read_text()
+    (planted / "split.json").write_text('{"outputt": "c"}')
+    capsys.readouterr()
+    assert unite("split", "--config", "split.json") == 2
+    assert "split.json: outputt is no setting of this verb" in capsys.readouterr().err
+
+
+def test_the_gap_of_two_files_and_of_pairs_of_one_modality(planted, unite, capsys):
+    rng = np.random.default_rng(0)
+    for name in ("x", "y"):
+        vectors = rng.normal(size=(80, 16)).astype(np.float32)
+        np.save(planted / f"{name}.npy", vectors / np.linalg.norm(vectors, axis=1)[:, None])
+    assert unite("gap", "x.npy", "y.npy", "--output", "gap.json") == 0
+    assert "x.npy and y.npy, intervals of 99 %" in capsys.readouterr().out
+    found = json.loads((planted / "gap.json").read_text())["x.npy and y.npy"]
+    assert found["pair_cosine"]["n"] == 80
+    assert unite("gap", "tiny", "--data", "pairs.csv") == 2
+    assert "no 50 pairs of two modalities" in capsys.readouterr().err
+
+
+def test_a_card_needs_a_model_s_folder(planted, unite, capsys):
+    assert unite("evaluate", "tiny", "--data", "pairs.csv", "--card") == 2
+    assert "--card writes into a model's folder, which tiny is not" in capsys.readouterr().err
