@@ -8,11 +8,13 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
+from ..distributed import processes
 from ..files import file_hash, read_json, write_json
+from .spread import part_like, whole
 
 __all__ = [
     "check_manifest", "copy_weights", "load_weights", "save_weights", "trained_weights",
-    "write_manifest",
+    "whole_weights", "write_manifest",
 ]  # fmt: skip
 
 
@@ -27,16 +29,23 @@ def trained_weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     }
 
 
+def whole_weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """As `trained_weights`; those that are spread over processes are put together, see `spread`."""
+    return {name: whole(weight) for name, weight in trained_weights(model).items()}
+
+
 def copy_weights(weights: Mapping[str, torch.Tensor], model: torch.nn.Module) -> None:
     """Overwrite the model's trained weights by those of the same names."""
     for name, value in trained_weights(model).items():
-        value.copy_(weights[name])
+        value.copy_(part_like(value, weights[name]))
 
 
 def save_weights(model: torch.nn.Module, folder: str | Path) -> None:
-    """Write the trained weights into a folder, which is made if missing."""
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    save_file(trained_weights(model), Path(folder, _WEIGHTS))
+    """Write the trained weights into a folder, which is made if missing; the first process does."""
+    weights = whole_weights(model)
+    if processes()[0] == 0:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        save_file(weights, Path(folder, _WEIGHTS))
 
 
 def load_weights(folder: str | Path, model: torch.nn.Module) -> None:
