@@ -26,7 +26,8 @@ def test_a_package_becomes_pictures_and_their_titles(tmp_path, monkeypatch):
     for _ in range(2):
         table = line_drawings(tmp_path / "own", "cache")
     assert fetched == ["cache"], "a finished collection is not fetched again"
-    rows = list(csv.DictReader(table.open()))
+    rows = list(csv.DictReader(table.read_text().splitlines()))
     assert [row["title"] for row in rows] == ["red apple", "dog"]
     for row in rows:
-        assert Image.open(table.parent / row["file"]).size == (112, 112)
+        with Image.open(table.parent / row["file"]) as picture:
+            assert picture.size == (112, 112)

@@ -61,7 +61,12 @@ def test_columns_are_guessed_and_said(found, table):
         "candidate": {"image": "pictures/red_circle.png"},
         "source": "table",
     }
-    assert "text from title, media from file" in found.data.words()
+    assert "text from title, media from file" in found.words()
+
+
+def test_paths_are_said_from_the_project_s_root(found, table, monkeypatch):
+    monkeypatch.setattr(own_data, "project_root", lambda: table.parent.parent)
+    assert f"below {table.parent.name} (other" in found.words()
 
 
 def test_named_columns_groups_and_limits(table, tmp_path):

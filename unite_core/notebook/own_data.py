@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from itertools import islice
@@ -54,6 +55,10 @@ class Collection(NamedTuple):
     def root(self) -> Path:
         """Folder that media paths are relative to."""
         return self.data.media_root
+
+    def words(self) -> str:
+        """What was found and which columns were taken, in a line."""
+        return self.data.words().replace(f"{project_root()}{os.sep}", "")
 
 
 class HeldOut(NamedTuple):
