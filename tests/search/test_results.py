@@ -106,6 +106,14 @@ def test_a_folder_is_searched_at_once_with_a_file_from_anywhere(tmp_path, monkey
         assert min(sheet.size) > 100
     assert unite("search", "../pictures", "--model", "tiny", "--image", "../pictures/red.png") == 0
     assert capsys.readouterr().out.split()[3] == "red.png"
+    rows = "file,title\nred.png,a red square\nblue.png,a blue square\n"
+    (tmp_path / "pictures" / "list.csv").write_text(rows)
+    assert unite("search", "../pictures", "--model", "tiny", "--column", "title", "--text",
+                 "a blue square") == 0  # fmt: skip
+    assert capsys.readouterr().out.splitlines()[0].split(maxsplit=3)[2:] == [
+        "text",
+        "a blue square",
+    ]
 
 
 def test_items_in_memory_are_left_out_of_the_file(tmp_path):

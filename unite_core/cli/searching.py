@@ -90,26 +90,12 @@ def _is_index(source: str) -> bool:
 
 def _own_source(source: str, column: str, media_root: str | None):
     """The user's own data, whose media, or else texts, are searched."""
-    from ..curate.own_data import find_data
-    from .sources import say
-
-    if column:
-        data = _with_column(source, column, media_root)
-    else:
-        data = find_data(source, media_root=media_root)
-    say(data.words())
-    return data
-
-
-def _with_column(source: str, column: str, media_root: str | None):
     from dataclasses import replace
 
-    from ..curate.own_data import find_data
+    from .sources import find_sources
 
-    data = find_data(source, media_root=media_root)
-    if column == data.media:
-        return data
-    return replace(find_data(source, text=column, media_root=media_root), media="")
+    (data,) = find_sources([source], {"text": column} if column else {}, media_root)
+    return replace(data, media="") if column and column != data.media else data
 
 
 def _index_of(data, embedder):
