@@ -12,8 +12,6 @@ _FOLDER = click.Path(file_okay=False, path_type=Path)
 
 
 def evaluate() -> click.Command:
-    from .sources import column_options, root_option
-
     def run(model, tasks, data, against, text, image, video, media_root, data_root, output,
             settings, embed, instruct, compare, list_tasks, card, **given):  # fmt: skip
         if list_tasks:
@@ -49,32 +47,38 @@ def evaluate() -> click.Command:
         "mteb's; finished tasks in the output folder are kept.",
         epilog="Example: unite evaluate tiny-stage1 --data data/shapes/split/test.jsonl "
         "--against tiny",
-        params=[
-            click.Argument(["model"], required=False),
-            click.Argument(["tasks"], nargs=-1),
-            click.Option(["--data"], multiple=True, type=DataPath(), metavar="DATA",
-                         help="Pairs (folder, CSV, JSON Lines, Parquet), or a file of tasks."),
-            click.Option(["--against"], multiple=True, metavar="MODEL",
-                         help="With --data: score this model, too, and the gain over it."),
-            *column_options(),
-            root_option(),
-            _card_option("results"),
-            click.Option(["--data-root"], type=_FOLDER, default="data/benchmarks",
-                         show_default=True, help="Folder of the benchmarks' data sets."),
-            click.Option(["--output"], type=_FOLDER, help="Folder of results."),
-            click.Option(["--settings"], type=click.Choice(["paper", "checkpoint"]),
-                         default="paper", show_default=True,
-                         help="Frames, pixels and lengths of the paper or of the checkpoint."),
-            click.Option(["--embed"], multiple=True, metavar="NAME=VALUE",
-                         help="Fields of EmbedConfig, such as video_pixels=released."),
-            click.Option(["--instruct"], is_flag=True, help="mteb's instructions before texts."),
-            click.Option(["--compare"], nargs=2, type=_FOLDER, default=None, metavar="A B",
-                         help="Test the models of two output folders against each other."),
-            click.Option(["--list", "list_tasks"], is_flag=True, help="Show the tasks."),
-            *load_options(),
-        ],
+        params=_evaluate_options(),
         callback=run,
     ))  # fmt: skip
+
+
+def _evaluate_options() -> list[click.Parameter]:
+    from .sources import column_options, root_option
+
+    return [
+        click.Argument(["model"], required=False),
+        click.Argument(["tasks"], nargs=-1),
+        click.Option(["--data"], multiple=True, type=DataPath(), metavar="DATA",
+                     help="Pairs (folder, CSV, JSON Lines, Parquet), or a file of tasks."),
+        click.Option(["--against"], multiple=True, metavar="MODEL",
+                     help="With --data: score this model, too, and the gain over it."),
+        *column_options(),
+        root_option(),
+        _card_option("results"),
+        click.Option(["--data-root"], type=_FOLDER, default="data/benchmarks",
+                     show_default=True, help="Folder of the benchmarks' data sets."),
+        click.Option(["--output"], type=_FOLDER, help="Folder of results."),
+        click.Option(["--settings"], type=click.Choice(["paper", "checkpoint"]),
+                     default="paper", show_default=True,
+                     help="Frames, pixels and lengths of the paper or of the checkpoint."),
+        click.Option(["--embed"], multiple=True, metavar="NAME=VALUE",
+                     help="Fields of EmbedConfig, such as video_pixels=released."),
+        click.Option(["--instruct"], is_flag=True, help="mteb's instructions before texts."),
+        click.Option(["--compare"], nargs=2, type=_FOLDER, default=None, metavar="A B",
+                     help="Test the models of two output folders against each other."),
+        click.Option(["--list", "list_tasks"], is_flag=True, help="Show the tasks."),
+        *load_options(),
+    ]  # fmt: skip
 
 
 def _compare(first: Path, second: Path) -> int:
