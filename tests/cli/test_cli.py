@@ -145,7 +145,7 @@ def test_the_examples_in_help_run_one_after_the_other(tmp_path, monkeypatch, uni
         (["search", ".", "--model", "m", "--k", "0", "--text", "a"], "0 is not in the range x>=1"),
         (["search", ".", "--model", "m"], "give one query by --text, --image or --video"),
         (["curate", "no.json"], "'no.json' does not exist"),
-        (["evaluate", "m"], "give a model, tasks and --output"),
+        (["evaluate", "m"], "give a model and --data of your own; or a model, tasks"),
         (["export", "m", "f", "--dtype", "int8"], "'int8' is not one of"),
         (["corpus", "flowers"], "'flowers' is no corpus"),
         (["run", "no.ipynb", "out"], "'no.ipynb' does not exist"),
