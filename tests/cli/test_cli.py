@@ -136,7 +136,6 @@ def test_the_examples_in_help_run_one_after_the_other(tmp_path, monkeypatch, uni
         (["split", ".", "--output", "o", "--test", "1"], "test is 1: must be a number greater"),
         (["export", "tinny", "f"], "tinny: no such folder, and a hub id has the form owner/name "
          "(did you mean tiny?)"),
-        (["verify", "m"], "m"),
         (["index", "nowhere", "out"], "'nowhere' does not exist"),
         (["index", ".", "out"], ".: no finished corpus of vectors"),
         (["index", ".", "out", "--neighbours", "1"], "neighbours is 1: must be"),

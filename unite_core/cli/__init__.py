@@ -17,7 +17,7 @@ __all__ = ["VERBS", "main"]
 
 # each verb: the module of this package with the function that makes it, and its help
 VERBS = {
-    "train": ("models", "Train one stage from a configuration."),
+    "train": ("models", "Train one stage on records or own data."),
     "encode": ("vectors", "Embed a corpus into vectors on disk."),
     "index": ("vectors", "Build a search index over encoded vectors."),
     "search": ("searching", "Search an index, or own data, by text, image or video."),
