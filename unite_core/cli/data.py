@@ -63,6 +63,9 @@ def _recipe(sources, columns, test, given):
     from .sources import check_names, find_sources, say
 
     if len(sources) == 1 and is_config(sources[0]):
+        paths = {name: os.path.abspath(given[name]) for name in ("output", "media_root")
+                 if given[name]}  # fmt: skip
+        given = given | paths  # those of the file are relative to it, these are not
         recipe = from_options(Recipe, given, read_json(sources[0], strict=True), sources[0])
         return Path(sources[0]).parent, recipe
     check_names(given["model"])
