@@ -6,12 +6,22 @@ function render({ model, el }) {
   el.append(image, status);
   el.classList.add("unite-picture");
   let address = "";
+  let drawn = 0;
+
+  // JupyterLab takes arrows and letters for its cells; here they belong to the controls.
+  const attached = new ResizeObserver(() => {
+    const controls = el.closest(".widget-vbox")?.querySelectorAll("select, input, button");
+    for (const control of controls ?? []) control.dataset.lmSuppressShortcuts = "true";
+  });
+  attached.observe(el);
 
   async function draw() {
+    const number = ++drawn;
     const next = URL.createObjectURL(new Blob([model.get("png")], { type: "image/png" }));
     const loading = new Image();
     loading.src = next;
     await loading.decode();
+    if (number < drawn) return URL.revokeObjectURL(next); // overtaken by the next one
     Object.assign(image, {
       src: next, alt: model.get("alt"), width: model.get("width"), height: model.get("height"),
     });
@@ -27,6 +37,7 @@ function render({ model, el }) {
   if (model.get("png").byteLength) draw();
   say();
   return () => {
+    attached.disconnect();
     model.off("change:png", draw);
     model.off("change:alt change:note", say);
     URL.revokeObjectURL(address);

@@ -7,6 +7,7 @@ function render({ model, el }) {
   label.textContent = model.get("label");
   const range = document.createElement("input");
   Object.assign(range, { id, type: "range", min: 0, max: words.length - 1, step: 1 });
+  range.dataset.lmSuppressShortcuts = "true"; // else JupyterLab takes its arrows
   const shown = document.createElement("span");
   shown.ariaHidden = "true"; // the range speaks it
   shown.style.minWidth = `${Math.max(...words.map((word) => word.length))}ch`;
