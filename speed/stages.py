@@ -7,6 +7,9 @@ unite-tiny and get the same batches, drawn by today's sampler, and must log the 
 batches come twice: first media have to be read and decoded, then (as in later epochs of a stage)
 they are cached as far as either caches them. Each run is a process of its own; now and then take
 turns. Aim: at most 60 % of the time.
+
+`--cpu` counts processor seconds of one thread instead, which other programs on the machine disturb
+less, and writes a section of its own: what a change costs or buys since a given commit.
 """
 
 from __future__ import annotations
@@ -53,6 +56,7 @@ def stage_of(number: int, steps: int):
 
 def train_here(task: dict) -> dict[str, list[float]]:
     """Train on given batches with the unite_core that python finds; a child process does this."""
+    import torch
     from transformers import TrainerCallback
 
     from unite_core.train.config import TrainConfig
@@ -62,8 +66,10 @@ def train_here(task: dict) -> dict[str, list[float]]:
         ticks: list[float] = []
 
         def on_step_end(self, *_, **__):
-            self.ticks.append(time.perf_counter())
+            self.ticks.append(time.process_time() if task["cpu"] else time.perf_counter())
 
+    if task["cpu"]:
+        torch.set_num_threads(1)
     batches = task["batches"]
     stage = stage_of(task["stage"], len(batches))
     config = {
@@ -127,10 +133,10 @@ def check_same(before: list[float], now: list[float]) -> None:
         raise SystemExit(f"not the same training: losses {before} and {now}")
 
 
-def measure(number: int, trees: dict[str, Path], root: Path, steps: int, repeats: int):
+def measure(number: int, trees: dict[str, Path], root: Path, steps: int, repeats: int, cpu: bool):
     """Rows of the table for one stage: media new, media met before, both."""
     task = {"stage": number, "root": str(root), "batches": batches_of(number, root, steps),
-            "model": str(ROOT / "unite_core" / "tiny" / "weights")}  # fmt: skip
+            "cpu": cpu, "model": str(ROOT / "unite_core" / "tiny" / "weights")}  # fmt: skip
     found: dict[str, list[dict]] = {name: [] for name in trees}
     for _ in range(repeats):
         for name, tree in trees.items():
@@ -155,6 +161,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=15)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--commit", default=BEFORE)
+    parser.add_argument("--cpu", action="store_true")
     parser.add_argument("--output", type=Path, default=RESULTS)
     parser.add_argument("--task", type=Path, help=argparse.SUPPRESS)  # what a child process does
     parser.add_argument("--result", type=Path, help=argparse.SUPPRESS)
@@ -169,16 +176,21 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         trees = {options.commit: sources_at(options.commit, Path(folder)), "now": ROOT}
         for number in (1, 2):
-            rows += measure(number, trees, options.root.resolve(), options.steps, options.repeats)
+            rows += measure(number, trees, options.root.resolve(), options.steps, options.repeats,
+                            options.cpu)  # fmt: skip
     head = ["stage", f"{options.commit}, s a step", "now, s a step", "now, % of before"]
-    text = f"""## Time of both stages (`speed/stages.py`)
+    title, aim = "Time of both stages (`speed/stages.py`)", "Aim: at most 60 %."
+    if options.cpu:
+        title = f"Processor time of both stages since {options.commit} (`speed/stages.py --cpu`)"
+        aim = "Processor seconds of one thread."
+    text = f"""## {title}
 
 {machine()}; {versions("transformers", "peft")}. Corpus {options.root.name}, {options.steps} batches
 of 64 pairs twice over, {options.repeats} runs each in turns. Medians over steps, of these the
-median [lowest, highest] over runs. Losses of both agree. Aim: at most 60 %.
+median [lowest, highest] over runs. Losses of both agree. {aim}
 
 {table(head, rows)}"""
-    write_section("stages", text, options.output)
+    write_section("stages_cpu" if options.cpu else "stages", text, options.output)
     print(text)
 
 

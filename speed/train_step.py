@@ -29,7 +29,7 @@ from unite_core import UniteEmbedder
 from unite_core.corpora.emoji.pairs import WEIGHTS
 from unite_core.data.pairs import PairDataset
 from unite_core.model.lora import fused_lora
-from unite_core.notebook.stages import TINY_STAGE_1, TINY_STAGE_2
+from unite_core.tiny import TINY_STAGE_1, TINY_STAGE_2
 from unite_core.tiny.model import TINY
 from unite_core.train.collator import PairCollator
 from unite_core.train.config import StageConfig

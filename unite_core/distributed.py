@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -12,15 +13,17 @@ import torch.distributed as dist
 __all__ = ["barrier", "join_processes", "leave_processes", "processes", "rank_zero_first"]
 
 
-def join_processes() -> tuple[int, int]:
+def join_processes(patience: float = 3600) -> tuple[int, int]:
     """Meet the others that torchrun, `accelerate launch` or srun started; returns `processes()`.
 
+    Args
+        patience  seconds that a process waits for the others in any exchange before it gives up
     On CPUs over gloo, on GPUs over NCCL. Without WORLD_SIZE in the environment this does nothing.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
         from accelerate import PartialState
 
-        PartialState(cpu=not torch.cuda.is_available())
+        PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(seconds=patience))
     return processes()
 
 

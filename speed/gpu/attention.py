@@ -1,10 +1,9 @@
-"""Part 6: which attention kernels run, and what a packed batch would save."""
+"""Part 6: which attention kernels run, and what packed batches save."""
 
 # Shapes: B items of a batch, T tokens of the longest, H heads, d size of a head.
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Callable
 
@@ -13,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch.nn.utils.rnn import pad_sequence
 
+from unite_core.model.loading import LoadConfig
+from unite_core.model.packing import attend, choose_attention
 from unite_core.model.positions import token_positions
 from unite_core.model.vision import visual_tokens
 
@@ -88,10 +89,16 @@ def decoder(report: Report, setup: Setup, embedder, items: list[dict]) -> list[i
     def alike():
         return embedder.base(input_ids=ids, position_ids=positions, use_cache=False)
 
+    embedder.base.language_model.config._attn_implementation = "sdpa"
     ours = a_row(report, setup, "ours, padded, prefix once", lambda: embedder(**batch), tokens)
     plain = a_row(report, setup, "transformers, padded, mask", padded, tokens)
     a_row(report, setup, "transformers, as if nothing were padded", alike, mask.numel())
+    how = LoadConfig(attention="packed")
+    choose_attention(embedder.base, how, torch.device(setup.device), setup.dtype)
+    dense = a_row(report, setup, "ours, packed", lambda: embedder(**batch), tokens)
     report.check("ours against transformers, 1 - cosine", (1 - (ours * plain).sum(1)).max(), 0.05)
+    report.check("packed against transformers, 1 - cosine", (1 - (dense * plain).sum(1)).max(),
+                 0.05)  # fmt: skip
     return lengths
 
 
@@ -116,12 +123,7 @@ def tower(report: Report, setup: Setup, embedder) -> None:
 
 @torch.inference_mode()
 def packed(report: Report, setup: Setup, lengths: list[int]) -> None:
-    """One layer's attention on these lengths: padded with a mask as now, and packed.
-
-    `unite_core` has no packed path: this says what one could gain in attention. In all other
-    layers the gain is the share of padding.
-    """
-    report.note("packed path", "unite_core has none; below, one layer's attention alone")
+    """One layer's attention on these lengths: padded with a mask, and packed."""
     heads, size = (4, 16) if setup.tiny else (12, 128)
     parts = [[torch.randn(length, heads, size, device=setup.device).to(setup.dtype)
               for length in lengths] for _ in range(3)]  # fmt: skip
@@ -138,28 +140,15 @@ def packed(report: Report, setup: Setup, lengths: list[int]) -> None:
 
     wanted = a_row(report, setup, "attention, padded, mask", padded, sum(lengths))
     rows = [wanted[n, :, longest - length :].transpose(0, 1) for n, length in enumerate(lengths)]
-    attend = variable_length(parts, lengths, setup)
-    if isinstance(attend, str):
-        report.note("attention, packed", f"skipped: {attend}")
-        return
+    whole = [torch.cat(part) for part in parts]
+    starts = torch.tensor([0, *np.cumsum(lengths)], dtype=torch.int32, device=setup.device)
+
+    def together():
+        return attend(*whole, starts, longest, size**-0.5, causal=True)
+
     try:
-        found = a_row(report, setup, "attention, packed", attend, sum(lengths))
-    except Exception as error:  # a private or new interface of torch: a finding, not a failure
+        found = a_row(report, setup, "attention, packed", together, sum(lengths))
+    except Exception as error:  # a new interface of torch: a finding, not a failure
         report.note("attention, packed", f"failed: {type(error).__name__}: {str(error)[:200]}")
         return
     report.check("attention, packed against padded", (found - torch.cat(rows)).abs().max(), 0.05)
-
-
-def variable_length(parts, lengths: list[int], setup: Setup) -> Callable | str:
-    """Causal attention of items one after the other, or why there is none."""
-    if not setup.cuda:
-        return "torch has it on a GPU only"
-    try:
-        from torch.nn.attention.varlen import varlen_attn
-    except ImportError:
-        return f"torch {torch.__version__} has no varlen_attn"
-    whole = [torch.cat(part) for part in parts]
-    ends = torch.tensor([0, *np.cumsum(lengths)], dtype=torch.int32, device=setup.device)
-    names = inspect.signature(varlen_attn).parameters
-    causal = {"is_causal": True} if "is_causal" in names else {"window_size": (-1, 0)}
-    return lambda: varlen_attn(*whole, ends, ends, max(lengths), max(lengths), **causal)

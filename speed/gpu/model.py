@@ -15,6 +15,8 @@ from encode import SIZES, WORDS, make_corpus, picture, write_clip
 from unite_core.model.config import EmbedConfig
 from unite_core.model.cost import config_2b
 from unite_core.model.embedder import UniteEmbedder
+from unite_core.model.loading import LoadConfig
+from unite_core.model.packing import choose_attention
 from unite_core.model.preprocessing import Layout
 from unite_core.model.processor import Processor
 from unite_core.tiny.model import TINY
@@ -71,6 +73,7 @@ def random_embedder(setup: Setup, layers: int | None = None) -> UniteEmbedder:
             model_config(setup, tokenizer, layers), dtype=setup.dtype
         )
     spread_out(backbone)
+    choose_attention(backbone, LoadConfig(), torch.device(setup.device), setup.dtype)
     config = TINY_LIMITS if setup.tiny else EmbedConfig()
     processor = Processor(tokenizer, replace(config, max_frames=FRAMES), Layout())
     return UniteEmbedder(backbone, processor).eval()

@@ -12,7 +12,7 @@ from torch import nn
 
 from unite_core.model.checkpoint import CheckpointError
 from unite_core.model.embedder import UniteEmbedder
-from unite_core.model.lora import fused_lora
+from unite_core.model.lora import fused_lora, keep_input_types
 from unite_core.tiny import TINY
 
 
@@ -200,3 +200,35 @@ def test_a_merge_in_bfloat16_moves_the_vectors_a_little_one_in_float32_does_not(
         moved[dtype] = abs(embedder.embed(ITEMS, progress=False) - before).max()
     assert moved[torch.float32] < 1e-6
     assert 1e-4 < moved[torch.bfloat16] < 1e-2
+
+
+def test_under_autocast_inputs_keep_their_type_and_take_less_memory():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(24, 32), nn.Tanh(), nn.Linear(32, 24)).bfloat16()
+    settings = LoraConfig(r=4, lora_alpha=8, lora_dropout=0.0, target_modules=["0", "2"])
+    model = get_peft_model(model, settings)
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:
+            nn.init.normal_(weight, std=0.3)
+    x = torch.randn(50, 24).bfloat16()
+
+    def step():
+        model.zero_grad()
+        kept = {}
+        hooks = torch.autograd.graph.saved_tensors_hooks(
+            lambda saved: kept.setdefault(saved.data_ptr(), saved), lambda saved: saved
+        )
+        with torch.autocast("cpu", torch.bfloat16), hooks:
+            model(x).float().square().sum().backward()
+        grads = [w.grad.clone() for w in model.parameters() if w.requires_grad]
+        rows = [saved for saved in kept.values() if len(saved) == len(x)]
+        return grads, sum(saved.nbytes for saved in rows), {saved.dtype for saved in rows}
+
+    wanted, before, _ = step()
+    keep_input_types(model)
+    found, after, types = step()
+    assert after < before
+    assert types <= {torch.bfloat16, torch.float32} and len(found) == 4
+    for ours, theirs in zip(found, wanted, strict=True):
+        assert ours.dtype == torch.float32 and theirs.norm() > 0
+        assert (ours - theirs).norm() <= 2e-2 * theirs.norm()

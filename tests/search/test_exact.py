@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unite_core.search.exact import search
+from unite_core.search.exact import DeviceIndex, ranked, search, search_past_ties
 
 
 def unit(rows, dim, seed):
@@ -73,3 +73,14 @@ def test_excluded_candidates_are_skipped_and_the_rest_keep_their_order(seed, k):
 def test_bad_vectors_are_refused_with_their_shapes(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10_000), n=st.integers(1, 60), k=st.integers(1, 20),
+       block=st.tuples(st.integers(1, 17), st.integers(1, 4)))  # fmt: skip
+def test_a_device_searches_in_blocks_what_faiss_finds(seed, n, k, block):
+    queries, candidates = lattice(5, 3, seed), lattice(n, 3, seed + 1)
+    index = DeviceIndex(candidates, "cpu", block)
+    found = ranked(*search_past_ties(index, queries, k), k)
+    for ours, theirs in zip(found, search(queries, candidates, k), strict=True):
+        assert ours.dtype == theirs.dtype and (ours == theirs).all()

@@ -1,4 +1,4 @@
-"""Training pairs of record files, held in memory as text and columns so that millions fit."""
+"""Training pairs of record files, as text and columns so that millions fit: in memory or mapped."""
 
 # Shapes: N pairs.
 
@@ -6,11 +6,13 @@ from __future__ import annotations
 
 import re
 import warnings
-from array import array
-from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import astuple
+from functools import cached_property, partial
+from heapq import nsmallest
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, BinaryIO, NamedTuple
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -18,7 +20,8 @@ import torch
 from .bad_media import BadMediaError, BadMediaRow, list_bad
 from .identities import merge_identities
 from .items import files_of
-from .packed import PackedRows
+from .packed_pairs import PackedPairs, Pair, PairTable
+from .pair_store import open_pairs
 from .readers import Row, iter_rows
 from .records import (
     GROUPS,
@@ -29,92 +32,10 @@ from .records import (
     validate_record,
 )
 
-__all__ = ["PackedPairs", "Pair", "PairDataset", "PairTable", "Pick", "content_number"]
+__all__ = ["MEDIA_LISTED", "Pair", "PairDataset", "PairTable", "Pick", "content_number"]
 
 
-class Pair(NamedTuple):
-    """One record: a query, its positive, hard negatives and labels."""
-
-    query: dict
-    candidate: dict
-    negatives: list[dict]
-    target_modality: int
-    source: str
-    task: str
-    where: str  # how errors name it: "stage1.jsonl, record 7"
-    groups: tuple[int, int] = (0, 0)  # group numbers of query and candidate, 0 for none
-    scores: tuple[float, ...] = ()  # a teacher's, of candidate and hard negatives, or none
-
-
-class PairTable(NamedTuple):
-    """The columns that sampling needs, without the items."""
-
-    source: np.ndarray  # [N] index into `sources`
-    task: np.ndarray  # [N] index into `tasks`
-    target_modality: np.ndarray  # [N] codes of `Modality`
-    negatives: np.ndarray  # [N] number of hard negatives
-    sources: Sequence[str]
-    tasks: Sequence[str]  # "" for a pair without one
-
-
-class PackedPairs(Sequence):
-    """Pairs as PackedRows of their items and columns of numbers."""
-
-    def __init__(self):
-        self.rows = PackedRows()  # [query, candidate, *hard negatives] of each pair
-        self.columns = {name: array("i") for name in ("source", "task", "file", "row", "negatives")}
-        self.columns["target_modality"] = array("B")
-        self.columns |= {"query_group": array("q"), "candidate_group": array("q")}
-        self.columns["scores"] = array("q")  # where those of a pair start in `scores`, -1 for none
-        self.scores = array("d")
-        self.labels = {name: _Labels() for name in ("source", "task", "file")}
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> Pair:
-        index = range(len(self))[index]
-        query, candidate, *negatives = self.rows[index]
-        row = {name: column[index] for name, column in self.columns.items()}
-        source, task, file = (self.labels[name].names[row[name]] for name in self.labels)
-        where = f"{file}, record {row['row']}"
-        groups = row["query_group"], row["candidate_group"]
-        modality, start = row["target_modality"], row["scores"]
-        scores = tuple(self.scores[start : start + 1 + len(negatives)]) if start >= 0 else ()
-        return Pair(query, candidate, negatives, modality, source, task, where, groups, scores)
-
-    def append(self, pair: Pair, file: str, row: int) -> None:
-        """Add record `row` of a file; media must be paths, as in a file."""
-        self.rows.append([pair.query, pair.candidate, *pair.negatives])
-        for name, label in (("source", pair.source), ("task", pair.task), ("file", file)):
-            self.columns[name].append(self.labels[name].code(label))
-        self.columns["row"].append(row)
-        self.columns["negatives"].append(len(pair.negatives))
-        self.columns["target_modality"].append(pair.target_modality)
-        self.columns["scores"].append(len(self.scores) if pair.scores else -1)
-        self.scores.extend(pair.scores)
-        for name, group in zip(("query_group", "candidate_group"), pair.groups, strict=True):
-            self.columns[name].append(group)
-
-    def table(self) -> PairTable:
-        """The columns that sampling needs, copied."""
-        columns = {name: np.array(self.columns[name]) for name in PairTable._fields[:4]}
-        sources, tasks = (self.labels[name].names for name in ("source", "task"))
-        return PairTable(**columns, sources=sources, tasks=tasks)
-
-
-class _Labels:
-    """Numbers names in the order in which they appear."""
-
-    def __init__(self):
-        self.names: list[str] = []
-        self.codes: dict[str, int] = {}
-
-    def code(self, name: str) -> int:
-        if name not in self.codes:
-            self.codes[name] = len(self.names)
-            self.names.append(name)
-        return self.codes[name]
+MEDIA_LISTED = 20_000  # media files of a data set that are listed
 
 
 class Pick(NamedTuple):
@@ -130,8 +51,13 @@ class PairDataset(torch.utils.data.Dataset):
     Args
         files       record files of any format of `data.readers`
         media_root  folder that media paths are relative to and must not leave
+        store       folder to keep the pairs in, see `pair_store`: not read again at the next start,
+                    and not held in memory; None: in memory
     Raises RecordError for a file that cannot be read to its end or has no valid record,
     BadMediaError if no record is usable.
+
+    `media` lists the pairs' media files, in order; of many those `MEDIA_LISTED` with the smallest
+    hashes of their paths. `media_count` is the number of all.
 
     Invalid records, and those that name a missing or empty media file, are left out and listed in
     `bad`, of which `max_bad_share` allows some; damage inside a file shows only when it is encoded.
@@ -140,33 +66,25 @@ class PairDataset(torch.utils.data.Dataset):
     them: the loss would push the positive away.
     """
 
-    def __init__(self, files: Sequence[str | Path], media_root: str | Path = "."):
-        self.pairs = PackedPairs()
-        self.bad: list[BadMediaRow] = []
-        self.group_names: dict[int, str] = {}  # by the numbers in `Pair.groups`
-        invalid = 0
-        repeated: list[str] = []  # places of hard negatives that equal their positive
-        defects: dict[str, str] = {}  # path -> defect of the file, "" for none
-        for file in map(Path, files):
-            for row, found in enumerate(iter_rows(file, media_root=media_root), 1):
-                try:
-                    record = _record(found, media_root)
-                    pair = _pair(record, file.stem, f"{file}, record {row}", repeated)
-                except RecordError as error:
-                    self.bad.append(_invalid(found.where, str(error)))
-                    invalid += 1
-                    continue
-                if not self._is_bad(pair, Path(media_root), defects):
-                    self.pairs.append(pair, str(file), row)
-                    self.group_names |= zip(pair.groups, map(record.get, GROUPS), strict=True)
-        if not self.pairs:
-            names = ", ".join(map(str, files))
-            kind = RecordError if invalid == len(self.bad) else BadMediaError
-            raise kind(f"{names}: no usable record\n{list_bad(self.bad)}")
-        if repeated:
+    def __init__(self, files: Sequence[str | Path], media_root: str | Path = ".",
+                 store: str | Path | None = None):  # fmt: skip
+        root = Path(media_root)
+        if store is None:
+            self.pairs, notes = _read(files, root)
+        else:
+            self.pairs, notes = open_pairs(
+                store, files, root, partial(_read, files, root), lambda path: _defect(root / path)
+            )
+        self.bad = [BadMediaRow(*row) for row in notes["bad"]]
+        self.group_names: dict[int, str] = {  # by the numbers in `Pair.groups`
+            int(number): name for number, name in notes["group_names"]
+        }
+        self.media: list[str] = notes["media"]
+        self.media_count: int = notes["media_count"]
+        if repeated := notes["repeated"]:
             warnings.warn(
-                f"{len(repeated)} hard negatives repeat their record's candidate and are left "
-                f"out, the first in {repeated[0]}: remove them from the records",
+                f"{repeated[0]} hard negatives repeat their record's candidate and are left "
+                f"out, the first in {repeated[1]}: remove them from the records",
                 stacklevel=2,
             )
 
@@ -189,26 +107,22 @@ class PairDataset(torch.utils.data.Dataset):
     @cached_property
     def unscored(self) -> str:
         """Where the first record without a teacher's scores is; "" if all have them."""
-        rows = np.flatnonzero(np.array(self.pairs.columns["scores"]) < 0)
+        rows = np.flatnonzero(self.pairs.column("scores") < 0)
         return self.pairs[int(rows[0])].where if len(rows) else ""
 
-    @cached_property
+    @property
     def contents(self) -> tuple[np.ndarray, np.ndarray]:
         """Content numbers of queries and of candidates, [N] int64 each."""
-        ids = np.empty((2, len(self)), dtype=np.int64)
-        for row in range(len(self)):
-            query, candidate, *_ = self.pairs.rows[row]
-            ids[0, row], ids[1, row] = content_number(query), content_number(candidate)
-        return ids[0], ids[1]
+        return self.pairs.column("query_content"), self.pairs.column("candidate_content")
 
     @cached_property
     def identity_of(self) -> dict[int, int]:
         """Identity of each content that some record puts into a group, see `merge_identities`."""
         members = []
-        for side, name in enumerate(GROUPS):
-            groups = np.array(self.pairs.columns[name])
-            for row in np.flatnonzero(groups).tolist():
-                members.append((content_number(self.pairs.rows[row][side]), int(groups[row])))
+        for name, contents in zip(GROUPS, self.contents, strict=True):
+            groups = self.pairs.column(name)
+            rows = np.flatnonzero(groups)
+            members += zip(contents[rows].tolist(), groups[rows].tolist(), strict=True)
         return merge_identities(members)
 
     @cached_property
@@ -223,14 +137,55 @@ class PairDataset(torch.utils.data.Dataset):
         )
         return query, candidate
 
-    def _is_bad(self, pair: Pair, root: Path, defects: dict[str, str]) -> bool:
-        for path in _paths(pair):
-            if path not in defects:
-                defects[path] = _defect(root / path)
-            if cause := defects[path]:
-                self.bad.append(BadMediaRow(pair.where, cause, f"{pair.where}: {path}: {cause}"))
-                return True
-        return False
+
+def _read(files: Sequence[str | Path], root: Path,
+          text: BinaryIO | None = None) -> tuple[PackedPairs, dict[str, Any]]:  # fmt: skip
+    """The usable pairs, and what else is known of the records: see PairDataset."""
+    pairs, bad, group_names = PackedPairs(text), [], {}
+    invalid = 0
+    repeated: list[str] = []  # places of hard negatives that equal their positive
+    defects: dict[str, str | None] = {}  # path -> defect of the file, "" for none, None if used
+    for file in map(Path, files):
+        for row, found in enumerate(iter_rows(file, media_root=root), 1):
+            try:
+                record = _record(found, root)
+                pair = _pair(record, file.stem, f"{file}, record {row}", repeated)
+            except RecordError as error:
+                bad.append(_invalid(found.where, str(error)))
+                invalid += 1
+                continue
+            paths = list(_paths(pair))
+            if defect := _first_defect(paths, root, defects):
+                path, cause = defect
+                bad.append(BadMediaRow(pair.where, cause, f"{pair.where}: {path}: {cause}"))
+                continue
+            defects.update(dict.fromkeys(paths))
+            contents = content_number(pair.query), content_number(pair.candidate)
+            pairs.append(pair, str(file), row, contents)
+            group_names |= zip(pair.groups, map(record.get, GROUPS), strict=True)
+    if not pairs:
+        kind = RecordError if invalid == len(bad) else BadMediaError
+        raise kind(f"{', '.join(map(str, files))}: no usable record\n{list_bad(bad)}")
+    media = [path for path, defect in defects.items() if defect is None]
+    return pairs, {
+        "bad": [astuple(row) for row in bad],
+        "group_names": list(group_names.items()),
+        "media": sorted(nsmallest(MEDIA_LISTED, media, lambda path: crc32(path.encode()))),
+        "media_count": len(media),
+        "absent": [path for path, defect in defects.items() if defect],
+        "repeated": [len(repeated), repeated[0]] if repeated else [],
+    }
+
+
+def _first_defect(paths: Iterable[str], root: Path,
+                  defects: dict[str, str | None]) -> tuple[str, str] | None:  # fmt: skip
+    """The first of a pair's media files that is not usable, and why; each is looked up once."""
+    for path in paths:
+        if path not in defects:
+            defects[path] = _defect(root / path)
+        if cause := defects[path]:
+            return path, cause
+    return None
 
 
 def _record(row: Row, media_root: str | Path) -> dict:

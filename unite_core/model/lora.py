@@ -22,7 +22,7 @@ from .checkpoint import locate, publish
 from .config import EmbedConfig
 from .weights import CheckpointError, check_weights, read_object, read_safetensors, renamed
 
-__all__ = ["attach_lora", "fused_lora", "load_lora", "save_lora"]
+__all__ = ["attach_lora", "fused_lora", "keep_input_types", "load_lora", "save_lora"]
 
 
 _PREFIX = "base_model.model."  # of peft's keys
@@ -64,6 +64,19 @@ def save_lora(backbone: nn.Module, config: EmbedConfig, folder: str | Path) -> N
         backbone.save_pretrained(scratch)
         (scratch / "README.md").unlink(missing_ok=True)
         write_config(config, scratch / "unite.json")
+
+
+def keep_input_types(model: nn.Module) -> None:
+    """Let LoRA layers take their inputs as they are, for a model that computes under autocast.
+
+    peft turns them into the type of the trained weights, float32, and keeps them so for the
+    backward pass; autocast then turns them back for each product.
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for layer in model.modules():
+        if isinstance(layer, BaseTunerLayer):
+            layer.cast_input_dtype_enabled = False
 
 
 @contextmanager

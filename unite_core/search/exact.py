@@ -1,4 +1,4 @@
-"""Exact inner-product search with faiss, with ties in a defined order.
+"""Exact inner-product search with faiss or on a GPU, with ties in a defined order.
 
 Equal scores are in the order of candidate indices, so a ranking is a function of its scores alone,
 whatever the number of threads or the block size.
@@ -14,8 +14,12 @@ from collections.abc import Sequence
 import numpy as np
 
 __all__ = [
-    "checked_vectors", "drop_excluded", "ranked", "search", "search_past_ties", "whole_number",
+    "DeviceIndex", "checked_vectors", "drop_excluded", "ranked", "search", "search_past_ties",
+    "whole_number",
 ]  # fmt: skip
+
+
+_BLOCK = (2**16, 2**12)  # candidates and queries whose scores are on a GPU: 1 GiB
 
 
 def search(
@@ -40,8 +44,6 @@ def search(
     >>> indices, scores
     (array([[1, 2]]), array([[1. , 0.6]], dtype=float32))
     """
-    import faiss
-
     queries, candidates = (
         checked_vectors("query_vectors", query_vectors),
         checked_vectors("candidate_vectors", candidate_vectors),
@@ -54,8 +56,7 @@ def search(
     k = whole_number("k", k)
     if k < 1:
         raise ValueError(f"k must be at least 1, not {k}")
-    index = faiss.IndexFlatIP(candidates.shape[1])
-    index.add(candidates)
+    index = _index_of(candidates)
     margin = max(map(len, excluded), default=0) if excluded is not None else 0
     scores, indices = search_past_ties(index, queries, k + margin)
     if excluded is not None:
@@ -97,6 +98,51 @@ def search_past_ties(index, queries: np.ndarray, k: int) -> tuple[np.ndarray, np
         if depth == index.ntotal or (scores[:, -1] < scores[:, k - 1]).all():
             return scores, indices
         depth = min(4 * depth, index.ntotal)
+
+
+def _index_of(candidates: np.ndarray):
+    """The candidates in a faiss index, or on a GPU where there is one."""
+    import faiss
+    import torch
+
+    if torch.cuda.is_available():
+        return DeviceIndex(candidates, "cuda")
+    index = faiss.IndexFlatIP(candidates.shape[1])
+    index.add(candidates)
+    return index
+
+
+class DeviceIndex:
+    """Inner products on a torch device, with the part of faiss's interface that a search needs.
+
+    Candidates stay in the host's memory: the device has one block of them and of the scores.
+
+    Args
+        candidates  [N, D] float32
+        block       rows of a block of candidates, and of one of queries
+    """
+
+    def __init__(self, candidates: np.ndarray, device: str, block: tuple[int, int] = _BLOCK):
+        self.candidates, self.device, self.block = candidates, device, block
+        self.ntotal = len(candidates)
+
+    def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Scores [Q, k] float32, descending, and indices [Q, k] int64, k at most N."""
+        import torch
+
+        columns, rows = self.block
+        groups = torch.from_numpy(queries).to(self.device).split(rows)
+        best = [(group[:, :0], group[:, :0].long()) for group in groups]
+        for start in range(0, self.ntotal, columns):
+            part = torch.from_numpy(self.candidates[start : start + columns]).to(self.device)
+            for number, group in enumerate(groups):
+                scores, indices = (group @ part.T).topk(min(k, len(part)))
+                scores = torch.cat([best[number][0], scores], dim=1)
+                indices = torch.cat([best[number][1], indices + start], dim=1)
+                scores, kept = scores.topk(min(k, scores.shape[1]))
+                best[number] = scores, indices.gather(1, kept)
+        scores, indices = (torch.cat(parts).cpu().numpy() for parts in zip(*best, strict=True))
+        return scores, indices
 
 
 def drop_excluded(scores, indices, excluded) -> None:

@@ -1,0 +1,191 @@
+"""What each special path of a training step is worth on a real job, in one run.
+
+    python speed/paths.py [--root data/emoji] [--steps 3] [--repeats 3]
+
+A step is collating, forward, loss and backward of 64 pairs of a stage as `make run` trains it
+(visual tokens kept). Each route leaves one path out, or takes another; all get the same pairs and
+must return the same loss (checked to 1e-4). Repeats are interleaved and ratios paired, step by
+step. Counted are processor seconds of one thread, which other programs on the machine disturb
+less than the clock. The last table is the window loop of a Qwen2.5-VL tower.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from unittest import mock
+
+import torch
+from _report import RESULTS, machine, spread, table, versions, write_section
+from train_step import adapted, distinct
+
+from unite_core.corpora.emoji.pairs import WEIGHTS
+from unite_core.data.pairs import PairDataset
+from unite_core.loss import chunked
+from unite_core.model import embedder as embedder_module
+from unite_core.model.loading import LoadConfig
+from unite_core.model.lora import fused_lora
+from unite_core.model.packing import choose_attention
+from unite_core.tiny import TINY_STAGE_1, TINY_STAGE_2
+from unite_core.train.collator import PairCollator
+from unite_core.train.config import StageConfig
+from unite_core.train.gradcache import embed_groups
+from unite_core.train.losses import stage_loss
+from unite_core.train.sampler import PairSampler
+
+ALL = "all paths"
+
+
+def route(stage: StageConfig, root: Path, fused: bool = True, decoder: bool = True,
+          packed: bool = False, tokens: int | None = None) -> Callable[[list], float]:  # fmt: skip
+    """A step as `UniteTrainer` does it, with or without each path."""
+    model = adapted(stage)
+    if packed:
+        choose_attention(model.base, LoadConfig(attention="packed"), model.device, torch.float32)
+    collator = PairCollator(model.processor, root, 32 if tokens is None else 512, 4096,
+                            model.encode_vision, forward_tokens=tokens, packed=packed)  # fmt: skip
+    weight = next(model.parameters())
+
+    def step(pairs: list) -> float:
+        batch = collator(pairs)
+        plain = mock.patch.object(embedder_module, "is_plain_decoder", lambda _: False)
+        with fused_lora(model) if fused else nullcontext(), nullcontext() if decoder else plain:
+            vectors = embed_groups(model, batch["groups"], weight)[batch["order"]]
+            loss = stage_loss(stage, vectors, batch)
+            loss.backward()
+        return float(loss.detach())
+
+    return step
+
+
+def routes_of(stage: StageConfig, root: Path) -> dict[str, Callable]:
+    return {
+        ALL: route(stage, root),
+        "LoRA as peft computes it (without `fused_lora`)": route(stage, root, fused=False),
+        "transformers' decoder, padded (without `pooled_states`)": route(
+            stage, root, decoder=False
+        ),
+        "packed": route(stage, root, packed=True, tokens=2048),
+    }
+
+
+def seconds_of(step: Callable, pairs) -> tuple[float, float]:
+    start = time.process_time()
+    loss = step(pairs)
+    return time.process_time() - start, loss
+
+
+def measure(stage: StageConfig, root: Path, steps: int, repeats: int) -> list[list[str]]:
+    dataset = PairDataset([root / f"{stage.name}.jsonl"], root)
+    weights = WEIGHTS[stage.name] if root.name.startswith("emoji") else {}
+    sampler = PairSampler(dataset, stage.batch_size, steps, weights)
+    batches = [distinct([dataset[index] for index in rows]) for rows in sampler]
+    routes = routes_of(replace(stage, lora_dropout=0.0), root)
+    for pairs in batches:  # fills caches, too
+        losses = [step(pairs) for step in routes.values()]
+        if max(losses) - min(losses) > 1e-4 * max(1.0, *losses):
+            raise SystemExit(f"losses {losses}")
+    found: dict[str, list[float]] = {name: [] for name in routes}
+    for _ in range(repeats):
+        for pairs in batches:
+            for name, step in routes.items():
+                found[name].append(seconds_of(step, pairs)[0])
+    rows = []
+    for name, times in found.items():
+        ratios = [own / whole for own, whole in zip(times, found[ALL], strict=True)]
+        rows.append([f"{stage.name}, {name}", spread(times), spread(ratios)])
+    return rows
+
+
+def loss_rows(stage: StageConfig, sizes: tuple[int, ...], repeats: int) -> list[list[str]]:
+    """Loss and gradient, both directions: scores shared by both, and each direction apart."""
+    rows = []
+    for pairs in sizes:
+        torch.manual_seed(0)
+        vectors = torch.nn.functional.normalize(torch.randn(2 * pairs, 256), dim=1)
+        labels = {"target_modality": torch.ones(pairs, dtype=torch.long),
+                  "candidate_ids": torch.arange(pairs)}  # fmt: skip
+        apart = mock.patch.object(chunked, "_shares_scores", lambda *_: False)
+        times = {"shared": [], "apart": []}
+        for _ in range(repeats):
+            for name, context in (("shared", nullcontext()), ("apart", apart)):
+                given = vectors.clone().requires_grad_()
+                with context:
+                    start = time.process_time()
+                    stage_loss(stage, given, labels).backward()
+                    times[name].append(time.process_time() - start)
+        ratios = [b / a for a, b in zip(*times.values(), strict=True)]
+        rows.append([str(pairs), *map(spread, times.values()), spread(ratios)])
+    return rows
+
+
+def tower(repeats: int) -> list[list[str]]:
+    """Qwen2.5-VL's tower, random: a call for each window, and one for all of a size."""
+    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLModel
+
+    config = Qwen2_5_VLConfig(
+        text_config={"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 1,
+                     "num_attention_heads": 2, "num_key_value_heads": 2, "vocab_size": 64},
+        vision_config={"depth": 8, "hidden_size": 320, "intermediate_size": 860, "num_heads": 4,
+                       "out_hidden_size": 64},
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = Qwen2_5_VLModel(config).eval()
+    grids = torch.tensor([[1, 32, 32], [1, 24, 40], [4, 16, 20]])
+    patches = torch.randn(int(grids.prod(1).sum()), 1176)
+    times: dict[str, list[float]] = {"loop": [], "together": []}
+    tokens = {}
+    with torch.no_grad():
+        for _ in range(repeats + 1):
+            for name in times:
+                model.visual.config._attn_implementation = "sdpa"
+                if name == "together":
+                    choose_attention(model, LoadConfig(), torch.device("cpu"), torch.float32)
+                start = time.process_time()
+                tokens[name] = model.visual(patches, grid_thw=grids).pooler_output
+                times[name].append(time.process_time() - start)
+    apart = (tokens["loop"] - tokens["together"]).abs().max().item()
+    loop, together = (values[1:] for values in times.values())
+    ratios = [a / b for a, b in zip(loop, together, strict=True)]
+    return [[f"{apart:.0e}", *map(spread, (loop, together, ratios))]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--root", type=Path, default=Path("data/emoji"))
+    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    rows = []
+    for stage in (TINY_STAGE_1, TINY_STAGE_2):
+        rows += measure(stage, options.root, options.steps, options.repeats)
+    losses = loss_rows(TINY_STAGE_1, (64, 512, 4096), max(3, options.repeats))
+    windows = tower(options.repeats)
+    text = f"""## What special paths are worth (`speed/paths.py`)
+
+{machine()}; {versions("transformers", "peft")}. Corpus {options.root.name}, batches of 64
+pairs less repeated candidates, {options.steps} batches, {options.repeats} interleaved repeats.
+Processor seconds of one thread, median [lowest, highest]; ratios are paired.
+
+{table(["route", "seconds a step", f"× {ALL}"], rows)}
+
+Loss and gradient of both directions alone, D = 256:
+
+{table(["pairs", "scores shared, s", "directions apart, s", "apart / shared"], losses)}
+
+Qwen2.5-VL's tower (8 layers, width 320) on two pictures and a clip:
+
+{table(["largest difference", "a call per window, s", "one per size, s", "times faster"], windows)}
+"""
+    write_section("paths", text, options.output)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
