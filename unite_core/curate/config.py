@@ -22,6 +22,7 @@ _MEDIA = r"(image|img|photo|picture|pic|video|clip|movie|screenshot|thumbnail|lo
 _BOILERPLATE = (
     r"(untitled|unnamed)([\s_#-]*\d+)?(\.\w{2,4})?",
     _MEDIA + r"[\s_#-]*(\d{3,}|0\d+)[\d\s_.:~()-]*(\.\w{2,4})?",
+    _MEDIA + r"[\s_#-]*\(?\d*\)?\.\w{3,4}",
     r"(img|dsc[nf]?|pxl|mvi|imag|gopr)[\s_#-]*\d[\d\s_.:~()-]*(\.\w{2,4})?|p\d{5,}(\.\w{2,4})?",
     r"(whatsapp image|screenshot|screen shot|scan) \d{4}-\d\d-\d\d.{0,20}",
     r"[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}",
@@ -33,7 +34,7 @@ _BOILERPLATE = (
     r".*\b(lorem ipsum|404 not found|page not found|access denied)\b.*",
     r"(no|missing|add( a)?) (caption|description|alt ?text|title)( available| provided)?",
     r"(royalty[- ]free )?stock (photo|image|footage|video|illustration)s?\b.{0,40}",
-    r"(null|none|nan|n/a|undefined|todo|tbd|test)",
+    r"(null|none|nan|n/a|todo|tbd)",
 )
 """Patterns of whole texts, in any case and without final punctuation, that describe nothing."""
 _TEMPLATES = (

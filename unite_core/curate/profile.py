@@ -22,7 +22,7 @@ from .media_stats import MediaHeader, media_of, read_header
 from .scripts import guess_languages, script_shares
 from .text_rules import bare_text, granularity, keywords, top_shares
 
-__all__ = ["false_negatives", "label_collisions", "mask_consequences", "profile"]
+__all__ = ["false_negatives", "label_collisions", "mask_consequences", "partners", "profile"]
 
 
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
@@ -126,13 +126,13 @@ class _Columns:
 
     def _sources(self, source: np.ndarray, contents: Mapping, batch_size: int) -> list[dict]:
         rows, names = [], list(self.sources)
+        others = partners(contents["query"], contents["candidate"])
         for code, count in _counts(source):
-            query, candidate = (contents[side][source == code] for side in _SIDES)
-            by_candidate = np.unique(candidate, return_counts=True)[1]
+            by_candidate = np.unique(contents["candidate"][source == code], return_counts=True)[1]
             about = dict(zip(("source", "task"), names[code], strict=True))
             about |= {"records": count, "share": count / len(source)}
             about |= label_collisions(by_candidate, len(source), batch_size)
-            rows.append(about | false_negatives(query, candidate, len(source), batch_size))
+            rows.append(about | false_negatives(others[source == code], len(source), batch_size))
         return rows
 
 
@@ -317,23 +317,14 @@ def label_collisions(counts: np.ndarray, total: int, batch_size: int) -> dict[st
     }
 
 
-def false_negatives(
-    query: np.ndarray, candidate: np.ndarray, total: int, batch_size: int
-) -> dict[str, float]:
-    """Predict how many pairs of a batch are falsely taken for negatives of a pair.
+def partners(query: np.ndarray, candidate: np.ndarray) -> np.ndarray:
+    """Number of other records with the query or the candidate of each, int64 [N].
 
-    Args
-        query, candidate  [N] numbers of the items of a set, equal for equal items or groups
-        total             records of the whole mix from which batches are drawn
-        batch_size        B
-    Returns
-        `false_negatives`, the expected number of other pairs in the batch with the query or the
-        candidate of a pair: one title on two pictures makes each a false negative of the other;
-        and `shared_share` of the records with any such partner in the set.
+    query, candidate  [N] numbers of the items, equal for equal items or groups
 
     >>> titles, pictures = np.array([0, 0, 1]), np.array([5, 6, 7])
-    >>> false_negatives(titles, pictures, total=3, batch_size=3)
-    {'false_negatives': 0.6666666666666666, 'shared_share': 0.6666666666666666}
+    >>> partners(titles, pictures)
+    array([1, 1, 0])
     """
     pairs = np.stack([query, candidate], axis=1)
     counts = [
@@ -341,8 +332,25 @@ def false_negatives(
         for part in (query, candidate, pairs)
     ]
     of_query, of_candidate, of_both = (count[inverse.ravel()] for _, inverse, count in counts)
-    others = of_query + of_candidate - of_both - 1
+    return of_query + of_candidate - of_both - 1
+
+
+def false_negatives(partners: np.ndarray, total: int, batch_size: int) -> dict[str, float]:
+    """Predict how many pairs of a batch are falsely taken for negatives of a pair of a set.
+
+    Args
+        partners    [N]  of the set's records, from `partners` over the whole mix
+        total       records of the whole mix from which batches are drawn
+        batch_size  B
+    Returns
+        `false_negatives`, the expected number of other pairs in the batch with the query or the
+        candidate of a pair: one title on two pictures makes each a false negative of the other;
+        and `shared_share` of the records with any such partner.
+
+    >>> false_negatives(np.array([1, 1, 0]), total=3, batch_size=3)
+    {'false_negatives': 0.6666666666666666, 'shared_share': 0.6666666666666666}
+    """
     return {
-        "false_negatives": float((batch_size - 1) * others.mean() / max(total - 1, 1)),
-        "shared_share": float((others > 0).mean()),
+        "false_negatives": float((batch_size - 1) * partners.mean() / max(total - 1, 1)),
+        "shared_share": float((partners > 0).mean()),
     }

@@ -147,9 +147,9 @@ def naming_file(path: Any) -> Iterator[None]:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         counted = _PIXELS.search(str(error))
-        size = f"{int(counted[1]) / 1e6:.0f} megapixels, " if counted else ""
+        size = f" ({int(counted[1]) / 1e6:.0f} megapixels)" if counted else ""
         raise MediaError(
-            f"{path}: {size}more than {MAX_PIXELS} pixels; shrink it before use"
+            f"{path}: more than {MAX_PIXELS} pixels{size}; shrink it before use"
         ) from error
     except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, ...
         raise MediaError(
