@@ -15,6 +15,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "draw_card", "plot_alignment", "plot_groups", "plot_pair_types", "plot_quantity",
             "plot_recovery", "plot_removed",
         ],
+        "embedding_map": ["plot_contact_sheet", "plot_map"],
         "evaluation": ["plot_gains", "plot_modality_confusion", "plot_pools", "plot_scores",
                        "plot_sign_flips"],
         "gap": [
