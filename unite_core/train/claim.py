@@ -14,9 +14,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from ..data.items import files_of
+from ..data.pair_store import record_files
 from ..data.pairs import PairDataset
-from ..data.readers import row_files
 from ..distributed import processes
 from ..files import file_hash, read_json, write_json
 from ..model.checkpoint import adapters_of, locate
@@ -30,8 +29,8 @@ __all__ = ["check_run", "claim"]
 
 _FREE = (  # fields of a run or its stage that may change when it goes on
     "output", "save_total_limit", "save_steps", "logging_steps", "cache_mib", "cache_vision",
-    "vision_store", "workers", "forward_items", "forward_tokens", "grad_cache",
-    "gradient_checkpointing", "shard_frozen", "global_batch_size", *FREE_ARGUMENTS,
+    "vision_store", "workers", "forward_items", "forward_tokens", "attention", "grad_cache",
+    "gradient_checkpointing", "shard_frozen", "shard_trained", "global_batch_size", *FREE_ARGUMENTS,
 )  # fmt: skip
 _MODEL_FILES = (
     "config.json", "unite.json", "preprocessor_config.json", "adapter_config.json",
@@ -90,7 +89,7 @@ def _inputs(config: TrainConfig) -> dict:
         found = (place / file for file in _MODEL_FILES)
         hashes |= {f"{name}/{file.name}": _hash([file]) for file in found if file.is_file()}
     held_out = [] if config.eval_data is None else [config.eval_data]
-    hashes |= {path: _hash(_files(Path(path))) for path in (*config.data, *held_out)}
+    hashes |= {path: _hash(record_files(Path(path))) for path in (*config.data, *held_out)}
     return {**hashes, "processes": processes()[1]}  # they multiply the batch
 
 
@@ -131,11 +130,6 @@ def _refuse(output: Path, changes: list[str]) -> None:
         )
 
 
-def _files(path: Path) -> list[Path]:
-    """A file of records, or all files of a folder that have rows."""
-    return [*row_files(path), *path.rglob("*.arrow")] if path.is_dir() else [path]
-
-
 def _hash(files: Iterable[Path]) -> str:
     """Hash the contents of files, in the order of their names; "" if there is none."""
     digest, found = hashlib.sha256(), False
@@ -149,27 +143,36 @@ def _media(dataset: PairDataset, root: str, noted: Mapping) -> dict:
     """Digest of a data set's media files: their number, contents, and sizes and times.
 
     The contents are read only where sizes or times are not those that were noted. Of long files
-    only both ends count: no format is encoded anew without a change of size or index.
+    only both ends count: no format is encoded anew without a change of size or index. Of many files
+    only those in `dataset.media` do.
     """
-    paths = {path for pair in dataset for item in (pair.query, pair.candidate, *pair.negatives)
-             for path in files_of(item)}  # fmt: skip
     stamps, content = hashlib.sha256(), hashlib.sha256()
-    for path in sorted(paths):
-        stat = Path(root, path).stat()
-        stamps.update(f"{path} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+    for path in dataset.media:
+        stamps.update(f"{path} {_stamp(Path(root, path))}\n".encode())
     missing = sorted(row.where for row in dataset.bad)
     stamps.update(repr(missing).encode())
-    found = {"files": len(paths), "stamps": stamps.hexdigest()[:32]}
+    found = {"files": dataset.media_count, "stamps": stamps.hexdigest()[:32]}
     if found["stamps"] == noted.get("stamps"):
         return dict(noted)
     content.update(repr(missing).encode())
-    for path in sorted(paths):
+    for path in dataset.media:
         content.update(f"{path} ".encode() + _ends(Path(root, path)))
     return {**found, "content": content.hexdigest()[:32]}
 
 
+def _stamp(path: Path) -> str:
+    """Size and time of a file, or that it has gone since the records were read."""
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return "gone"
+    return f"{stat.st_size} {stat.st_mtime_ns}"
+
+
 def _ends(path: Path) -> bytes:
-    """Digest of a file's size and of its first and last `_END` bytes."""
+    """Digest of a file's size and of its first and last `_END` bytes; of none, of a lost file."""
+    if not path.exists():
+        return b"gone"
     size = path.stat().st_size
     with path.open("rb") as stream:
         digest = hashlib.sha256(b"%d " % size + stream.read(_END))

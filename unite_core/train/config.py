@@ -279,6 +279,8 @@ class TrainConfig:
     forward_tokens: Count | None = None
     """Tokens that share one forward at most, padding included; groups are then cut where little is
     padded. null: groups of forward_items, whatever their length."""
+    attention: Name | None = None
+    """As in LoadConfig: packed, sdpa, flash_attention_2; null: packed on a GPU in bfloat16."""
     grad_cache: bool = False
     """GradCache: hold one forward's activations at a time, running each forward twice."""
     cache_mib: Natural = 1024
@@ -303,6 +305,9 @@ class TrainConfig:
     """Keep layers' inputs only: less memory, one forward more."""
     shard_frozen: bool = False
     """Spread the frozen decoder over the processes (FSDP)."""
+    shard_trained: bool = False
+    """Spread a language model that is trained whole over the processes, with its gradients and
+    AdamW's moments (FSDP2); needs lora null and a frozen tower."""
     quantize: Literal["4bit"] | None = None
     """Keep the frozen decoder in four bits while it is trained (QLoRA; needs bitsandbytes). The
     update is merged into the weights as they were."""
@@ -318,10 +323,7 @@ class TrainConfig:
             )
         if self.eval_data is None and (self.keep == "best" or self.eval_patience is not None):
             raise ValueError("keep 'best' and eval_patience need eval_data: name a file")
-        if self.eval_data is not None and self.shard_frozen:
-            raise ValueError("eval_data cannot be scored with shard_frozen: score the saved model")
-        if self.stage.refresh_steps is not None and self.shard_frozen:
-            raise ValueError("refresh_steps cannot mine with shard_frozen: mine between stages")
+        self._check_spread()
         if self.vision_store is not None and not self.cache_vision:
             raise ValueError("vision_store needs cache_vision: set it to true")
         frozen = set(self.stage.visual_parts.values()) == {"frozen"}
@@ -339,3 +341,18 @@ class TrainConfig:
         if self.shard_frozen and self.quantize:
             raise ValueError("quantize and shard_frozen exclude each other: choose one")
         check_trainer(self.trainer)
+
+    def _check_spread(self) -> None:
+        stage = self.stage
+        for field in ("shard_frozen", "shard_trained"):
+            if getattr(self, field) and self.eval_data is not None:
+                raise ValueError(f"eval_data cannot be scored with {field}: score the saved model")
+            if getattr(self, field) and stage.refresh_steps is not None:
+                raise ValueError(f"refresh_steps cannot mine with {field}: mine between stages")
+        frozen = set(stage.visual_parts.values()) == {"frozen"}
+        beside = stage.learn_temperature or stage.router_weight
+        if self.shard_trained and (stage.lora is not None or beside or not frozen):
+            raise ValueError(
+                "shard_trained needs lora null, train_vision and train_projector frozen, and "
+                "neither learn_temperature nor router_weight"
+            )

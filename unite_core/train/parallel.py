@@ -27,6 +27,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from ..distributed import processes
+from .spread import plain
 
 __all__ = [
     "average_gradients", "broadcast_weights", "gather_batch", "gather_bytes", "gather_rows",
@@ -88,10 +89,11 @@ def gather_bytes(message: bytes, device: torch.device | str = "cpu") -> list[byt
 def average_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
     """Replace each gradient by its mean over processes; a missing one counts as zero.
 
-    A parameter that has a gradient in no process keeps none, as on a single process.
+    A parameter that has a gradient in no process keeps none, as on a single process. Those that are
+    spread (`spread`) have the mean already.
     """
     world = processes()[1]
-    weights = [weight for weight in parameters if weight.requires_grad]
+    weights = plain(weight for weight in parameters if weight.requires_grad)
     if world == 1 or not weights:
         return
     used = torch.tensor([weight.grad is not None for weight in weights], dtype=torch.int32)
@@ -196,12 +198,14 @@ def _buckets(weights: list[torch.nn.Parameter]) -> Iterator[list[torch.nn.Parame
         yield bucket
 
 
-def shard_frozen(embedder: nn.Module) -> None:
+def shard_frozen(embedder: nn.Module, device: torch.device | str) -> None:
     """Shard the frozen weights of the language model over the processes.
 
     Args
-        embedder  a UniteEmbedder on its final device, the same weights in every process, with what
-                  is to be trained attached and marked
+        embedder  a UniteEmbedder on the CPU or on `device`, the same weights in every process, with
+                  what is to be trained attached and marked
+        device    where it shall be; from the CPU it goes layer by layer, each cut into parts before
+                  the next, so that no device ever holds the whole
     Its weights are then no plain tensors: load the model again to save or merge it. Does nothing in
     a single process. Raises RuntimeError where they are sharded already.
     """
@@ -217,11 +221,12 @@ def shard_frozen(embedder: nn.Module) -> None:
     units = [*decoder.layers, decoder.embed_tokens]
     spread = {weight for unit in units for weight in unit.parameters() if not weight.requires_grad}
     settings = {
-        "mesh": init_device_mesh(embedder.device.type, (world,)),
+        "mesh": init_device_mesh(torch.device(device).type, (world,)),
         "ignored_params": set(embedder.parameters()) - spread,
     }
     for unit in units:
         fully_shard(unit, **settings)
+    embedder.to(device)  # what every process keeps whole
     settings["ignored_params"] = set(embedder.parameters())
     fully_shard(embedder, **settings)  # the common root: layers then gather ahead of each other
 

@@ -15,14 +15,16 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 
+from torch import Tensor
 from transformers.trainer_utils import get_last_checkpoint
 
 from ..distributed import barrier, join_processes, rank_zero_first
 from ..files import flush, working_in, write_json
-from .checkpoints import check_manifest, copy_weights, trained_weights
+from .checkpoints import check_manifest, copy_weights, whole_weights
 from .claim import check_run, claim
 from .config import TrainConfig
 from .held_out import MakeScores, load_best
@@ -53,7 +55,7 @@ def train(config: TrainConfig, scores: MakeScores | None = None,
     """
     check_start(config)
     check_global_batch(config)
-    rank, _ = join_processes()
+    rank, _ = join_processes(config.trainer.get("ddp_timeout", 3600))
     with nullcontext() if rank else working_in(config.output):
         return _train(config, rank, scores, negatives_miner(config, miner))
 
@@ -76,8 +78,9 @@ def _train(config: TrainConfig, rank: int, scores: MakeScores | None,
     barrier()  # the first process writes the best weights
     if config.keep == "best":
         load_best(config.output, trainer.model)
+    weights = whole_weights(trainer.model.embedder)
     if rank == 0:
-        _publish(trainer, config)
+        _publish(trainer, config, weights)
         if trainer.args.push_to_hub:
             _push(finished, trainer.hub_model_id, trainer.args.hub_revision)
     barrier()
@@ -116,17 +119,21 @@ def check_global_batch(config: TrainConfig) -> None:
         )
 
 
-def _publish(trainer: UniteTrainer, config: TrainConfig) -> None:
-    """Write what a finished run leaves behind, the merged model last."""
+def _publish(trainer: UniteTrainer, config: TrainConfig, weights: Mapping[str, Tensor]) -> None:
+    """Write what a finished run leaves behind, the merged model last.
+
+    Args: weights  trained, by name, none of them spread
+    """
     output = Path(config.output)
     write_json(output / "history.json", trainer.state.log_history)
     if trainer.model.temperature is not None:
         write_json(output / "temperature.json", trainer.model.temperature.named_values())
     embedder = trainer.model.embedder
     if trainer.model.sharded or config.quantize:  # the frozen weights are those on the disk
-        frozen = embedder.base.language_model.norm.weight
-        embedder = adapted_model(config, "cpu", frozen.dtype, whole=True)
-        copy_weights(trained_weights(trainer.model.embedder), embedder)
+        frozen = {w.dtype for w in embedder.parameters() if not w.requires_grad}
+        dtype = next(kind for kind in frozen if kind.is_floating_point)  # others are packed bits
+        embedder = adapted_model(config, "cpu", dtype, whole=True)
+        copy_weights(weights, embedder)
     if embedder.has_lora:
         whole = "trained" in trainer.stage.visual_parts.values() or trainer.stage.lora is None
         if not whole:  # else the LoRA alone would not be what was trained

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from ..data.pair_store import record_files
 from ..data.pairs import PairDataset
+from ..data.readers import HUB
+from ..distributed import processes, rank_zero_first
 from ..model.embedder import UniteEmbedder
+from ..model.loading import LoadConfig, dtype_of
+from ..model.lora import keep_input_types
+from ..model.packing import choose_attention
 from ..model.router import ModalityRouter
 from ..model.vision_store import VisionStore
 from .config import StageConfig, TrainConfig
@@ -18,12 +25,21 @@ from .sampler import PairSampler
 if TYPE_CHECKING:
     from transformers import TrainingArguments
 
-__all__ = ["adapted_model", "make_router", "make_sampler", "training_arguments", "vision_store"]
+__all__ = [
+    "adapted_model", "make_router", "make_sampler", "run_records", "training_arguments",
+    "vision_store",
+]  # fmt: skip
+
+
+_IN_MEMORY = 2**26  # bytes of records that every process reads at each start
 
 
 def adapted_model(config: TrainConfig, device: torch.device | str, dtype=None,
                   whole: bool = False) -> UniteEmbedder:  # fmt: skip
     """Load the model that a run starts from, with what it trains attached and marked.
+
+    With `config.shard_frozen` in several processes it is on the CPU, for `shard_frozen` to take it
+    to the device part by part.
 
     Args
         dtype  default: float32, or with `config.bf16` that of `UniteEmbedder.load`
@@ -31,9 +47,19 @@ def adapted_model(config: TrainConfig, device: torch.device | str, dtype=None,
     What is trained is float32 in any case.
     """
     dtype = dtype or (None if config.bf16 else torch.float32)
-    more = {"quantize": config.quantize} if config.quantize and not whole else {}
-    embedder = UniteEmbedder.load(config.model, device, dtype, **more, **config.embed)
+    more = {"attention": config.attention} if config.attention else {}
+    if config.quantize and not whole:
+        more["quantize"] = config.quantize
+    if (config.shard_frozen or config.shard_trained) and processes()[1] > 1 and not whole:
+        place = torch.device(device)
+        dtype = dtype or dtype_of(LoadConfig(), place)
+        embedder = UniteEmbedder.load(config.model, "cpu", dtype, **more, **config.embed)
+        choose_attention(embedder.base, embedder.loading, place, dtype)
+    else:
+        embedder = UniteEmbedder.load(config.model, device, dtype, **more, **config.embed)
     mark_trained(embedder, config.stage)
+    if config.bf16:
+        keep_input_types(embedder)
     visual = (weight for part in ("vision", "projector") for weight in part_weights(embedder, part))
     if config.cache_vision and any(weight.requires_grad for weight in visual):
         raise ValueError(
@@ -41,6 +67,20 @@ def adapted_model(config: TrainConfig, device: torch.device | str, dtype=None,
             "of lora.target_modules"
         )
     return embedder
+
+
+def run_records(config: TrainConfig) -> PairDataset:
+    """The records of a run.
+
+    From `_IN_MEMORY` bytes on, or from the hub, they are a table in the run's folder, `records`,
+    that the first process makes and all map: see `data.pair_store`.
+    """
+    files = [file for name in config.data for file in record_files(Path(name)) if file.is_file()]
+    small = sum(file.stat().st_size for file in files) < _IN_MEMORY
+    if small and not any(name.startswith(HUB) for name in config.data):
+        return PairDataset(config.data, config.media_root)
+    with rank_zero_first():
+        return PairDataset(config.data, config.media_root, Path(config.output, "records"))
 
 
 def vision_store(config: TrainConfig, embedder: UniteEmbedder) -> VisionStore | None:

@@ -25,6 +25,7 @@ from ..files import flush
 from ..loss.contrastive import in_batch_accuracy, surviving_share
 from ..model.embedder import UniteEmbedder
 from ..model.lora import fused_lora
+from ..model.packing import is_packed
 from ..model.router import ModalityRouter
 from .callbacks import ClampTemperature, EventFiles, HeldOut, PresentSteps, ProgressBar
 from .checkpoints import load_weights, save_weights, trained_weights, write_manifest
@@ -50,8 +51,16 @@ from .parallel import (
 )
 from .parts import learning_rates
 from .sampler import PairSampler
-from .setup import adapted_model, make_router, make_sampler, training_arguments, vision_store
+from .setup import (
+    adapted_model,
+    make_router,
+    make_sampler,
+    run_records,
+    training_arguments,
+    vision_store,
+)
 from .skipped import SkippedRows
+from .spread import plain, shard_trained, whole, whole_states
 from .temperature import LearnedTemperature
 
 __all__ = ["PairModel", "UniteTrainer"]
@@ -69,13 +78,17 @@ class UniteTrainer(Trainer):
         args           TrainingArguments; the batches themselves come from `sampler` and `collator`
         max_bad_share  share of the records that may have unreadable media before training stops
         grad_cache     hold one group's activations at a time, at the price of a second forward
-        shard          spread the frozen decoder over processes (`shard_frozen`)
+        shard          spread the decoder over processes: `shard_frozen`, or where it is trained
+                       whole `shard_trained`
     """
 
     def __init__(self, embedder: UniteEmbedder, stage: StageConfig, args: TrainingArguments,
                  dataset: PairDataset, sampler: PairSampler, collator: PairCollator,
                  max_bad_share: float = 0.01, grad_cache: bool = False,
                  shard: bool = False):  # fmt: skip
+        if shard:
+            spread = shard_trained if stage.lora is None else shard_frozen
+            spread(embedder, args.device)
         temperature = LearnedTemperature(stage.temperature) if stage.learn_temperature else None
         router = make_router(stage, embedder.dim, dataset)
         super().__init__(
@@ -92,9 +105,7 @@ class UniteTrainer(Trainer):
             )
         self.stage, self.sampler = stage, sampler
         rank, self.processes = processes()
-        broadcast_weights(trained_weights(self.model).values())
-        if shard:
-            shard_frozen(embedder)
+        broadcast_weights(plain(trained_weights(self.model).values()))
         if rank:  # else all processes would drop out the same places
             torch.manual_seed(stage.seed + _SEED_STEP * rank)
         self.skipped = SkippedRows(Path(args.output_dir, "skipped.json"), dataset, max_bad_share)
@@ -110,7 +121,7 @@ class UniteTrainer(Trainer):
         """
         held_out = held_out_scores(config, scores)
         stage, (rank, world) = config.stage, processes()
-        dataset = PairDataset(config.data, config.media_root)
+        dataset = run_records(config)
         if stage.loss in DISTILLATION and dataset.unscored:
             raise ValueError(
                 f"{dataset.unscored}: no scores, which the loss {stage.loss} needs in every record"
@@ -126,9 +137,11 @@ class UniteTrainer(Trainer):
         collator = PairCollator(embedder.processor, config.media_root, config.forward_items, cache,
                                 encode_vision, 2 if world == 1 else 0,
                                 config.forward_tokens, dataset.identity_of,
-                                vision_store(config, embedder), scored)  # fmt: skip
+                                vision_store(config, embedder), scored,
+                                is_packed(embedder.base.language_model))  # fmt: skip
         trainer = cls(embedder, stage, arguments, dataset, sampler, collator,
-                      config.max_bad_share, config.grad_cache, config.shard_frozen)  # fmt: skip
+                      config.max_bad_share, config.grad_cache,
+                      config.shard_frozen or config.shard_trained)  # fmt: skip
         if held_out is not None:
             trainer.held_out = held_out
             trainer.add_callback(HeldOut(config, trainer.evaluate))
@@ -260,6 +273,22 @@ class UniteTrainer(Trainer):
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
         load_weights(resume_from_checkpoint, model or self.model)
 
+    def _clip_grad_norm(self, model) -> Tensor:
+        return whole(super()._clip_grad_norm(model))
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if not self.args.should_save:
+            self.optimizer.state_dict()  # the first process needs the others' parts
+        super()._save_optimizer_and_scheduler(output_dir)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is None or not self.model.sharded:
+            super()._load_optimizer_and_scheduler(checkpoint)
+            return
+        for name, part in (("optimizer", self.optimizer), ("scheduler", self.lr_scheduler)):
+            file = Path(checkpoint, f"{name}.pt")  # the whole state stays on the disk
+            part.load_state_dict(torch.load(file, "cpu", weights_only=True, mmap=True))
+
     def get_decay_parameter_names(self, model) -> list[str]:
         """No decay of a learned temperature: it would pull it towards 1."""
         names = super().get_decay_parameter_names(model)
@@ -267,7 +296,10 @@ class UniteTrainer(Trainer):
 
     def create_optimizer(self, model=None) -> torch.optim.Optimizer:
         """As transformers', with learning rates of their own for tower and projector if given."""
+        made = self.optimizer is None
         optimizer = super().create_optimizer(model)
+        if made:
+            whole_states(optimizer)
         rates = learning_rates(self.model.embedder, self.stage)
         for rate in sorted(set(rates.values())):
             for group in list(optimizer.param_groups):
