@@ -100,8 +100,8 @@ class UniteTrainer(Trainer):
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
             raise ValueError(
                 "the launcher's own FSDP and DeepSpeed are not supported: start without them and "
-                "set shard_frozen to true, which spreads the frozen weights over processes; the "
-                "few trained weights need no sharding"
+                "set shard_frozen, which spreads frozen weights over processes, or shard_trained, "
+                "which spreads a language model that is trained whole"
             )
         self.stage, self.sampler = stage, sampler
         rank, self.processes = processes()
