@@ -231,7 +231,8 @@ def test_without_bf16_a_bfloat16_checkpoint_is_computed_in_float32(corpus, bf16,
         "unite_core.train.setup.UniteEmbedder.load",
         lambda model, device, dtype, **_: asked.append(dtype),
     )
-    monkeypatch.setattr("unite_core.train.setup.mark_trained", lambda *_: None)
+    for name in ("mark_trained", "keep_input_types"):
+        monkeypatch.setattr(f"unite_core.train.setup.{name}", lambda *_: None)
     adapted_model(config_of(corpus, bf16=bf16), "cpu")
     assert asked == [None if bf16 else torch.float32]
 
@@ -309,3 +310,21 @@ def test_every_adapter_below_the_start_is_part_of_the_claim(tmp_path):
     (tmp_path / "lower" / "adapter_model.safetensors").write_bytes(b"another")
     after = check_run(config)
     assert {name for name in before if before[name] != after[name]} == {str(tmp_path / "lower")}
+
+
+def test_many_records_are_a_table_that_goes_on_and_is_claimed_alike(corpus, monkeypatch):
+    from unite_core.train import setup
+
+    expected = json.loads((train(config_of(corpus)).parent / "history.json").read_text())
+    shutil.rmtree(corpus / "out")
+    monkeypatch.setattr(setup, "_IN_MEMORY", 1)
+    config = stopped(corpus, monkeypatch)
+    assert (corpus / "out" / "records" / "text.json").is_file()
+    (corpus / "red.bmp").rename(corpus / "away.bmp")
+    with pytest.raises(ValueError, match="media files, or which of them are missing, differ"):
+        train(config)
+    (corpus / "away.bmp").rename(corpus / "red.bmp")
+    found = json.loads((train(config).parent / "history.json").read_text())
+    assert [row["loss"] for row in found if "loss" in row] == pytest.approx(
+        [row["loss"] for row in expected if "loss" in row], rel=1e-6
+    )

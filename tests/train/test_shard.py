@@ -102,3 +102,28 @@ def test_a_sharded_run_trains_goes_on_and_publishes_a_whole_model(corpus, tmp_pa
     # Adam turns rounding in a gradient near zero into a step of its own size
     for name in weights:
         torch.testing.assert_close(parts[name], weights[name], rtol=0, atol=2e-3, msg=name)
+
+
+def test_a_model_that_will_be_sharded_is_loaded_on_the_cpu(corpus, tmp_path, monkeypatch):  # noqa: F811
+    from unite_core.train import setup
+
+    monkeypatch.setattr(setup, "processes", lambda: (0, 2))
+    config = config_of(corpus, tmp_path, 6)
+    places = []
+    for sharded in (True, False):
+        embedder = setup.adapted_model(replace(config, shard_frozen=sharded), "meta")
+        places.append({weight.device.type for weight in embedder.parameters()})
+    assert places == [{"cpu"}, {"meta"}]
+
+
+def test_a_process_waits_for_the_others_as_long_as_asked(monkeypatch):
+    import accelerate
+
+    from unite_core import distributed
+
+    waits = []
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(accelerate, "PartialState", lambda **given: waits.append(given["timeout"]))
+    distributed.join_processes(90)
+    distributed.join_processes()
+    assert [wait.total_seconds() for wait in waits] == [90, 3600]
