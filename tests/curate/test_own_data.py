@@ -75,6 +75,11 @@ def test_pictures_inside_a_parquet_become_files_beside_it(pictures):
     records, _ = pairs(data)
     file = pictures / "hf" / records[1]["candidate"]["image"]
     assert file.read_bytes() == cells[1]["image"]["bytes"]
+    pq.write_table(pa.Table.from_pylist(cells), pictures / "hf" / "more.parquet")
+    records, report = pairs(find_data(pictures / "hf"))  # all files, again
+    assert (
+        report.records == 6 and records[4]["candidate"]["image"] == records[1]["candidate"]["image"]
+    )
 
 
 def test_texts_beside_media_and_media_alone(pictures):

@@ -19,6 +19,7 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 from statistics import fmean
 
+from ..data.embedded import FOLDER as EMBEDDED
 from ..data.embedded import is_cell
 from ..data.json_stream import RecordError
 from ..data.readers import HUB, RawLine, Row, decode_line, raw_rows, row_files
@@ -214,13 +215,21 @@ def _table_of(path: str | Path, media_root) -> tuple[str | Path | None, Path | N
     for name in _METADATA:
         if (path / name).is_file():
             return path / name, root or path
-    if any(file.suffix.lower() in _FILES for file in folder_files(path)):
+    if _has_media(path):
         tables = [file for file in _rows_at(path) if file.parent == path]
         if len(tables) > 1:
             names = ", ".join(table.name for table in tables[:8])
             raise RecordError(f"{path}: holds several tables, {names}; name one")
         return (tables[0], root or path) if tables else (None, path)
     return path, root
+
+
+def _has_media(path: Path) -> bool:
+    """Whether a folder holds media of its own, not only those that were inside a table."""
+    return any(
+        file.suffix.lower() in _FILES and file.relative_to(path).parts[0] != EMBEDDED
+        for file in folder_files(path)
+    )
 
 
 def _rows_at(path: Path) -> list[Path]:
