@@ -128,6 +128,8 @@ def test_means_are_those_of_the_hits_in_percent(table):
 def test_the_gap_is_that_of_an_arms_blocks(table):
     row = by(notebook.gap_table(table, MASK, ["gap"]))["MAMCL"]
     assert row == {"arm": "MAMCL", "gap, text → image": "1.00 [0.50, 1.50]"}
+    rows = notebook.with_gap(endpoint_rows(table, ["P3"], ["concept"]), table, "text → image")
+    assert {(row["block"], row["gap"]) for row in rows} == {(0, 0.5), (1, 1.5)}
 
 
 def test_endpoints_say_their_queries_and_families(table):
@@ -235,7 +237,7 @@ def test_every_cell_holds_with_none_one_or_two_blocks(name, blocks, monkeypatch,
         plt.close("all")
     results = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
     assert results["blocks"] == blocks and (len(results) > 2) == (blocks > 1)
-    assert len(list((tmp_path / "figures").glob("*.svg"))) == 4
+    assert len(list((tmp_path / "figures").glob("*.svg"))) == {"mask": 5, "data": 4}[name]
     planned = PLANS[name].blocks
     said = capsys.readouterr().out
     assert re.search(rf"{blocks} of {planned} blocks: \w", said)

@@ -12,6 +12,7 @@ from unite_core.plots.study import (
     plot_arm_curve,
     plot_arms,
     plot_block_differences,
+    plot_gap_and_index,
     plot_power,
     plot_rates,
 )
@@ -110,3 +111,18 @@ def test_every_arm_looks_like_itself():
     arms |= {name for test in PLANS["data"].tests for name in (test.first, test.second)}
     looks = {tuple(arm_style(arm).values()) for arm in arms}
     assert len(looks) == len(arms) and tuple(arm_style("unknown").values()) not in looks
+
+
+def test_each_run_has_a_hollow_and_a_filled_mark_at_its_gap(ax):
+    rows = [{"arm": "mamcl", "gap": 0.2, "a": 0.3, "b": 0.5},
+            {"arm": "mamcl", "gap": 0.3, "a": 0.4, "b": 0.5},
+            {"arm": "info_nce", "gap": 1.0, "a": 0.4, "b": 0.6}]  # fmt: skip
+    plot_gap_and_index(rows, ("a", "b"), {"info_nce": "InfoNCE", "mamcl": "MAMCL"}, ax)
+    marks = [line for line in ax.lines if len(line.get_xdata()) == 1]
+    hollow = [line for line in marks if line.get_markerfacecolor() == "none"]
+    assert [(*line.get_xdata(), *line.get_ydata()) for line in hollow] == [
+        (1.0, 40), (0.2, 30), (0.3, 40),
+    ]  # fmt: skip
+    filled = [line.get_ydata()[0] for line in marks if line not in hollow]
+    assert filled == [60, 50, 50] and to_hex(hollow[1].get_color()) == "#e69f00"
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["InfoNCE", "MAMCL"]

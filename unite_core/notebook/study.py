@@ -34,7 +34,7 @@ from .runs import from_root, project_root, runs_root
 __all__ = [
     "arm_table", "blocks_said", "deviation_said", "difference_table", "endpoint_table",
     "find_winner", "gap_table", "mean_table", "metric_table", "open_study", "power_table",
-    "task_rows", "test_table", "winner_candidates",
+    "task_rows", "test_table", "winner_candidates", "with_gap",
 ]  # fmt: skip
 
 
@@ -162,6 +162,18 @@ def gap_table(table: StudyTable, study: Study, measures: Sequence[str]) -> list[
             name: f"{np.mean(v):.2f} [{min(v):.2f}, {max(v):.2f}]" for name, v in values.items()
         })  # fmt: skip
     return rows
+
+
+def with_gap(
+    rows: Sequence[Mapping[str, Any]], table: StudyTable, task: str
+) -> list[dict[str, Any]]:
+    """Rows of `endpoint_rows` with the field `gap` of that task's pairs."""
+    gaps = {
+        (run["run"], each["task"], each["measure"]): each["value"]
+        for run in table.runs
+        for each in run["gap"]
+    }
+    return [{**row, "gap": gaps[row["run"], task, "gap"]} for row in rows]
 
 
 def difference_table(

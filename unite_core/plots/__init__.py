@@ -29,7 +29,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "published": ["plot_published"],
         "study": [
             "arm_style", "draw_endpoints", "plot_arm_curve", "plot_arms", "plot_block_differences",
-            "plot_power", "plot_rates",
+            "plot_gap_and_index", "plot_power", "plot_rates",
         ],
         "tokens": ["plot_item_cosines", "plot_parts", "plot_patches", "plot_positions",
                    "plot_token_runs"],

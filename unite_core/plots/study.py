@@ -14,7 +14,7 @@ from .common import null_line
 
 __all__ = [
     "arm_style", "draw_endpoints", "plot_arm_curve", "plot_arms", "plot_block_differences",
-    "plot_power", "plot_rates",
+    "plot_gap_and_index", "plot_power", "plot_rates",
 ]  # fmt: skip
 
 
@@ -130,6 +130,38 @@ def draw_endpoints(
         plot_arms(rows, endpoint, arms, ax, label)
     figure.suptitle(title, x=0.01, ha="left", fontsize=10)
     return figure
+
+
+def plot_gap_and_index(
+    rows: Sequence[Mapping[str, Any]],
+    columns: tuple[str, str],
+    arms: Mapping[str, str],
+    ax: Axes | None = None,
+    title: str = "",
+) -> Axes:
+    """Plot the recall of an index of all modalities over the modality gap, a pair for each run.
+
+    Args
+        rows     one for each run, with its arm, `gap` and the columns
+        columns  fields in [0, 1]: by cosine (hollow) and by another score (filled)
+        arms     {arm: label}, in the order of the legend
+    """
+    ax = ax or plt.gca()
+    for arm, label in arms.items():
+        found = [row for row in rows if row["arm"] == arm]
+        style = arm_style(arm)
+        for number, row in enumerate(found):
+            low, high = (100 * row[column] for column in columns)
+            ax.plot([row["gap"]] * 2, [low, high], color=style["color"], lw=0.8, alpha=0.6)
+            ax.plot(row["gap"], low, mfc="none", ls="", **style)
+            ax.plot(row["gap"], high, ls="", label="" if number else label, **style)
+    ax.set_xlim(left=0)
+    ax.set_xlabel("distance of the means of texts and of pictures")
+    ax.set_ylabel("recall@10 in one index (%)")
+    ax.set_title(title)
+    if rows:
+        ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    return ax
 
 
 def plot_arm_curve(
