@@ -145,13 +145,8 @@ def workbook(tmp_path):
 
 
 def write_stand_in(path):
-    """Counts how often it was started, and waits in stage 1 until it is let go."""
-    names = ("corpus", "data_root", "model", "start", "stage_1", "stage_2", "output")
-    parameters = [f'{name}: str = ""  # a text' for name in names] + [
-        "seed: int = 0",
-        "steps: int = 0",
-        "learning_rate: float = 0.0",
-    ]
+    """With its notebook's parameters; counts how often it was started, and waits in stage 1."""
+    parameters = nbformat.read(ROOT / "notebooks" / path.name, as_version=4).cells[1].source
     body = f"""
 import time
 from pathlib import Path
@@ -162,7 +157,7 @@ checkpoint.write_text(checkpoint.read_text() + "x" if checkpoint.exists() else "
 while "{path.stem}" == "04_stage_1" and not Path("go").exists():
     time.sleep(0.1)
 run.save({{"starts": len(checkpoint.read_text())}})"""
-    cells = [new_code_cell("\n".join(parameters), metadata={"tags": ["parameters"]})]
+    cells = [new_code_cell(parameters, metadata={"tags": ["parameters"]})]
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     notebook = new_notebook(cells=[*cells, new_code_cell(body)], metadata={"kernelspec": kernel})
     path.parent.mkdir(exist_ok=True)
