@@ -10,7 +10,7 @@ from unite_core.corpora.icons import build as build_module
 from unite_core.corpora.icons.build import SIZE, build
 from unite_core.corpora.icons.catalogue import ICON_SETS, concept_of, read_icons, split_of
 from unite_core.corpora.icons.pairs import fine
-from unite_core.curate.recipe import Source
+from unite_core.curate.recipe import Source, read_recipe
 from unite_core.curate.rows import load_tests
 from unite_core.data.records import read_records
 from unite_core.evaluation.tasks import read_tasks
@@ -82,6 +82,8 @@ def test_the_corpus_is_whole_and_tests_are_not_trained_on(two_sets):
     root = two_sets / "corpus"
     manifest = read_json(build(root, sets=["feather", "eva"]))
     assert manifest["counts"] == {"pictures": 80, "concepts": 40, "tasks": 6}
+    recipe = read_recipe(root / "recipe.json")
+    assert recipe.rules.leaks == "media" and (root / recipe.sources[0].path).is_file()
     records = [r for name in ("stage1", "stage2") for r in read_records(root / f"{name}.jsonl")]
     paths = [r["query"].get("image") or r["candidate"]["image"] for r in records]
     names = [path.split("/")[-1].split(".")[0] for path in paths]

@@ -106,11 +106,11 @@ def test_multi_index_hashing_finds_all_near_pairs(words, limit):
         for j in range(i)
         if np.bitwise_count(codes[i] ^ codes[j]).sum() <= limit
     }
-    found = set()
+    found = []
     for left, right in near_pairs(codes, limit):
         assert (left != right).all()
-        found |= {(max(pair), min(pair)) for pair in zip(left, right, strict=True)}
-    assert found == wanted
+        found += [(max(pair), min(pair)) for pair in zip(left, right, strict=True)]
+    assert set(found) == wanted and len(found) == len(wanted), "each once"
     assert len(wanted) > 50
 
 

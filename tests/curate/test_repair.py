@@ -29,6 +29,18 @@ def test_entities_become_what_they_mean(text, plain):
     assert unescaped(text) == plain
 
 
+def test_templates_are_cut_out_of_texts_and_never_the_whole_text():
+    repair = Repair(CleanConfig(remove=[r" \d\d (filled|regular)$", "^file type "], unescape=False))
+
+    def convert(row):
+        yield {"query": {"text": row}, "candidate": {"image": "a.png"}}
+
+    texts = ["arrow 24 Filled", "file type cake", "file type ", "A &amp; B", "arrow"]
+    cut = [record["query"]["text"] for text in texts for record in repair.texts(convert)(text)]
+    assert cut == ["arrow", "cake", "file type ", "A &amp; B", "arrow"]
+    assert +repair.done == {"texts cut by `remove`": 2}
+
+
 @pytest.fixture
 def large(tmp_path, monkeypatch):
     """A picture with more pixels than the limit, which is lowered here."""

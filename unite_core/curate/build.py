@@ -98,7 +98,7 @@ def build_mix(
     write_rows(output / "mix.parquet", _grouped(recipe, rows, chosen, result), about)
     write_columns(output / "reasons.parquet", _columns(recipe, rows, source_of, result))
     card = _card(recipe, root, rows, source_of, counts, result, chosen, len(tests))
-    card |= {"records_sha256": digest, "stamp": stamp, "repaired": dict(repair.done)}
+    card |= {"records_sha256": digest, "stamp": stamp, "repaired": dict(+repair.done)}
     _describe(card, output, draw)
     write_json(done, {"stamp": stamp, "records": len(chosen), "records_sha256": digest}, indent=2)
     return done

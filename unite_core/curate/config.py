@@ -52,6 +52,8 @@ class CleanConfig:
 
     readable: bool = True
     """Media must decode to the end."""
+    remove: Strings = ()
+    """Regular expressions of what is cut out of texts, such as " 24 (filled|regular)$"."""
     least_side: Natural = 16
     """Pixels of a picture's shorter side."""
     largest_aspect: NonNegative = 8.0
@@ -88,7 +90,7 @@ class CleanConfig:
     def __post_init__(self):
         if 0 < self.largest_aspect < 1:
             raise ValueError(f"largest_aspect {self.largest_aspect}: longer / shorter is >= 1")
-        for name in ("boilerplate", "templates"):
+        for name in ("boilerplate", "templates", "remove"):
             for pattern in getattr(self, name):
                 try:
                     re.compile(pattern)

@@ -172,7 +172,7 @@ def near_pairs(codes: np.ndarray, max_distance: int) -> Iterator[tuple[np.ndarra
     Args
         codes         uint64 [N, W]  distinct rows; equal rows would make N^2 pairs
         max_distance  >= 0           bits, over all W words
-    A pair comes once per chunk that finds it, left != right, in no order.
+    A pair comes once, left != right, in no order.
 
     >>> codes = np.array([[0b0000], [0b1000], [0b1111]], np.uint64)
     >>> {(int(i), int(j)) for left, right in near_pairs(codes, 1) for i, j in zip(left, right)}
@@ -189,12 +189,17 @@ def near_pairs(codes: np.ndarray, max_distance: int) -> Iterator[tuple[np.ndarra
     chunks = _chunks(len(codes), nearest)
     radius = nearest // (len(chunks) - 1)
     parts = [(word, *ends) for word in range(words) for ends in pairwise(chunks)]
-    for word, low, high in tqdm(parts, "comparing media", mininterval=2, delay=1):
-        keys = (codes[:, word] >> np.uint64(low)) & np.uint64((1 << (high - low)) - 1)
-        for left, right in _candidates(keys.astype(np.int64), high - low, radius):
+    keys = [(codes[:, word] >> np.uint64(low)) & np.uint64((1 << (high - low)) - 1)
+            for word, low, high in parts]  # fmt: skip
+    for place, (_, low, high) in enumerate(tqdm(parts, "comparing media", mininterval=2, delay=1)):
+        for left, right in _candidates(keys[place].astype(np.int64), high - low, radius):
             near = _distance(codes[left], codes[right]) <= max_distance
-            if near.any():
-                yield left[near], right[near]
+            left, right = left[near], right[near]
+            for earlier in keys[:place]:  # the first chunk that finds a pair yields it
+                fresh = np.bitwise_count(earlier[left] ^ earlier[right]) > radius
+                left, right = left[fresh], right[fresh]
+            if len(left):
+                yield left, right
 
 
 def _chunks(count: int, nearest: int) -> list[int]:

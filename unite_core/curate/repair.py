@@ -1,4 +1,4 @@
-"""Put right what can be, before records are judged: HTML entities, and pictures of too many pixels.
+"""Put right what can be, before records are judged: entities, templates, too many pixels.
 
 Files are never changed: a picture that is shrunk becomes a copy below the media root.
 """
@@ -38,8 +38,9 @@ class Repair:
         self._copies: dict[str, str] = {}
 
     def texts(self, convert: Adapter) -> Adapter:
-        """The adapter with HTML entities in the texts of its records unescaped."""
-        return self._converted(convert) if self.config.unescape else convert
+        """The adapter with HTML entities in texts unescaped, and `remove` cut out."""
+        repairs = self.config.unescape or self.config.remove
+        return self._converted(convert) if repairs else convert
 
     def media(self, record: dict) -> dict:
         """The record with copies instead of pictures of too many pixels."""
@@ -59,11 +60,20 @@ class Repair:
 
     def _plain(self, item):
         text = item.get("text") if isinstance(item, Mapping) else None
-        plain = unescaped(text) if isinstance(text, str) else text
-        if plain == text:
+        if not isinstance(text, str):
             return item
-        self.done["texts with HTML entities"] += 1
-        return {**item, "text": plain}
+        plain = unescaped(text) if self.config.unescape else text
+        self.done["texts with HTML entities"] += plain != text
+        short = self._cut(plain)
+        self.done["texts cut by `remove`"] += short != plain
+        return item if short == text else {**item, "text": short}
+
+    def _cut(self, text: str) -> str:
+        """The text without what `remove` matches; a text of nothing else stays."""
+        short = text
+        for pattern in self.config.remove:
+            short = re.sub(pattern, "", short, flags=re.IGNORECASE)
+        return short.strip() or text if short != text else text
 
     def _small(self, item: Mapping) -> Mapping:
         image = item.get("image")

@@ -1,4 +1,4 @@
-"""Build the icons corpus: pictures, `stage1.jsonl`, `stage2.jsonl`, `tasks.json`, `concepts.json`.
+"""Build the icons corpus: pictures, records of both stages, tasks, concepts, a curation recipe.
 
 Pictures stay as published: drawn on nothing, with whatever colour the set has. A picture that
 exists is not drawn again, so an interrupted build resumes; the manifest is written last.
@@ -20,6 +20,19 @@ __all__ = ["SIZE", "build", "draw_icons"]
 
 
 SIZE = 112  # pixels on a side
+RECIPE = {
+    "name": "icons",
+    "sources": [{"name": "icons", "path": "stage1.jsonl"}],
+    "tests": [{"name": "tasks", "path": "tasks.json"}],
+    "output": "mix",
+    "rules": {
+        "leaks": "media",
+        "clean": {
+            "remove": [r" \d\d (filled|regular|light)\b", r"^(file|folder) type ", r" outline\b"]
+        },
+    },
+}
+"""What `unite curate data/icons/recipe.json` does."""
 FORMAT = 1
 """Raised when records or tasks change, so that those on disk are written anew."""
 
@@ -54,6 +67,7 @@ def build(
     tasks = retrieval_tasks(icons, seed)
     write_json(root / "tasks.json", tasks)
     write_concepts(root, concepts(icons))
+    write_json(root / "recipe.json", RECIPE, indent=2)
     counts = {"pictures": len(icons), "concepts": len({icon.concept for icon in icons})}
     write_json(manifest, about | {"counts": counts | {"tasks": len(tasks)}})
     print(f"{root}: {counts['pictures']} pictures of {counts['concepts']} concepts")
