@@ -66,9 +66,7 @@ def choose_attention(model: nn.Module, how: LoadConfig, device: torch.device,
         raise ValueError(f"attention packed is not known for {type(model).__name__}: take sdpa")
     if how.attention not in (None, "packed") or how.device_map or family is None:
         return
-    fast = device.type == "cuda" and dtype in _KERNEL_TYPES
-    fast = fast and torch.cuda.get_device_capability(device) >= (8, 0)
-    if family.packed_decoder and (fast or how.attention == "packed"):
+    if family.packed_decoder and (_has_kernel(device, dtype) or how.attention == "packed"):
         _use(model.language_model)
     if family.packed_tower:
         _use(model.visual)
@@ -90,7 +88,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, starts: Tensor, longest: i
         longest     tokens of the longest item
         causal      only to itself and to earlier tokens
     """
-    if query.is_cuda and query.dtype in _KERNEL_TYPES:
+    if _has_kernel(query.device, query.dtype):
         from torch.nn.attention.varlen import varlen_attn
 
         window = (-1, 0) if causal else (-1, -1)
@@ -110,6 +108,13 @@ def attend(query: Tensor, key: Tensor, value: Tensor, starts: Tensor, longest: i
         found.append(out.transpose(1, 2).flatten(0, 1))
         places.append(rows.flatten())
     return torch.cat(found)[torch.cat(places).argsort()]
+
+
+def _has_kernel(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether torch has its attention of variable length: NVIDIA's Ampere and later."""
+    if device.type != "cuda" or dtype not in _KERNEL_TYPES:
+        return False
+    return torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def _use(model: nn.Module) -> None:
