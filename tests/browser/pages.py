@@ -29,7 +29,7 @@ WATCH = """picture => {
     .observe(picture);
 }"""
 TRIES = 3  # of a kernel to start
-ALL_CELLS = 400.0  # seconds
+ALL_CELLS, ANSWER = 400.0, 60.0  # seconds, of a notebook and of a control
 
 
 class Page:
@@ -37,8 +37,9 @@ class Page:
 
     def __init__(self, page):
         self.page = page
-        page.set_default_timeout(1000 * WAIT)
-        expect.set_options(timeout=1000 * WAIT)
+        page.set_default_navigation_timeout(1000 * WAIT)
+        page.set_default_timeout(1000 * ANSWER)
+        expect.set_options(timeout=1000 * ANSWER)
 
     def run_notebook(self, lab: Server, name: str) -> None:
         """Open a notebook in JupyterLab and run all its cells; a kernel that dies starts again."""
@@ -48,7 +49,7 @@ class Page:
             lab.stop_kernels()
             self.page.goto(f"{lab.url}/doc/tree/{file}")
             try:
-                self.page.wait_for_function(IDLE)
+                self.page.wait_for_function(IDLE, timeout=1000 * WAIT)
             except Error:
                 continue
             self.page.evaluate("() => { jupyterapp.commands.execute('notebook:run-all-cells') }")
@@ -62,7 +63,7 @@ class Page:
     def open_app(self, apps: Server, name: str) -> None:
         """Open an application and wait for its controls."""
         self.page.goto(f"{apps.url}/voila/render/{name}.ipynb")
-        self.status.wait_for(state="attached")
+        self.status.wait_for(state="attached", timeout=1000 * WAIT)
 
     @property
     def picture(self):

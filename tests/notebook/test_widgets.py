@@ -185,7 +185,7 @@ def pairs():
 
 
 def gap_in(words):
-    return float(re.search(r"a gap of ([\d.]+) (?:is left|is back)", words)[1])
+    return float(re.search(r"gap (?:of )?([\d.]+) beyond chance", words)[1])
 
 
 def test_the_slider_closes_the_gap_and_says_what_one_means(pairs):

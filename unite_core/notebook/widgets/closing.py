@@ -28,7 +28,7 @@ def draw_closed(
         x, y   [N, D] unit vectors of pairs
         share  as in `gap.projections.blend`
         like   the projection of the first picture, so that others are drawn to its scale
-    The words have the gap that is left, and what it does in retrieval.
+    The words have the gap that is left beyond chance, and what it does in retrieval.
     """
     import matplotlib.pyplot as plt
 
@@ -39,7 +39,9 @@ def draw_closed(
     moved = blend(x, y, share)
     values = consequences(*moved, names, k, seed)
     figure, axes = plt.subplots(1, 2, figsize=(10, 3.6))
-    title = f"{share:.0%} of the means' difference taken away: a gap of {values['gap']:.3f} is left"
+    title = (
+        f"{share:.0%} of the means' difference taken away: gap {values['gap']:.3f} beyond chance"
+    )
     at = to_scale(dict(zip(names, moved, strict=True)), like=like)
     plot_projection(at, axes[0], title=title, reach=reach)
     plot_cosine_histograms(cosine_samples(*moved, 5000), names, axes[1])
@@ -65,7 +67,8 @@ def closing_controls(
     slider = Slider("share of the gap that is closed", _SHARES, 0.5, words)
     meaning = ipywidgets.HTML(
         "0 leaves the vectors alone and a negative share opens the gap. At 1 both means are equal "
-        f"for a moment; then every vector gets length 1 again, and a gap of {left:.3f} is back."
+        "for a moment; then every vector gets length 1 again, which leaves a gap of "
+        f"{left:.3f} beyond chance."
     )
 
     def draw(share: float):
