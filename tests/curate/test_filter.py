@@ -117,7 +117,7 @@ TEXTS = {
     "Click here for more.": ("boilerplate",), "No description available.": ("boilerplate",),
     "Stock photo of nothing": ("boilerplate",), "a photo of a dog": (), "a test of patience": (),
     "photo album on a table": (), "img_0231": ("boilerplate",),
-    "photo 12.jpg": ("boilerplate",), "image": (), "video 24": (), "colour theme": (),
+    "photo 12.jpg": ("boilerplate",), "image": (), "video 360": (), "colour theme": (),
     "PXL_20230101_120000.jpg": ("boilerplate",), "P1010023": ("boilerplate",),
     "the theme of the talk": (),
     "富士山": (), "собака": (), "كتاب": (), "हिन्दी": (), "12 monkeys": (),

@@ -21,7 +21,7 @@ __all__ = [
 _MEDIA = r"(image|img|photo|picture|pic|video|clip|movie|screenshot|thumbnail|logo|scan|file|frame)"
 _BOILERPLATE = (
     r"(untitled|unnamed)([\s_#-]*\d+)?(\.\w{2,4})?",
-    _MEDIA + r"[\s_#-]*(\d{3,}|0\d+)[\d\s_.:~()-]*(\.\w{2,4})?",
+    _MEDIA + r"[\s_#-]*(\d{4,}|0\d+)[\d\s_.:~()-]*(\.\w{2,4})?",
     _MEDIA + r"[\s_#-]*\(?\d*\)?\.\w{3,4}",
     r"(img|dsc[nf]?|pxl|mvi|imag|gopr)[\s_#-]*\d[\d\s_.:~()-]*(\.\w{2,4})?|p\d{5,}(\.\w{2,4})?",
     r"(whatsapp image|screenshot|screen shot|scan) \d{4}-\d\d-\d\d.{0,20}",
@@ -34,11 +34,11 @@ _BOILERPLATE = (
     r".*\b(lorem ipsum|404 not found|page not found|access denied)\b.*",
     r"(no|missing|add( a)?) (caption|description|alt ?text|title)( available| provided)?",
     r"(royalty[- ]free )?stock (photo|image|footage|video|illustration)s?\b.{0,40}",
-    r"(null|none|nan|n/a|todo|tbd)",
+    r"(null|none|nan|n/a)",
 )
 """Patterns of whole texts, in any case and without final punctuation, that describe nothing."""
 _TEMPLATES = (
-    _MEDIA + r"[\s_#-]*\d{1,2}",
+    _MEDIA + r"[\s_#-]*\d{1,3}",
     r"(part|piece|item|image|picture|photo) (of|from) (the|a|an|our|my) .{1,60}\b"
     r"(collection|collections|series|album|archive|gallery|set)",
     r"(\w+ ){1,3}themes?",
