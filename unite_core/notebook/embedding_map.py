@@ -33,6 +33,8 @@ _PALETTE = (
     "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#44AA99",
     "#882255", "#BBBBBB",
 )  # fmt: skip
+_DISTANCE = 1.4  # of the camera: a map is seen whole although its canvas is wider than high
+_HELP = "Drag around points to select them; the wheel zooms, the cross at the left moves a map."
 _KIND = re.compile(r"^.+\. A kind of (.+?):")
 
 
@@ -111,23 +113,25 @@ def nearest_rows(points: np.ndarray, row: int, count: int) -> np.ndarray:
     return np.argsort(distance, kind="stable")[:count]
 
 
-def kinds_of(root: str | Path, items: Sequence[Mapping]) -> list[str]:
-    """Kind of the concept that each item shows, by the corpus's `concepts.json`; "" if unknown.
+def kinds_of(root: str | Path, words: Sequence[str]) -> list[str]:
+    """Kind of what words say, by the concepts that a corpus trains on; "" if unknown.
 
     The corpus of emoji says kinds in its sentences, "… A kind of mammals: …"; elsewhere a kind is
-    the concept's family.
+    the concept's family. Words are known as they are, without what follows a colon (a skin tone),
+    or by a family that they name.
     """
-    found = {}
+    kinds, families = {}, {}
     for concept in read_json(Path(root, "concepts.json")):
         said = filter(None, map(_KIND.match, concept["texts"]))
         kind = next((match[1] for match in said), "") or concept["family"]
+        families.setdefault(concept["family"], kind)
         for text in concept["texts"]:
-            found.setdefault(content_id({"text": text}), kind)
-        for image in concept["images"]:
-            found.setdefault(content_id({"image": image}), kind)
-        if concept["video"]:
-            found.setdefault(content_id({"video": concept["video"]}), kind)
-    return [found.get(content_id(item), "") for item in items]
+            kinds.setdefault(text, kind)
+    return [
+        kinds.get(each) or kinds.get(each.partition(":")[0])
+        or next((kind for family, kind in families.items() if family in each), "")
+        for each in words
+    ]  # fmt: skip
 
 
 def linked_maps(
@@ -145,8 +149,8 @@ def linked_maps(
         items   [N] what the points are
         words   [N] what they are called; None: by their own texts or files
         kinds   [N] names to colour by instead of modality; the commonest nine have a colour each
-    The thing below the pointer is shown under the maps; what a lasso selects (shift and drag) as a
-    contact sheet, with its rows in the box's `selected`. Pictures are read when they are shown, so
+    The thing below the pointer is shown under the maps; what a lasso selects (drag) as a contact
+    sheet, with its rows in the box's `selected`. Pictures are read when they are shown, so
     100 000 points are no more work than a thousand. Display the box as the last value of a cell.
     """
     import ipywidgets as widgets
@@ -158,7 +162,7 @@ def linked_maps(
 
         maps = jscatter.link([(scatter, name) for name, scatter in scatters.items()],
                              row_height=height)  # fmt: skip
-    hovered, sheet = widgets.HTML(), widgets.HTML("Shift and drag around points to select them.")
+    hovered, sheet = widgets.HTML(), widgets.HTML(_HELP)
     box = widgets.VBox([maps, hovered, sheet])
     box.selected = np.zeros(0, np.int64)
 
@@ -196,7 +200,7 @@ def _scatters(points, items, kinds, height: int) -> dict:
         with _quiet():
             scatter = jscatter.Scatter(
                 data=frame, x="x", y="y", color_by="modality", color_map=colours, height=height,
-                legend=True, axes=False,
+                legend=True, axes=False, mouse_mode="lasso", camera_distance=_DISTANCE,
             )  # fmt: skip
         scatter.unite_colours = {"modality": colours}
         if kind is not None:

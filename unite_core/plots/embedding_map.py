@@ -127,7 +127,8 @@ def contact_sheet_html(
         words = below or html.escape(item_words(item))
         shown = f'<img src="{uri}" alt="{words}" height="{side}">' if uri else ""
         cells.append(
-            f'<figure style="margin:2px;max-width:{2 * side}px;font-size:11px;text-align:center">'
+            f'<figure style="margin:2px;max-width:{2 * side}px;'
+            'font:11px/1.2 sans-serif;text-align:center">'
             f"{shown}<figcaption>{below}</figcaption></figure>"
         )
     style = "display:flex;flex-wrap:wrap;align-items:end"
