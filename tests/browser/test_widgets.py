@@ -101,7 +101,7 @@ def test_the_gap_is_closed_by_hand(page, lab):
         assert page.expect_spoken_as_shown(slider) == share
         left[share] = float(re.search(r"gap ([\d.]+) beyond chance", said)[1])
     assert left["1, means equal"] < left["0, as they are"]
-    again = page.page.get_by_text("gets length 1 again").inner_text()
+    again = page.page.locator(".widget-html-content", has_text="length 1 again").inner_text()
     assert f"a gap of {left['1, means equal']:.3f} beyond chance" in again
     page.expect_no_flicker()
     page.expect_accessible()
