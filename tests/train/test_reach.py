@@ -45,9 +45,8 @@ def test_epochs_count_in_steps():
 
 
 def test_a_stage_is_found_by_name_whatever_is_changed():
-    named = make(
-        TrainConfig, {"model": "m", "data": "d", "output": "o", "stage": "tiny-stage2"}, ""
-    )
+    paths = {"model": "m", "data": "d", "output": "o"}
+    named = make(TrainConfig, paths | {"stage": "tiny-stage2"}, "")
     assert named.stage == STAGES["tiny-stage2"] and named.stage.name == "stage2"
     values = paths | {"stage": {"name": "tiny-stage1", "max_steps": 5}}
     assert make(TrainConfig, values, "").stage == replace(STAGES["tiny-stage1"], max_steps=5)
