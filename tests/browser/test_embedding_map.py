@@ -29,6 +29,7 @@ def test_a_lasso_shows_what_it_holds_and_a_pointer_what_it_is_on(page, lab):
     for place in range(20 * 20):
         row, column = divmod(place, 20)
         mouse.move(left + (right - left) * column / 20, top + (low - top) * row / 20)
+        page.page.wait_for_timeout(80)  # the kernel answers
         if shown.count():
             break
     expect(shown.first).to_be_visible()
