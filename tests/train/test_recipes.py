@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.train.test_resume import config_of, corpus  # noqa: F401 - a fixture
-from unite_core.cli import models
+from unite_core.cli import measuring
 from unite_core.evaluation.benchmarks import find_tasks
 from unite_core.evaluation.benchmarks.published import read_published
 from unite_core.files import read_json
@@ -125,7 +125,7 @@ def test_an_evaluation_is_one_command_beside_published_lines(name):
 @pytest.mark.parametrize("name", EVALUATED)
 def test_the_command_of_an_evaluation_is_understood(name):
     words = shlex.split(read_json(FOLDER / f"{name}.json")["command"])
-    given = models.evaluate().make_context("evaluate", words[2:]).params
+    given = measuring.evaluate().make_context("evaluate", words[2:]).params
     assert find_tasks(given["tasks"]) and given["output"] and given["model"] == words[2]
 
 
