@@ -112,6 +112,7 @@ def test_search(page, lab, shape):
     ask(page, shape)
 
 
+@pytest.mark.slow
 def test_your_data(page, lab, shape):
     if not (project_root() / "notebooks" / "12_your_data.ipynb").is_file():
         pytest.skip("notebook 12 is not there yet")
