@@ -46,6 +46,7 @@ def test_pairs_are_scored_both_ways_against_another_model(planted, unite, capsys
         for metric in ("recall@1", "recall@10"):
             assert f"{metric}, {pool} pool, in percent [95 %" in out
     assert "text to text: tiny-stage1 gains +" in out
+    assert "points of recall@10 (chance 8%) over tiny, single pool" in out
     assert "query from query, candidate from positive" in err
     before, after = (load_results(planted / "scores" / f"results-{n}.json") for n in (0, 1))
     score = after.score("text to text", "held out")
@@ -54,11 +55,26 @@ def test_pairs_are_scored_both_ways_against_another_model(planted, unite, capsys
     assert score.chance == pytest.approx(10 / 119)
 
 
+@pytest.mark.parametrize(("pairs", "k"), [(16, 5), (11, 1)])
+def test_in_a_small_pool_gains_are_of_a_recall_that_chance_does_not_reach(planted, unite, capsys,
+                                                                          pairs, k):  # fmt: skip
+    head, *rows = (planted / "pairs.csv").read_text().splitlines()
+    (planted / "pairs.csv").write_text("\n".join([head, *rows[:pairs]]))
+    assert unite("evaluate", "tiny-stage1", "--data", "pairs.csv", "--against", "tiny") == 0
+    out = capsys.readouterr().out
+    chance = 10 / (2 * pairs - 1)
+    assert f"chance alone reaches {chance:.0%} of recall@10" in out
+    assert f"points of recall@{k} (chance {k / (2 * pairs - 1):.0%}) over tiny" in out
+    assert "recall@10, single pool" not in out
+
+
 def test_a_split_s_tasks_are_scored_with_its_groups_as_families(planted, unite, capsys):
     assert unite("split", "pairs.csv", "--output", "s", "--test", "0.5") == 0
     out, err = capsys.readouterr()
     assert "30 pairs for training, 30 for testing in 30 of 60 groups" in out
-    assert "unite evaluate runs/mine/model --data s/test.tasks.json --against tiny" in err
+    assert "unite train --model tiny-stage1 --data s/train.jsonl --output runs/mine" in err
+    evaluated = "unite evaluate runs/mine/model --data s/test.tasks.json --against tiny-stage1"
+    assert evaluated in err
     assert unite("evaluate", "tiny", "--data", "s/test.tasks.json") == 0
     assert " 60  30 (30.0) " in capsys.readouterr().out
     noted = json.loads((planted / "s" / "split.json").read_text())

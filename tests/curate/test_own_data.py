@@ -136,8 +136,19 @@ def test_one_side_alone_is_no_pairs(pictures):
     table = write_table(pictures / "u.csv", ["title", "nr"], [["a word", "1"]])
     with pytest.raises(RecordError, match="name it with --image; it has title, nr"):
         pairs(find_data(table))
-    with pytest.raises(RecordError, match="pictures without texts are no pairs"):
+    with pytest.raises(RecordError, match="pictures without texts are no pairs.*--text filename"):
         pairs(find_data(pictures / "img"))
+
+
+def test_names_of_files_are_texts_where_that_is_asked_for(pictures):
+    (pictures / "img/0.png").rename(pictures / "img/red-bike_007.png")
+    data = find_data(pictures / "img", text="filename")
+    assert data.words() == "img: media with the words of their names"
+    records, report = pairs(data)
+    assert report.records == 1 and dict(report.causes) == {"no caption": 5}
+    assert {"query": {"text": "red bike"}, "candidate": {"image": "red-bike_007.png"}} in records
+    with pytest.raises(RecordError, match="--image file names a column, and a folder"):
+        find_data(pictures / "img", text="filename", image="file")
 
 
 def test_no_file_and_a_folder_of_several_tables_are_said(pictures):

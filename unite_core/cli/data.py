@@ -34,6 +34,10 @@ def curate() -> click.Command:
         _curate(recipe, base, workers, no_figures)
 
     shown = [option for option in options_of(Recipe) if option.name != "name"]
+    for option in shown:
+        if option.name == "max_bad_share":
+            own = f"default: 0.01 of a recipe, {_BAD_SHARE:g} of your own data"
+            option.help = option.help.replace("default: 0.01", own)
     return click.Command(
         None,
         help="Clean, deduplicate, align and mix data, and print a data card: your own, or the "
@@ -58,6 +62,7 @@ def curate() -> click.Command:
 
 def _recipe(sources, columns, test, given):
     """The folder that a recipe's paths are relative to, and the recipe: read, or made of data."""
+    from ..curate.own_data import check_pairs
     from ..curate.recipe import Recipe
     from ..files import read_json
     from .sources import check_names, find_sources, say
@@ -72,6 +77,8 @@ def _recipe(sources, columns, test, given):
     if not given["output"]:
         raise click.UsageError("--output is missing: name the folder of the curated data")
     found = find_sources(sources, columns, given["media_root"])
+    for data in found:
+        check_pairs(data)
     root = found[0].media_root.resolve()
     names = [data.source.name for data in found]
     if twice := [name for name, count in Counter(names).items() if count > 1]:
@@ -85,7 +92,8 @@ def _recipe(sources, columns, test, given):
         "output": os.path.abspath(given["output"]),
         "max_bad_share": _BAD_SHARE,
     }  # fmt: skip
-    say(f"media below {root}")
+    say(f"media below {root}; facts about them are kept in {Path(root, '.unite')}, if it can be "
+        "written, else in the output")  # fmt: skip
     kept = {name: value for name, value in given.items() if name not in ("output", "media_root")}
     return Path(), from_options(Recipe, kept, values)
 
@@ -207,9 +215,10 @@ def _split(data, config, group: str, output: Path, workers: int) -> None:
         f"{about['test_groups']} of {about['groups']} groups that share nothing (largest: "
         f"{about['largest_group']}); tasks: {', '.join(tasks) or 'none'}"
     )
+    held_out = output / ("test.tasks.json" if tasks else "test.jsonl")
     say(
-        f"next: unite train {output / 'train.jsonl'} --model tiny --output runs/mine, then\n"
-        f"      unite evaluate runs/mine/model --data {output / 'test.tasks.json'} --against tiny"
+        f"next: unite train --model tiny-stage1 --data {output / 'train.jsonl'} --output runs/mine"
+        f"\n      unite evaluate runs/mine/model --data {held_out} --against tiny-stage1"
     )
 
 

@@ -9,6 +9,7 @@ import click
 from .options import DataPath, as_pairs, load_options, loading, remembered
 
 _FOLDER = click.Path(file_okay=False, path_type=Path)
+_CHANCE = 0.2  # above it recall@k of a small pool says little
 
 
 def evaluate() -> click.Command:
@@ -45,8 +46,8 @@ def evaluate() -> click.Command:
         "modality and in one of all, with intervals and chance; --against shows what a training "
         "bought. Without: TASKS are names of tasks or groups (see --list), or mteb:NAME for one of "
         "mteb's; finished tasks in the output folder are kept.",
-        epilog="Example: unite evaluate tiny-stage1 --data data/shapes/split/test.jsonl "
-        "--against tiny",
+        epilog="Example: unite evaluate runs/mine/model --data data/shapes/split/test.tasks.json "
+        "--against tiny-stage1",
         params=_evaluate_options(),
         callback=run,
     ))  # fmt: skip
@@ -116,7 +117,7 @@ def _own_data(models, data, columns, media_root, output, embed: dict, how: dict)
 
     check_names(*models)
     tasks, root = _own_tasks(data, columns, media_root, output)
-    from ..evaluation.results import format_table, paired_gain, percent, save_results
+    from ..evaluation.results import save_results
     from ..evaluation.tasks import evaluate as score
     from ..model.embedder import UniteEmbedder
 
@@ -124,21 +125,43 @@ def _own_data(models, data, columns, media_root, output, embed: dict, how: dict)
         model: score(UniteEmbedder.load(model, **how, **embed), tasks, root)
         for model in dict.fromkeys(models)
     }
-    *before, (last, after) = results.items()
-    for pool in ("single", "mixed"):
-        for metric in ("recall@1", "recall@10"):
-            click.echo(format_table(results, metric, pool) + "\n")
-    for name, result in before:
-        for task in tasks:
-            gain = paired_gain(result, after, task.name, task.split)
-            click.echo(f"{task.name}: {last} gains {percent(*gain, sign='+')} points of recall@10 "
-                       f"over {name}, single pool")  # fmt: skip
+    _show_results(results, tasks)
     if output:
         with working_in(output):
             for number, result in enumerate(results.values()):
                 save_results(output / f"results-{number}.json", result)
         click.echo(output)
     return results
+
+
+def _show_results(results: dict, tasks) -> None:
+    """Tables of both pools, and what the last model gains over each before it."""
+    from ..evaluation.results import format_table, paired_gain, percent
+
+    *before, (last, after) = results.items()
+    metric, chance = _telling_metric(after, tasks)
+    for pool in ("single", "mixed"):
+        for shown in dict.fromkeys(("recall@1", metric)):
+            click.echo(format_table(results, shown, pool) + "\n")
+    if metric != "recall@10":
+        click.echo(f"{metric}, not recall@10: in so small a pool chance alone reaches "
+                   f"{chance:.0%} of recall@10")  # fmt: skip
+    for name, result in before:
+        for task in tasks:
+            gain = paired_gain(result, after, task.name, task.split, metric)
+            by_chance = after.score(task.name, task.split, metric).chance
+            click.echo(f"{task.name}: {last} gains {percent(*gain, sign='+')} points of {metric} "
+                       f"(chance {by_chance:.0%}) over {name}, single pool")  # fmt: skip
+
+
+def _telling_metric(result, tasks) -> tuple[str, float]:
+    """recall@k of the largest k of 1, 5, 10 whose chance is low in all tasks, and that of 10."""
+    chance = {
+        k: max(result.score(task.name, task.split, f"recall@{k}").chance for task in tasks)
+        for k in (10, 5, 1)
+    }
+    k = next((k for k, share in chance.items() if share < _CHANCE), 1)
+    return f"recall@{k}", chance[10]
 
 
 def _own_tasks(data, columns, media_root, output):

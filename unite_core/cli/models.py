@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from .options import config_command, load_options, loading
 
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 _OWN_STEPS = 200  # of a narrow model, where nobody says how many
+_OWN_EPOCHS = 10  # and no more than so many times each pair
+_MANY_EPOCHS = 20  # above it small data are learned by heart
 
 
 def train() -> click.Command:
@@ -27,17 +30,27 @@ def train() -> click.Command:
         model = train(config, TrainingScores, NegativeMiner)
         if processes()[0] == 0:
             click.echo(model)
+            _say_next(config, model)
         leave_processes()
 
     return config_command(
         TrainConfig,
         "Train one stage; a run that was cut short goes on from its last checkpoint.",
         run,
-        "unite train data/shapes/split/train.jsonl --model tiny --output runs/mine "
-        "--stage.max-steps 200",
+        "unite train --model tiny-stage1 --data data/shapes/split/train.jsonl --output runs/mine",
         _fill_train,
         column_options(),
     )
+
+
+def _say_next(config, model: Path) -> None:
+    """How to see whether the training helped: beside the model that it started from."""
+    from .sources import say
+
+    folder = Path(config.data[0]).parent
+    beside = [folder / name for name in ("test.tasks.json", "test.jsonl")]
+    held_out = next((file for file in beside if file.is_file()), "HELD_OUT_PAIRS")
+    say(f"next: unite evaluate {model} --data {held_out} --against {config.model}")
 
 
 def _fill_train(given: dict[str, Any], values: dict[str, Any], own: dict[str, str]):
@@ -60,6 +73,7 @@ def _fill_train(given: dict[str, Any], values: dict[str, Any], own: dict[str, st
         if chosen != "stage1":
             config = _for_narrow(config, chosen, steps)
         _warn_of_reach(config)
+        _warn_of_epochs(config)
         return config
 
     return finish
@@ -74,11 +88,13 @@ def _for_narrow(config, chosen: str, choose_steps: bool):
     if choose_steps:
         pairs = sum(1 for file in config.data for _ in raw_rows(file))
         batch = max(2, min(stage.batch_size, pairs // 2))
-        stage = replace(stage, batch_size=batch, max_steps=max(_OWN_STEPS, pairs // batch))
+        steps = min(max(_OWN_STEPS, pairs // batch), max(1, _OWN_EPOCHS * pairs // batch))
+        stage = replace(stage, batch_size=batch, max_steps=steps)
+        epochs = f"{steps * batch / pairs:.2g} times each of {pairs} pairs" if pairs else "no pairs"
     say(
         f"stage {chosen}, for a model of this size: learning rate {stage.learning_rate:g}, LoRA "
         f"rank {stage.lora_rank}, alpha {stage.lora_alpha}, dropout {stage.lora_dropout:g}"
-        + (f"; {stage.max_steps} steps of {stage.batch_size} pairs" if choose_steps else "")
+        + (f"; {stage.max_steps} steps of {stage.batch_size}, {epochs}" if choose_steps else "")
         + " (--stage and --stage.* choose others)"
     )
     frozen = set(stage.visual_parts.values()) == {"frozen"} and not config.workers
@@ -94,6 +110,24 @@ def _warn_of_reach(config) -> None:
     pairs = sum(1 for file in config.data for _ in raw_rows(file)) if needed else 0
     if words := short_reach(config, pairs):
         say(f"warning: {words}")
+
+
+def _warn_of_epochs(config) -> None:
+    from ..data.readers import raw_rows
+    from .sources import say
+
+    stage = config.stage
+    if stage.max_steps < 0:
+        many = stage.epochs > _MANY_EPOCHS
+    else:
+        needed = stage.max_steps * stage.batch_size // _MANY_EPOCHS
+        rows = chain.from_iterable(raw_rows(file) for file in config.data)
+        many = sum(1 for _ in islice(rows, needed)) < needed
+    if many:
+        say(
+            f"warning: more than {_MANY_EPOCHS} epochs: a model learns few pairs by heart and may "
+            "find less than before; take fewer steps (--stage.max-steps)"
+        )
 
 
 def verify() -> click.Command:

@@ -32,9 +32,11 @@ def column_options() -> list[click.Option]:
     """`--text`, `--image`, `--video`: which columns of a table are meant."""
     return [
         click.Option([f"--{key}"], metavar="COLUMN", default="",
-                     help=f"Column of the {words}; guessed, and said, where it is not given.")
-        for key, words in (("text", "texts"), ("image", "pictures' files"),
-                           ("video", "videos' files"))
+                     help=f"Column of the {words}; guessed, and said, where it is not given.{more}")
+        for key, words, more in (
+            ("text", "texts", " Of a folder of media: filename, the words of each file's name."),
+            ("image", "pictures' files", ""), ("video", "videos' files", ""),
+        )
     ]  # fmt: skip
 
 

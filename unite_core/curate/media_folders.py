@@ -1,27 +1,34 @@
-"""Plain folders of media, where each media file has a text file of the same name beside it."""
+"""Plain folders of media: each has a text file of the same name beside it, or a speaking name."""
 
 from __future__ import annotations
 
 import os
+import re
+import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ..data.json_stream import RecordError
 from ..data.readers import Row
 
-__all__ = ["IMAGES", "VIDEOS", "folder_files", "folder_rows"]
+__all__ = ["FILENAME", "IMAGES", "VIDEOS", "folder_files", "folder_rows", "name_words"]
 
 IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
 VIDEOS = {".mp4", ".webm", ".mkv", ".avi", ".mov", ".gif", ".m4v", ".mpg", ".mpeg"}
+FILENAME = "filename"
+"""The column of a file name's words."""
+_APART = re.compile(r"[\s\d_.,;:+~#@=&()\[\]{}–—-]+")  # numbers and separators of a name
 _MAX_TEXT = 1 << 20  # bytes of a caption file
 
 
-def folder_rows(root: str | Path) -> Iterator[Row]:
+def folder_rows(root: str | Path, from_names: bool = False) -> Iterator[Row]:
     """Yield rows {"image" or "video": path below `root`, "caption": texts}, ordered by name.
 
     A `.webp` file is a video if it is animated. Every line that is not blank is a caption. A media
     file without text, a text without media file, a link, and a folder that cannot be listed become
     rows with an error; other files and hidden folders are ignored. Links are not followed.
+
+    `from_names`: rows {"image" or "video": path, "filename": words of its name}; no text is read.
     """
     root = Path(root)
     if not os.path.isdir(root):
@@ -29,7 +36,7 @@ def folder_rows(root: str | Path) -> Iterator[Row]:
     closed: list[OSError] = []
     for folder, names in _folders(root, closed.append):
         for stem in sorted({Path(name).stem for name in names}):
-            yield from _pairs(root, folder, stem, names)
+            yield from _pairs(root, folder, stem, names, from_names)
     for error in closed:
         yield Row(str(error.filename), None, f"folder cannot be listed ({error.strerror})")
 
@@ -46,10 +53,22 @@ def _folders(root: Path, fail: Callable | None = None) -> Iterator[tuple[Path, s
         yield Path(folder), set(names)
 
 
-def _pairs(root: Path, folder: Path, stem: str, files: set[str]) -> Iterator[Row]:
+def name_words(stem: str) -> str:
+    """The words of a file's name, without numbers and separators; "" where it has none.
+
+    >>> name_words("red-bicycle_012"), name_words("0001")
+    ('red bicycle', '')
+    """
+    return " ".join(filter(None, _APART.split(unicodedata.normalize("NFC", stem))))
+
+
+def _pairs(root: Path, folder: Path, stem: str, files: set[str], from_names) -> Iterator[Row]:
     suffixes = sorted(Path(name).suffix for name in files if Path(name).stem == stem)
     media = [suffix for suffix in suffixes if suffix.lower() in IMAGES | VIDEOS | {".webp"}]
     has_text = ".txt" in suffixes
+    if from_names:
+        yield from (_named_row(root, folder / f"{stem}{suffix}") for suffix in media)
+        return
     if has_text and not media:
         yield Row(str(folder / f"{stem}.txt"), None, "a text without a media file of the same name")
     for suffix in media:
@@ -58,6 +77,17 @@ def _pairs(root: Path, folder: Path, stem: str, files: set[str]) -> Iterator[Row
             yield _row(root, path, folder / f"{stem}.txt")
         else:
             yield Row(str(path), None, f"no text file {stem}.txt beside it")
+
+
+def _named_row(root: Path, path: Path) -> Row:
+    words = name_words(path.stem)
+    if not words:
+        return Row(str(path), None, "no text file or words: its name is numbers and separators")
+    try:
+        kind = "video" if _moves(path) else "image"
+    except OSError as error:
+        return Row(str(path), None, f"no regular file, or it cannot be read ({error.strerror})")
+    return Row(str(path), {kind: path.relative_to(root).as_posix(), FILENAME: words})
 
 
 def _row(root: Path, path: Path, text: Path) -> Row:

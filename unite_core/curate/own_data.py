@@ -2,6 +2,7 @@
 
     pictures/  metadata.csv  a table with a column of media files and one of texts
     pictures/  a.png a.txt   media with a text of the same name beside each
+    pictures/  red_bike1.png media whose names are their texts, if `text` is "filename"
     pairs.csv                two columns of texts, such as query and positive
     pairs.jsonl              records as `data.records` has them, taken as they are
 
@@ -24,11 +25,11 @@ from ..data.embedded import is_cell
 from ..data.json_stream import RecordError
 from ..data.readers import HUB, RawLine, Row, decode_line, raw_rows, row_files
 from ..data.records import FIELDS
-from .media_folders import IMAGES, VIDEOS, folder_files, folder_rows
+from .media_folders import FILENAME, IMAGES, VIDEOS, folder_files, folder_rows
 from .recipe import FOLDER, Source
 from .validate import MediaCheck, Reject, Report, check_rows
 
-__all__ = ["OwnData", "find_data", "own_items", "own_pairs"]
+__all__ = ["OwnData", "check_pairs", "find_data", "own_items", "own_pairs"]
 
 
 _HEAD = 50  # rows that are looked at
@@ -75,7 +76,8 @@ class OwnData:
         if self.layout == "records":
             return f"{name}: records of query and candidate, media below {self.media_root}"
         if self.source.adapter == FOLDER:
-            texts = "with the text file of the same name" if self.text else "without texts"
+            named = {"": "without texts", FILENAME: "with the words of their names"}
+            texts = named.get(self.text, "with the text file of the same name")
             return f"{name}: media {texts}"
         taken = [f"text from {self.text}"] if self.text else []
         if self.layout == "texts":
@@ -97,7 +99,7 @@ def find_data(
 
     Args
         path         folder, file or hub:OWNER/NAME
-        text         column of the texts; "": guessed
+        text         column of the texts; "": guessed; of a folder of media: "filename"
         image, video column of the media, at most one; "": guessed
         media_root   folder that media paths are relative to; None: see the head of this module
         split        of a hub or saved data set
@@ -109,8 +111,10 @@ def find_data(
     named = {"text": text, "image": image, "video": video}
     table, root = _table_of(path, media_root)
     if table is None:
-        _refuse_columns(path, named, "a folder of media has none")
-        return _folder(Path(path), root, instruction)
+        from_names = named["text"] == FILENAME
+        others = named | {"text": ""} if from_names else named
+        _refuse_columns(path, others, "a folder of media has none")
+        return _folder(Path(path), root, instruction, from_names)
     rows = _head(table, split)
     columns = tuple(dict.fromkeys(name for row in rows for name in row))
     if any(isinstance(row.get("query"), Mapping) and "candidate" in row for row in rows):
@@ -132,7 +136,7 @@ def own_pairs(
         depth   how thoroughly media are checked, see `MediaCheck`
     Media that stand in a table become files below the media root.
     """
-    _check_pairs(data)
+    check_pairs(data)
     media, convert = MediaCheck(data.media_root, depth), data.source.converter()
     for row in data.source.iter_rows(".", data.media_root):
         row = decode_line(row) if isinstance(row, RawLine) else row
@@ -144,14 +148,15 @@ def own_pairs(
             yield result, label
 
 
-def _check_pairs(data: OwnData) -> None:
+def check_pairs(data: OwnData) -> None:
     """RecordError for data of one side only, which are no pairs."""
     if data.layout == "records" or (data.text and data.media):
         return
     if data.source.adapter == FOLDER:
         raise RecordError(
             f"{data.source.path}: pictures without texts are no pairs; put a text file of the same "
-            "name beside each, or a table with a column of files and one of texts"
+            "name beside each, or a table with a column of files and one of texts, or, where file "
+            "names are words, add --text filename"
         )
     option = "text" if data.media else "image"
     raise RecordError(
@@ -239,12 +244,15 @@ def _rows_at(path: Path) -> list[Path]:
         return []
 
 
-def _folder(path: Path, root: Path | None, instruction: str) -> OwnData:
+def _folder(path: Path, root: Path | None, instruction: str, from_names: bool) -> OwnData:
     if root is not None and root != path:
         raise RecordError(
             f"{path}: a folder of media is its own media root; leave --media-root out"
         )
-    source = _source(path, FOLDER, "train", _told(instruction))
+    named = {"caption": FILENAME} if from_names else {}
+    source = _source(path, FOLDER, "train", named | _told(instruction))
+    if from_names:
+        return OwnData(source, path, "media", FILENAME, "file")
     has_text = any(row.error == "" for row in islice(folder_rows(path), _HEAD))
     return OwnData(source, path, "media", "text file" if has_text else "", "file")
 

@@ -25,7 +25,7 @@ from ..settings import (
 )
 from .adapters import Adapter, adapter
 from .config import ProfileConfig, RuleConfig
-from .media_folders import folder_files, folder_rows
+from .media_folders import FILENAME, folder_files, folder_rows
 
 __all__ = ["FOLDER", "Recipe", "Source", "read_recipe"]
 
@@ -44,7 +44,8 @@ class Source:
     media: str = ""
     """Folder below the media root that the source's media paths are relative to."""
     adapter: Name = "native"
-    """Layout of the rows, a name of `ADAPTERS`; "folder": media with texts of the same name."""
+    """Layout of the rows, a name of `ADAPTERS`; "folder": media with texts of the same name,
+    or, with the option caption "filename", with the words of their names."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Options of the adapter."""
     split: Name = "train"
@@ -75,7 +76,7 @@ class Source:
         Media that stand in a table become files below `media` below `media_root`.
         """
         if self.adapter == FOLDER:
-            return folder_rows(self._below(data))
+            return folder_rows(self._below(data), self.options.get("caption") == FILENAME)
         return raw_rows(self._below(data), self.split, os.path.join(media_root, self.media))
 
     def stamp(self, data: str | Path = ".") -> str:
