@@ -183,11 +183,16 @@ def test_impossible_recipes_are_refused(changes, message):
         recipe(**changes)
 
 
-def test_the_command_prints_the_card_or_the_error(base, unite, capsys):
+def test_the_command_prints_the_card_s_summary_or_the_error(base, unite, capsys):
     path = base / "recipe.json"
     path.write_text(json.dumps(asdict(recipe())))
     assert read_recipe(path) == recipe()
-    assert unite("curate", path, "--no-figures") == 0 and "# m" in capsys.readouterr().out
+    assert unite("curate", path, "--no-figures") == 0
+    done = json.loads((base / recipe().output / "mix.json").read_text())
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(f"m: {done['records']} records of ") and len(lines) <= 12
+    assert f"in a random batch of {done['records']} pairs" in "\n".join(lines)
+    assert lines[-1] == f"all of it: {base / recipe().output / 'card.md'}"
     path.write_text('{"name": "m"}')
     assert unite("curate", path) == 2 and "sources is missing" in capsys.readouterr().err
 

@@ -40,8 +40,8 @@ def curate() -> click.Command:
             option.help = option.help.replace("default: 0.01", own)
     return click.Command(
         None,
-        help="Clean, deduplicate, align and mix data, and print a data card: your own, or the "
-        "sources of a recipe.",
+        help="Clean, deduplicate, align and mix data, your own or the sources of a recipe, and "
+        "write a data card (card.md), whose summary is printed.",
         epilog="Example: unite curate data/shapes/stage1.jsonl --output data/shapes/curated "
         "--no-figures",
         params=[
@@ -117,13 +117,16 @@ def _save_recipe(recipe, base: Path, file: str) -> None:
 
 def _curate(recipe, base: Path, workers: int, no_figures: bool) -> None:
     from ..curate.build import build_mix
+    from ..curate.dataset_card import card_summary
+    from ..files import read_json
     from .sources import note_root, say
 
     embed = _embed(recipe.model) if recipe.model else None
     done = build_mix(recipe, base, embed, None if no_figures else _draw_card, workers)
-    click.echo((done.parent / "card.md").read_text(encoding="utf-8"))
+    click.echo(card_summary(read_json(done.parent / "card.json")))
+    click.echo(f"all of it: {done.parent / 'card.md'}")
     note_root(done.parent, base / recipe.media_root)
-    say(f"next: unite split {done.parent / 'mix.parquet'} --output FOLDER")
+    say(f"next: unite split {done.parent / 'mix.parquet'} --output data/mine")
 
 
 def _embed(model: str):

@@ -153,7 +153,7 @@ class ProfileConfig:
     """How a profile is taken; the same configuration and records give the same profile."""
 
     batch_size: Count = 1024
-    """Pairs of the batches whose groups and collisions are predicted."""
+    """Pairs of the batches whose groups and collisions are predicted, all records at most."""
     sample: Count = 2000
     """Records of each pair type whose headers and words are looked at."""
     embed: nested(EmbedConfig) = EmbedConfig()

@@ -1,4 +1,4 @@
-"""Data card of a mix: contents, what was removed and why, and what training will see."""
+"""Data card of a mix: contents, what was removed and why, what training will see; its summary."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ from .filter import FilterResult, directed_pair_type
 from .reasons import REASONS, Reasons
 from .validate import cause_of
 
-__all__ = ["alignment_rows", "card_text", "count_by", "no_alignment", "unreadable_causes"]
+__all__ = [
+    "alignment_rows", "card_summary", "card_text", "count_by", "no_alignment", "unreadable_causes",
+]  # fmt: skip
+
+_LISTED = 4  # sources, reasons or pair types in a line of the summary
 
 
 def count_by(rows: Sequence[Mapping], reasons: Reasons) -> dict[str, dict[str, int]]:
@@ -76,6 +80,39 @@ def card_text(card: Mapping) -> str:
         "features or model) it cannot drop.",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def card_summary(card: Mapping) -> str:
+    """The card in at most nine lines: what stayed, what was removed and why, training's batches."""
+    after, masking = card["after"], card["after"]["masking"]
+    rejected = {name: c["rejected"] for name, c in card["sources"].items() if c["rejected"]}
+    removed = {row["reason"]: row["first"] for row in card["removed"] if row["first"]}
+    pairs = {f"{p['query']} > {p['candidate']}": p["records"] for p in after["pairs"]}
+    small = [group["target"] for group in masking["groups"] if group["too_small"]]
+    dropped = sum(row["dropped"] for row in card["alignment"])
+    lines = [
+        f"{card['name']}: {after['records']} records of "
+        f"{sum(c['rows'] for c in card['sources'].values())} rows",
+        f"rows that are no records: {_listed(rejected)} (rejects.jsonl)" if rejected else "",
+        f"removed: {_listed(removed)}" if removed else "removed: none",
+        f"files that cannot be read: {_listed(card['unreadable'])}" if card["unreadable"] else "",
+        f"repaired: {_listed(card['repaired'])}" if card["repaired"] else "",
+        f"pair types: {_listed(pairs)}",
+        f"alignment: {dropped} dropped" if card["alignment"]
+        else f"alignment: {card['no_alignment']}",
+        f"in a random batch of {masking['batch_size']} pairs MAMCL leaves "
+        f"{masking['surviving_share']:.1%} of the scores",
+        f"too few of one target for MAMCL in such a batch: {', '.join(small)}" if small else "",
+    ]  # fmt: skip
+    return "\n".join(filter(None, lines))
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    """The largest counts in words: "12 blank text, 3 leak, 2 in 3 others"."""
+    ranked = sorted(counts.items(), key=lambda entry: -entry[1])
+    shown = [f"{count} {name}" for name, count in ranked[:_LISTED]]
+    rest = [count for _, count in ranked[_LISTED:]]
+    return ", ".join(shown + ([f"{sum(rest)} in {len(rest)} others"] if rest else []))
 
 
 def _sources(sources: Mapping) -> list[str]:

@@ -95,6 +95,7 @@ class _Columns:
 
     def summary(self, root, config: ProfileConfig, count_tokens) -> dict:
         pair, source = np.array(self.pair), np.array(self.source)
+        batch_size = min(config.batch_size, len(pair))
         contents = {side: np.array(self.contents[side]) for side in _SIDES}
         targets = {}
         for code, count in _counts(pair):
@@ -117,10 +118,10 @@ class _Columns:
                 | {"records": n, "share": n / len(pair), "sampled": len(self.samples[code].rows)}
                 for code, n in _counts(pair)
             ],
-            "sources": self._sources(source, contents, config.batch_size),
+            "sources": self._sources(source, contents, batch_size),
             "texts": texts,
             "media": media,
-            "masking": mask_consequences(targets, config.batch_size),
+            "masking": mask_consequences(targets, batch_size),
             "duplicates": _duplicates(contents),
         }
 
