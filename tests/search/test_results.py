@@ -48,6 +48,22 @@ def test_results_carry_path_or_text_score_and_modality(found):
     assert lines[1].endswith(f"{EVIL}  [own]")
 
 
+def test_a_picture_is_shown_with_the_text_that_stands_with_it(found, tmp_path):
+    index, result, _ = found
+    corpus = [("7:query", {"text": "<|IMAGE|>\na red  box"}, ""),
+              ("7:candidate", {"image": "red.png"}, "")]  # fmt: skip
+    write_items(tmp_path, corpus, tmp_path)
+    (hits,) = hits_of(index, result, Items(tmp_path))
+    assert (hits[0].caption, hits[0].words) == ("a red box", "a red box (red.png)")
+    assert hits[1].caption == ""
+    assert hit_table(hits).splitlines()[0].endswith("a red box (red.png)")
+    assert 'alt="a red box (red.png)"' in contact_page({"text": "box"}, hits, tmp_path)
+    (own,) = hit_table([Hit(1, 1.0, "image", "a.png", {"image": "a.png"}, caption="one")]).split(
+        "\n"
+    )
+    assert own.endswith("one (a.png)"), "the id, which is the path, is not told twice"
+
+
 def test_an_index_without_items_shows_ids(found, tmp_path):
     index, result, _ = found
     (hits,) = hits_of(index, result, Items(tmp_path))
@@ -106,6 +122,9 @@ def test_a_folder_is_searched_at_once_with_a_file_from_anywhere(tmp_path, monkey
         assert min(sheet.size) > 100
     assert unite("search", "../pictures", "--model", "tiny", "--image", "../pictures/red.png") == 0
     assert capsys.readouterr().out.split()[3] == "red.png"
+    (tmp_path / "pictures" / "red.txt").write_text("all red")
+    assert unite("search", "../pictures", "--model", "tiny", "--image", "../pictures/red.png") == 0
+    assert capsys.readouterr().out.splitlines()[0].endswith("all red (red.png)")
     rows = "file,title\nred.png,a red square\nblue.png,a blue square\n"
     (tmp_path / "pictures" / "list.csv").write_text(rows)
     assert unite("search", "../pictures", "--model", "tiny", "--column", "title", "--text",

@@ -125,7 +125,8 @@ def _index_of(data, embedder):
     shard = Shard([names[n] for n in good], stored.rows(good), codes)
     index = build_index([shard])
     index.model = model_key(embedder)
-    return index, _Known(dict(zip(names, items, strict=True)), data.media_root)
+    known = dict(zip(names, items, strict=True)) | _captions(data)
+    return index, _Known(known, data.media_root)
 
 
 def _items_of(data):
@@ -147,6 +148,24 @@ def _items_of(data):
     return of_records if data.layout == "records" else lambda report: own_items(data, report)
 
 
+def _captions(data) -> dict[str, dict]:
+    """{id of a caption: its text as an item} of the media of own data, the first of each."""
+    from ..curate.own_data import own_pairs
+    from ..curate.validate import Reject, Report
+    from ..data.items import files_of
+    from ..search.results import caption_id
+
+    is_records, found = data.layout == "records", {}
+    if not (is_records or (data.text and data.media)):
+        return found
+    for number, (result, _) in enumerate(own_pairs(data, Report()), 1):
+        if not isinstance(result, Reject) and result["query"].get("text"):
+            paths = files_of(result["candidate"])
+            name = f"{number}:candidate" if is_records else next(iter(paths), "")
+            found.setdefault(caption_id(name), {"text": result["query"]["text"]})
+    return found
+
+
 class _Known:
     """Items by id that are in memory, as `results.Items`."""
 
@@ -154,7 +173,7 @@ class _Known:
         self.items, self.media_root = items, media_root
 
     def take(self, ids):
-        return {name: self.items[name] for name in ids}
+        return {name: self.items[name] for name in ids if name in self.items}
 
 
 def _query_files(item: dict, media_root: str) -> tuple[dict, str]:

@@ -113,18 +113,19 @@ def draw_results(
 
     What cannot be read is shown by its path. `path` ends in .png, .svg or .pdf.
     """
-    shown = [(query, query_root, "query")]
-    shown += [(hit.item or {"text": hit.id}, media_root, f"{hit.rank}  {hit.score:.3f}  "
-               f"{hit.modality}") for hit in hits]  # fmt: skip
+    shown = [(query, query_root, "query", "")]
+    shown += [(hit.item or {"text": hit.words}, media_root, f"{hit.rank}  {hit.score:.3f}  "
+               f"{hit.modality}", hit.caption) for hit in hits]  # fmt: skip
     rows = -(-len(shown) // columns)
     figure, ax = plt.subplots(figsize=(1.5 * columns, 1.8 * rows))
-    for place, (item, root, words) in enumerate(shown):
+    for place, (item, root, words, caption) in enumerate(shown):
         x, y = place % columns, 1.25 * (place // columns)
         picture = item_picture(item, root)
         seen = {"image": picture} if picture else {"text": item_words(item)}
         seen |= {"text": item["text"]} if picture and item.get("text") else {}
         _draw_item(ax, seen, x, y, ".", "0.15" if words == "query" else _MISS)
-        named = f"{words}\n{item_words(item)[-26:]}" if picture else words
+        below = textwrap.shorten(caption, 30, placeholder="...") or item_words(item)[-26:]
+        named = f"{words}\n{below}" if picture else words
         ax.text(x, y + 0.48, named, ha="center", va="top", fontsize=5.5)
     ax.set(xlim=(-0.5, columns - 0.5), ylim=(1.25 * rows - 0.45, -0.5), aspect="equal")
     ax.axis("off")

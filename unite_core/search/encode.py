@@ -66,7 +66,9 @@ def encode_corpus(config: EncodeConfig, embedder=None,
         barrier()
         if processes()[0] == 0:
             _finish(folder, inputs, total)
-            write_items(folder, corpus, config.media_root)
+            sides = ("query", "candidate")  # the queries' texts are the captions of results
+            both = Corpus(corpus.files, corpus.given, sides, corpus.media_root)
+            write_items(folder, both, config.media_root)
         barrier()
     return folder
 

@@ -25,8 +25,8 @@ from ..files import replacing
 from .index import SearchResult, VectorIndex
 
 __all__ = [
-    "Hit", "Items", "contact_page", "copy_items", "hit_table", "hits_of", "item_picture",
-    "item_words", "write_items",
+    "Hit", "Items", "caption_id", "contact_page", "copy_items", "hit_table", "hits_of",
+    "item_picture", "item_words", "write_items",
 ]  # fmt: skip
 
 
@@ -41,6 +41,7 @@ class Hit:
     """One result of a query.
 
     item         None where it is not known what stands behind the id
+    caption      text of the query that the item is the candidate of, "" if none is known
     probability  of the modality, given the query; None unless the score has it
     """
 
@@ -50,11 +51,13 @@ class Hit:
     id: str
     item: Mapping | None = None
     probability: float | None = None
+    caption: str = ""
 
     @property
     def words(self) -> str:
-        """Path or text of the item, else its id."""
-        return item_words(self.item) if self.item else self.id
+        """Caption, if known, and path or text of the item, else its id."""
+        named = item_words(self.item) if self.item else self.id
+        return f"{self.caption} ({named})" if self.caption else named
 
 
 class Items:
@@ -109,7 +112,8 @@ def copy_items(source: str | Path, target: str | Path) -> None:
 def hits_of(index: VectorIndex, found: SearchResult, items: Items | None = None) -> list[list[Hit]]:
     """Results of Q queries, each at most k, best first."""
     names = index.names(found.rows)
-    known = items.take({name for row in names for name in row}) if items else {}
+    wanted = {name for row in names for name in row}
+    known = items.take(wanted | set(map(caption_id, wanted))) if items else {}
     labels = {code: Modality(code).label for code in set(found.modality.ravel().tolist()) - {0}}
     hits = []
     for query, ids in enumerate(names):
@@ -117,10 +121,30 @@ def hits_of(index: VectorIndex, found: SearchResult, items: Items | None = None)
         hits.append([
             Hit(place + 1, float(found.scores[query, place]),
                 labels[int(found.modality[query, place])], name, known.get(name),
-                None if shares[place] is None else float(shares[place]))
+                None if shares[place] is None else float(shares[place]),
+                _caption_of(name, known))
             for place, name in enumerate(ids)
         ])  # fmt: skip
     return hits
+
+
+def caption_id(name: str) -> str:
+    """The id of the query whose candidate an item is.
+
+    >>> caption_id("7:candidate"), caption_id("a.png")
+    ('7:query', 'a.png:query')
+    """
+    return f"{name.removesuffix(':candidate')}:query"
+
+
+def _caption_of(name: str, known: Mapping[str, Mapping]) -> str:
+    """The text that stands with a medium, "" of a text."""
+    if (known.get(name) or {}).get("text"):
+        return ""
+    words = (known.get(caption_id(name)) or {}).get("text") or ""
+    for mark in PLACEHOLDERS.values():
+        words = words.replace(mark, "")
+    return " ".join(words.split())
 
 
 def hit_table(hits: Sequence[Hit]) -> str:
@@ -137,7 +161,8 @@ def hit_table(hits: Sequence[Hit]) -> str:
     for hit, label in zip(hits, labels, strict=True):
         words = " ".join(hit.words.split())
         words = words if len(words) <= _WORDS else words[: _WORDS - 3] + "..."
-        own = "" if hit.words == hit.id or _ROW.fullmatch(hit.id) else f"  [{hit.id}]"
+        told = hit.words == hit.id or (hit.item and item_words(hit.item) == hit.id)
+        own = "" if told or _ROW.fullmatch(hit.id) else f"  [{hit.id}]"
         lines.append(f"{hit.rank:>4}  {hit.score:7.4f}  {label:<{width}}  {words}{own}")
     return "\n".join(lines)
 
