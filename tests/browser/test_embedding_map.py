@@ -1,15 +1,18 @@
-"""The linked maps of notebook 10 in a browser: a lasso, a pointer, colours."""
+"""The application of linked maps in a browser: a lasso, a pointer, colours."""
 
 import re
 
 from playwright.sync_api import expect
 
+from tests.browser.pages import ALL_CELLS
 
-def test_a_lasso_shows_what_it_holds_and_a_pointer_what_it_is_on(page, lab):
-    page.run_notebook(lab, "10_embedding_map")
-    maps = page.page.locator(".jp-OutputArea canvas:visible")
+
+def test_a_lasso_shows_what_it_holds_and_a_pointer_what_it_is_on(page, apps):
+    page.page.goto(f"{apps.url}/voila/render/maps.ipynb")
+    maps = page.page.locator("canvas:visible")
+    maps.first.wait_for(timeout=1000 * ALL_CELLS)
+    assert page.page.locator(".jp-CodeCell .jp-InputArea:visible").count() == 0
     maps.first.scroll_into_view_if_needed()
-    maps.first.wait_for()
     box = maps.first.bounding_box()
     left, top = box["x"] + 4, box["y"] + 4
     right, low = box["x"] + box["width"] - 4, box["y"] + box["height"] - 4
@@ -26,9 +29,11 @@ def test_a_lasso_shows_what_it_holds_and_a_pointer_what_it_is_on(page, lab):
     assert sheet.count() and all(image.get_attribute("alt") for image in sheet.all())
 
     shown = page.page.get_by_text(re.compile("^(text|image|video): "))
-    for place in range(20 * 20):
-        row, column = divmod(place, 20)
-        mouse.move(left + (right - left) * column / 20, top + (low - top) * row / 20)
+    rows = 48
+    for row in range(rows):  # small steps: the pointer has to come near some point
+        height = top + (low - top) * (row + 0.5) / rows
+        mouse.move(left, height)
+        mouse.move(right, height, steps=60)
         page.page.wait_for_timeout(80)  # the kernel answers
         if shown.count():
             break
