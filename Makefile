@@ -6,7 +6,7 @@
 #   make test     all tests and all notebooks
 #   make test-browser  notebooks and applications in a browser (chromium), into runs/browser
 #   make lab      JupyterLab on this machine, opened with its token
-#   make app      search and the loss by hand as applications without code, on this machine
+#   make app      search, maps and the loss by hand as applications without code, on this machine
 #   make book     the book from stored notebooks, pages and docstrings, into docs/_build/html
 #   make bench    every speed/*.py beside its peers, into speed/RESULTS.md
 #   make gpu-check  what only a GPU can show, in eight minutes, into runs/gpu_check
