@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,11 @@ import click
 
 from ..curate.own_data import OwnData, find_data, own_items, own_pairs
 from ..curate.validate import Reject, Report
+from ..data.embedded import FOLDER as EMBEDDED
+from ..data.embedded import is_cell
 from ..data.items import ITEM_KEYS, files_of
 from ..data.json_stream import RecordError
-from ..data.readers import HUB, iter_rows
+from ..data.readers import HUB, Row, iter_rows, raw_rows
 from ..data.records import write_records
 from ..files import read_json, replacing, write_json
 
@@ -26,6 +30,8 @@ __all__ = [
 
 
 _NOTE = "media.json"  # beside records: the folder of their media
+_LOOKED_AT = 8  # rows, for media inside a table
+_HERE = Path(".unite")  # for media of a table whose own folder cannot be written
 
 
 def column_options() -> list[click.Option]:
@@ -68,7 +74,13 @@ def find_sources(
     for path in paths:
         root = media_root or _noted_root(path)
         data = find_data(path, **(columns or {}), media_root=root)
+        packed = _is_packed(data)
+        if packed and root is None and not os.access(data.media_root, os.W_OK):
+            data = replace(data, media_root=_HERE.absolute())
         say(data.words())
+        if packed:
+            folder = data.media_root / EMBEDDED
+            say(f"media inside it become files below {folder} (another: --media-root)")
         found.append(data)
     roots = {data.media_root.resolve() for data in found}
     if len(roots) > 1:
@@ -77,6 +89,21 @@ def find_sources(
             "--media-root, and paths relative to it"
         )
     return found
+
+
+def _is_packed(data: OwnData) -> bool:
+    """Whether media stand inside the table, and so are written to files where they are read."""
+    if not data.columns:
+        return False
+    rows = islice(raw_rows(data.source.path, data.source.split), _LOOKED_AT)
+    return any(_has_cell(row.value) for row in rows if isinstance(row, Row))
+
+
+def _has_cell(value) -> bool:
+    if is_cell(value):
+        return value["bytes"] is not None
+    parts = value.values() if isinstance(value, Mapping) else value
+    return isinstance(value, Mapping | list) and any(map(_has_cell, parts))
 
 
 def watched(rows: Iterable, what: str) -> Iterable:

@@ -384,6 +384,9 @@ def _label(row: Row, column: str) -> str:
     if not column or row.error:
         return ""
     if column not in row.value:
-        raise RecordError(f"{row.where}: no column {column!r} for --group")
+        raise RecordError(
+            f"{row.where}: no column {column!r} for --group; curate keeps none: split the table "
+            "first, then curate its train.jsonl"
+        )
     value = row.value[column]
     return "" if value is None else str(value)
