@@ -98,12 +98,12 @@ def find_data(
     """Look at the first rows of a path and decide how they are read.
 
     Args
-        path         folder, file or hub:OWNER/NAME
-        text         column of the texts; "": guessed; of a folder of media: "filename"
-        image, video column of the media, at most one; "": guessed
-        media_root   folder that media paths are relative to; None: see the head of this module
-        split        of a hub or saved data set
-        instruction  put before the text of every query
+        path          folder, file or hub:OWNER/NAME
+        text          column of the texts; "": guessed; of a folder of media: "filename"
+        image, video  column of the media, at most one; "": guessed
+        media_root    folder that media paths are relative to; None: see the head of this module
+        split         of a hub or saved data set
+        instruction   put before the text of every query
     Raises RecordError naming the columns that there are, where one is missing or none fits.
     """
     if image and video:
