@@ -39,6 +39,8 @@ def modules_elsewhere(tmp_path_factory):
     dynamic.HF_MODULES_CACHE = str(tmp_path_factory.mktemp("modules"))
     yield
     dynamic.HF_MODULES_CACHE, sys.path[:] = cache, path
+    for name in [name for name in sys.modules if name.split(".")[0] == "transformers_modules"]:
+        del sys.modules[name]  # or the next folder of modules would be looked for in this one
 
 
 @pytest.fixture(scope="module")

@@ -211,7 +211,7 @@ def test_the_command_lists_and_refuses(root, unite, capsys):
     listed = capsys.readouterr().out
     assert "carebench-t2v" in listed and "CaReBenchT2VRetrieval" in listed
     refused = {
-        "give a model, tasks and --output": [[], [TINY], [TINY, "urban1k"]],
+        "a model, tasks and --output": [[], [TINY], [TINY, "urban1k"]],
         "write NAME=VALUE": [[TINY, "a", "--output", "b", "--embed", "frames"]],
         "--embed: frames is no field": [
             [TINY, "urban1k", "--output", "never", "--embed", "frames=8"]
