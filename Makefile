@@ -52,7 +52,7 @@ test: $(READY)
 	  $(filter-out $(EXECUTED:%=notebooks/%_%),$(wildcard notebooks/*.ipynb))
 
 test-browser: $(READY)
-	$(BIN)/python -m pytest -m "not slow" tests/browser
+	$(BIN)/python -m pytest tests/browser
 
 lab: $(READY)
 	$(BIN)/jupyter lab --ip 127.0.0.1 $(if $(filter 0,$(shell id -u)),--allow-root) notebooks

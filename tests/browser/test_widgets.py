@@ -6,7 +6,6 @@ import pytest
 from playwright.sync_api import expect
 
 from unite_core.corpora.scenes import Scene, draw
-from unite_core.notebook.runs import project_root
 
 
 @pytest.fixture
@@ -112,10 +111,7 @@ def test_search(page, lab, shape):
     ask(page, shape)
 
 
-@pytest.mark.slow
 def test_your_data(page, lab, shape):
-    if not (project_root() / "notebooks" / "12_your_data.ipynb").is_file():
-        pytest.skip("notebook 12 is not there yet")
     page.run_notebook(lab, "12_your_data")
     ask(page, shape)
 
