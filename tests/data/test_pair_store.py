@@ -74,7 +74,7 @@ def test_columns_and_text_are_mapped_not_held(root):
     write(root)
     dataset_of(root)
     pairs = dataset_of(root).pairs
-    for column in (*pairs.columns.values(), pairs.rows.ends, pairs.rows._text):
+    for column in (*pairs.columns.values(), pairs.rows.ends, pairs.rows.text):
         while isinstance(column, np.ndarray) and not isinstance(column, np.memmap):
             column = column.base
         assert column is not None and not isinstance(column, bytearray)

@@ -30,14 +30,15 @@ class PackedRows(Sequence):
         self._encode = json.JSONEncoder(
             ensure_ascii=False, separators=(",", ":"), sort_keys=sort_keys
         ).encode
-        self._file, self._text, self._size = file, bytearray(), 0
+        self._file, self._size = file, 0
+        self.text: bytearray | np.ndarray = bytearray()  # of all rows, unless `file` takes it
         self.ends = array("q")  # where each row ends in the text
 
     @classmethod
     def of(cls, text: np.ndarray, ends: np.ndarray) -> PackedRows:
         """Rows to be read: of the bytes that `file` took, [uint8], and of their `ends`, [int64]."""
         rows = cls()
-        rows._text, rows.ends = text, ends
+        rows.text, rows.ends = text, ends
         return rows
 
     def __len__(self) -> int:
@@ -50,13 +51,13 @@ class PackedRows(Sequence):
         """The JSON of a row, without blanks."""
         index = range(len(self))[index]
         start = self.ends[index - 1] if index else 0
-        return bytes(self._text[start : self.ends[index]])
+        return bytes(self.text[start : self.ends[index]])
 
     def append(self, value: Any) -> None:
         """Add a value that JSON can hold: media must be paths."""
         row = self._encode(value).encode()
         if self._file is None:
-            self._text += row
+            self.text += row
         else:
             self._file.write(row)
         self._size += len(row)

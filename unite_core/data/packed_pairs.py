@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from array import array
 from collections.abc import Sequence
 from pathlib import Path
@@ -109,6 +110,12 @@ class PackedPairs(Sequence):
         """A column [N]; copied if it is in memory, where it may still grow."""
         column = self.columns[name]
         return column if isinstance(column, np.ndarray) else np.array(column)
+
+    def digest(self) -> str:
+        """A hash of all items in their order; labels, scores and files are not in it."""
+        digest = hashlib.sha256(np.asarray(self.rows.ends).tobytes())
+        digest.update(self.rows.text)
+        return digest.hexdigest()
 
     def table(self) -> PairTable:
         """The columns that sampling needs."""

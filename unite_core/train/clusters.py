@@ -4,17 +4,89 @@ A pair's hard negatives, such as those that `unite mine` writes, are candidates 
 edge to each of these. METIS cuts the graph into clusters of one size, with few edges between them
 (Thirukovalluru et al., arXiv 2505.11293). A pair then meets its hard negatives as other pairs'
 candidates, without embedding them twice.
+
+Cutting runs on one core, so a run keeps the clusters: its first process cuts them once, the others
+and later starts read them.
 """
 
 # Shapes: N pairs, E edges, R pairs that are clustered.
 
 from __future__ import annotations
 
+import hashlib
+from importlib.metadata import version
+from pathlib import Path
+
 import numpy as np
 
+from ..data.modality import parse_modality
 from ..data.pairs import PairDataset, content_number
+from ..distributed import processes, rank_zero_first
+from ..files import replacing
+from .config import SamplingConfig
 
-__all__ = ["cluster_rows", "negative_edges"]
+__all__ = ["cluster_rows", "negative_edges", "pair_clusters"]
+
+
+_FORMAT = 1  # of the file, and of what is cut
+
+
+def pair_clusters(dataset: PairDataset, config: SamplingConfig, weights: np.ndarray,
+                  file: str | Path | None = None) -> np.ndarray:  # fmt: skip
+    """Cluster number of each pair, [N] int32; with quotas each modality is numbered by itself.
+
+    Args
+        weights  [N] of `pair_weights`: 1, or 0 for a pair that is left out, whose number is -1
+        file     where the first process keeps them and all read them, `.npz`; it is made again
+                 where pairs, weights, configuration or METIS are others. None: every process cuts
+    ValueError for other weights, or where no pair has a neighbour.
+    """
+    if not np.isin(weights, (0, 1)).all():
+        raise ValueError("group_by cluster needs weights of 1, or of 0 for what is left out")
+    if file is None:
+        return _cut(dataset, config, weights)
+    file = Path(file)
+    with rank_zero_first():
+        if processes()[0] == 0:
+            _keep(file, dataset, config, weights)
+    with np.load(file) as kept:
+        return kept["number"]
+
+
+def _keep(file: Path, dataset: PairDataset, config: SamplingConfig, weights: np.ndarray) -> None:
+    """Cut the clusters into `file`, unless they are there."""
+    key = _key(dataset, config, weights)
+    if file.is_file():
+        with np.load(file) as kept:
+            if kept["key"] == key:
+                return
+    number = _cut(dataset, config, weights)
+    with replacing(file) as partial, partial.open("wb") as stream:
+        np.savez(stream, key=key, number=number)
+
+
+def _key(dataset: PairDataset, config: SamplingConfig, weights: np.ndarray) -> str:
+    """A hash of all that decides the clusters."""
+    named = [_FORMAT, version("pymetis"), config.sub_batch, sorted(_used(config))]
+    digest = hashlib.sha256(f"{named} {dataset.pairs.digest()}".encode())
+    digest.update(np.packbits(weights > 0).tobytes())
+    return digest.hexdigest()
+
+
+def _cut(dataset: PairDataset, config: SamplingConfig, weights: np.ndarray) -> np.ndarray:
+    edges = negative_edges(dataset)
+    number = np.full(len(weights), -1, dtype=np.int32)
+    target = dataset.table.target_modality
+    for code in _used(config):
+        rows = np.flatnonzero((weights > 0) & ((target == code) if code else True))
+        if len(rows):
+            number[rows] = cluster_rows(edges, rows, config.sub_batch)
+    return number
+
+
+def _used(config: SamplingConfig) -> set[int]:
+    """Codes of the modalities that have a share in a batch; 0 where they are clustered together."""
+    return {int(parse_modality(name)) for name, share in config.quotas.items() if share} or {0}
 
 
 def negative_edges(dataset: PairDataset) -> np.ndarray:
@@ -26,8 +98,9 @@ def negative_edges(dataset: PairDataset) -> np.ndarray:
     candidates = dataset.contents[1]
     order = np.argsort(candidates, kind="stable")
     rows = np.flatnonzero(dataset.table.negatives).tolist()
-    numbers = [(row, content_number(item)) for row in rows for item in dataset[row].negatives]
-    row, number = np.array(numbers, dtype=np.int64).reshape(-1, 2).T
+    flat = (n for row in rows for item in dataset[row].negatives
+            for n in (row, content_number(item)))  # fmt: skip
+    row, number = np.fromiter(flat, dtype=np.int64).reshape(-1, 2).T
     first = np.searchsorted(candidates[order], number)
     count = np.searchsorted(candidates[order], number, side="right") - first
     place = (first + row % np.maximum(count, 1)).clip(max=len(order) - 1)

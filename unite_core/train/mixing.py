@@ -18,7 +18,6 @@ import numpy as np
 
 from ..data.modality import Modality, parse_modality
 from ..data.pairs import PairTable
-from .clusters import cluster_rows
 from .config import SamplingConfig
 
 __all__ = ["Pool", "Stream", "pair_weights", "plan_pools", "quota_counts"]
@@ -145,11 +144,11 @@ def quota_counts(quotas: Mapping[str, float], units: int) -> dict[int, int]:
 
 
 def plan_pools(table: PairTable, config: SamplingConfig, batch_size: int, weights: np.ndarray,
-               edges: np.ndarray | None = None) -> list[Pool]:  # fmt: skip
+               clusters: np.ndarray | None = None) -> list[Pool]:  # fmt: skip
     """Plan what every batch of B pairs is made of; `weights` [N] are those of `pair_weights`.
 
     Args
-        edges  [E, 2] of `negative_edges`, needed where `config.group_by` is cluster
+        clusters  [N] of `pair_clusters`, needed where `config.group_by` is cluster
     Raises ValueError where B is no multiple of the sub-batch, quotas name a modality that no pair
     has or lack one that pairs have, or there are too few pairs to fill a batch without repeating.
     """
@@ -160,10 +159,10 @@ def plan_pools(table: PairTable, config: SamplingConfig, batch_size: int, weight
         )
     used = np.flatnonzero(weights > 0).astype(np.int32)
     if not config.quotas:
-        return [_pool(table, config, units, 0, used, weights, edges)]
+        return [_pool(table, config, units, 0, used, weights, clusters)]
     _check_named(table, config, used)
     return [
-        _pool(table, config, n, code, used[table.target_modality[used] == code], weights, edges)
+        _pool(table, config, n, code, used[table.target_modality[used] == code], weights, clusters)
         for code, n in quota_counts(config.quotas, units).items()
     ]
 
@@ -197,7 +196,7 @@ def _check_named(table: PairTable, config: SamplingConfig, used: np.ndarray) -> 
 
 
 def _pool(table, config: SamplingConfig, units: int, code: int, rows: np.ndarray,
-          weights: np.ndarray, edges: np.ndarray | None) -> Pool:  # fmt: skip
+          weights: np.ndarray, clusters: np.ndarray | None) -> Pool:  # fmt: skip
     """The pool of the pairs `rows`; ValueError where it cannot fill its part of a batch."""
     what = f"quota of {Modality(code).label}" if code else "batch"
     wanted = units * config.sub_batch
@@ -209,17 +208,17 @@ def _pool(table, config: SamplingConfig, units: int, code: int, rows: np.ndarray
         raise ValueError(
             f"the {what} is {wanted} pairs a batch, but there are only {len(rows)}: lower it"
         )
-    streams = _streams(table, config, what, code, rows, weights, edges)
+    streams = _streams(table, config, what, code, rows, weights, clusters)
     if not streams:
         raise ValueError(f"the weights leave no pair for the {what} in an epoch: raise them")
     return Pool(units, code, tuple(streams))
 
 
-def _streams(table, config, what: str, code: int, rows, weights, edges) -> list[Stream]:
+def _streams(table, config, what: str, code: int, rows, weights, clusters) -> list[Stream]:
     key = (code, 0, _STREAM) if code else ()
     if config.group_by == "cluster":
-        clusters = _clusters(config, rows, weights, edges)
-        streams = [Stream(f"the {what}", ((1.0, rows),), key, clusters)]
+        members = tuple(members for _, members in _divided(rows, clusters[rows]))
+        streams = [Stream(f"the {what}", ((1.0, rows),), key, members)]
     elif config.sub_batch == 1:
         streams = [Stream(f"the {what}", _levels(rows, weights), key)]
     else:
@@ -236,14 +235,6 @@ def _streams(table, config, what: str, code: int, rows, weights, edges) -> list[
                 f"{config.sub_batch}: lower sub_batch, or leave it out with weight 0"
             )
     return [stream for stream in streams if stream.size]
-
-
-def _clusters(config, rows: np.ndarray, weights, edges) -> tuple[np.ndarray, ...]:
-    """The pairs of each cluster; ValueError for pairs that come more often than others."""
-    if (weights[rows] != 1).any():
-        raise ValueError("group_by cluster needs weights of 1, or of 0 for what is left out")
-    number = cluster_rows(edges, rows, config.sub_batch)
-    return tuple(members for _, members in _divided(rows, number))
 
 
 def _levels(rows: np.ndarray, weights: np.ndarray) -> tuple[tuple[float, np.ndarray], ...]:

@@ -8,14 +8,11 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import nn
 
-from ..model.backbones import Backbone, backbone_of
 from ..model.embedder import UniteEmbedder
+from ..model.family import Backbone
 from .config import StageConfig
 
 __all__ = ["learning_rates", "mark_trained", "part_weights"]
-
-
-_PROJECTOR = re.compile(r"(deepstack_)?merger(_list)?\.")  # of the names inside the vision tower
 
 
 def mark_trained(embedder: UniteEmbedder, stage: StageConfig) -> None:
@@ -59,9 +56,16 @@ def part_weights(embedder: UniteEmbedder, part: str) -> Iterator[nn.Parameter]:
     if part == "language":
         yield from base.language_model.parameters()
         return
-    for name, weight in base.visual.named_parameters():
-        if bool(_PROJECTOR.match(name)) == (part == "projector"):
+    for name, weight in base.named_parameters():
+        if _visual_part(embedder.family, name) == part:
             yield weight
+
+
+def _visual_part(family: Backbone, name: str) -> str:
+    """The part that sees which a name in the backbone belongs to, or ""."""
+    if re.match(family.projector, name):
+        return "projector"
+    return "vision" if re.match(family.vision, name) else ""
 
 
 def _lora_targets(embedder: UniteEmbedder, stage: StageConfig) -> str | list[str] | None:
@@ -71,13 +75,11 @@ def _lora_targets(embedder: UniteEmbedder, stage: StageConfig) -> str | list[str
         given = stage.lora.get("target_modules")
         if given == "all-linear" or (given and not _with_lora(stage.visual_parts)):
             return given
-        family = backbone_of(embedder.base) or Backbone
-        wanted.append(_as_pattern(given) if given else family.lora_targets)
+        wanted.append(_as_pattern(given) if given else embedder.family.lora_targets)
     for part in _with_lora(stage.visual_parts):
-        for name, module in embedder.base.visual.named_modules():
-            in_projector = bool(_PROJECTOR.match(name))
-            if isinstance(module, nn.Linear) and in_projector == (part == "projector"):
-                wanted.append(rf"(.*\.)?visual\.{re.escape(name)}")
+        for name, module in embedder.base.named_modules():
+            if isinstance(module, nn.Linear) and _visual_part(embedder.family, name) == part:
+                wanted.append(rf"(.*\.)?{re.escape(name)}")
     if len(wanted) < 2:
         return wanted[0] if wanted else None
     return "|".join(f"({pattern})" for pattern in wanted)

@@ -3,9 +3,10 @@
 The output folder holds `train.json` (the configuration), `inputs.json` (hashes of what it started
 from, see `claim`), `checkpoint-N` (to resume from), `tensorboard`, `history.json` (what was
 logged), `best` (the weights that `keep` asks for), `skipped.json` (records left out, if any),
-`temperature.json` (if it is learned), `negatives-STEP.npy` (if they are mined anew), `adapter` (the
-LoRA alone) and, once training is finished, `model`: the merged checkpoint that the next stage
-starts from, with its model card and its router if one was trained. Each is complete or absent.
+`temperature.json` (if it is learned), `negatives-STEP.npy` (if they are mined anew), `records` (a
+table of them, if they are many), `clusters.npz` (if batches are made of them), `adapter` (the LoRA
+alone) and, once training is finished, `model`: the merged checkpoint that the next stage starts
+from, with its model card and its router if one was trained. Each is complete or absent.
 
 Under torchrun or `accelerate launch` each process embeds `batch_size` pairs, and all are compared
 with all (`parallel`): W processes train what one would train with W times the `batch_size`.

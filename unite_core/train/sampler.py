@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import islice
+from pathlib import Path
 
 import torch
 
 from ..data.pairs import PairDataset, Pick
 from .batch_order import draw_negatives, iter_batches, rank_share
-from .clusters import negative_edges
+from .clusters import pair_clusters
 from .config import SamplingConfig
 from .mixing import pair_weights, plan_pools
 
@@ -29,6 +30,7 @@ class PairSampler(torch.utils.data.Sampler):
         sampling           what else decides which pairs share a batch
         rank, world_size   this process gets its contiguous part of each batch; the parts of all
                            processes are the batch of one
+        cluster_file       see `pair_clusters`
     Skipping the first batches gives exactly the rest, which is how training resumes.
     Yields indices, or with `sampling.negatives` a `Pick` for each. `repeats` counts, by stream, the
     pairs let in although `sampling.distinct` forbids it, because nothing else was left.
@@ -37,7 +39,7 @@ class PairSampler(torch.utils.data.Sampler):
     def __init__(self, dataset: PairDataset, batch_size: int, steps: int,
                  weights: Mapping[str, float] | None = None, seed: int = 0,
                  sampling: SamplingConfig | None = None, rank: int = 0,
-                 world_size: int = 1):  # fmt: skip
+                 world_size: int = 1, cluster_file: str | Path | None = None):  # fmt: skip
         if not 0 <= rank < world_size <= batch_size:
             raise ValueError(
                 f"rank {rank} of {world_size} processes cannot share a batch of {batch_size} "
@@ -47,8 +49,10 @@ class PairSampler(torch.utils.data.Sampler):
         self.sampling = sampling or SamplingConfig()
         self.share = rank_share(batch_size, rank, world_size)
         self.weights = pair_weights(dataset.table, weights or {}, self.sampling)
-        edges = negative_edges(dataset) if self.sampling.group_by == "cluster" else None
-        self.pools = plan_pools(dataset.table, self.sampling, batch_size, self.weights, edges)
+        clusters = None
+        if self.sampling.group_by == "cluster":
+            clusters = pair_clusters(dataset, self.sampling, self.weights, cluster_file)
+        self.pools = plan_pools(dataset.table, self.sampling, batch_size, self.weights, clusters)
         self.repeats: Counter[str] = Counter()
 
     @property

@@ -103,11 +103,13 @@ def make_sampler(config: TrainConfig, dataset: PairDataset, rank: int = 0,
                  world_size: int = 1) -> PairSampler:  # fmt: skip
     """The batches of this process; `batch_size` is per process, steps and epochs are global.
 
+    Clusters are `clusters.npz` in the run's folder.
+
     ValueError where the epochs make no batch.
     """
     stage, batch_size = config.stage, config.stage.batch_size * world_size
     sampler = PairSampler(dataset, batch_size, 0, config.weights, stage.seed, config.sampling,
-                          rank, world_size)  # fmt: skip
+                          rank, world_size, Path(config.output, "clusters.npz"))  # fmt: skip
     steps = int(stage.epochs * sampler.epoch_size / batch_size)
     sampler.steps = stage.max_steps if stage.max_steps > 0 else steps
     if sampler.steps < 1:
