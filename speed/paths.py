@@ -11,7 +11,6 @@ less than the clock. The last table is the window loop of a Qwen2.5-VL tower.
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -20,8 +19,8 @@ from pathlib import Path
 from unittest import mock
 
 import torch
-from _report import RESULTS, machine, spread, table, versions, write_section
-from train_step import adapted, distinct
+from _report import machine, spread, table, versions, write_section
+from train_step import adapted, distinct, read_options
 
 from unite_core.corpora.emoji.pairs import WEIGHTS
 from unite_core.data.pairs import PairDataset
@@ -187,12 +186,7 @@ def kept_bytes(tokens: int = 61) -> list[list[str]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--root", type=Path, default=Path("data/emoji"))
-    parser.add_argument("--steps", type=int, default=3)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--output", type=Path, default=RESULTS)
-    options = parser.parse_args()
+    options = read_options(__doc__)
     torch.set_num_threads(1)
     rows = []
     for stage in (TINY_STAGE_1, TINY_STAGE_2):

@@ -228,8 +228,9 @@ def timed(routes: dict, batches: list[Batch], repeats: int, embedder) -> dict[st
     return seconds
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+def read_options(about: str) -> argparse.Namespace:
+    """The options of a measurement of training steps: corpus, steps, repeats, where results go."""
+    parser = argparse.ArgumentParser(description=about.split("\n")[0])
     parser.add_argument("--root", type=Path, default=Path("data/emoji"))
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--repeats", type=int, default=3)
@@ -237,6 +238,11 @@ def main() -> None:
     options = parser.parse_args()
     if not (options.root / "stage2.jsonl").is_file():
         raise SystemExit(f"{options.root} holds no corpus: run `make run` once, or name another")
+    return options
+
+
+def main() -> None:
+    options = read_options(__doc__)
     rows = []
     for stage in (TINY_STAGE_1, TINY_STAGE_2):
         rows += measure(stage, options.root, options.steps, options.repeats)

@@ -11,7 +11,6 @@ from PIL import Image
 from unite_core import plots
 from unite_core.plots.embedding_map import (
     contact_sheet_html,
-    item_words,
     picture_of,
     picture_uri,
     plot_contact_sheet,
@@ -72,12 +71,3 @@ def test_pictures_in_html_are_inside_it_and_have_words(root):
     assert "&lt;b&gt; &amp; more" in page
     data = picture_uri({"image": "a.png"}, root, 10).partition(",")[2]
     assert Image.open(io.BytesIO(base64.b64decode(data))).size == (20, 10)
-
-
-@pytest.mark.parametrize(("item", "words"), [
-    ({"text": "<|IMAGE|>\nin blue", "image": "a.png"}, "in blue"),
-    ({"image": "far/cat.png"}, "cat"), ({"video": ["x0.png", "x1.png"]}, "x0"),
-    ({"image": Image.new("RGB", (2, 2))}, "picture"),
-])  # fmt: skip
-def test_words_of_an_item(item, words):
-    assert item_words(item) == words

@@ -8,7 +8,6 @@ from matplotlib.colors import to_hex
 from unite_core import gap, plots
 from unite_core.gap import projections
 from unite_core.gap.mixed_pool import compare_corrections, replacement_curve
-from unite_core.gap.projections import umap_views
 from unite_core.plots import modality_style
 
 DRAWN = gap.SyntheticGap(
@@ -178,13 +177,3 @@ def test_the_neighbour_graph_tells_apart_from_mixed():
     assert got == {"components": 2, "cross_edges": 0}
     mixed = projections.neighbour_graph({"a": X[:40], "b": X[40:]}, 10)
     assert mixed["components"] == 1 and mixed["cross_edges"] == pytest.approx(0.5, abs=0.1)
-
-
-@pytest.mark.slow
-def test_umap_comes_with_its_graph(ax):
-    views_of_it = umap_views(DRAWN, (0, 1), neighbours=10)
-    assert [view["seed"] for view in views_of_it] == [0, 1]
-    assert views_of_it[0]["points"]["text"].shape == (80, 2)
-    assert plots.plot_umap(views_of_it[0], ax, "T") is ax
-    assert "component" in ax.get_xlabel() and "% cross edges" in ax.get_xlabel()
-    assert len(ax.collections) == 2

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..data.items import images_of, videos_of
+from ..data.shown import item_text
 from .results import EvaluationResult
 from .tasks import RetrievalTask
 
@@ -59,6 +60,5 @@ def family_errors(
 
 def _named(item: dict) -> str:
     """Text of an item without its media's places, and the names of its files."""
-    text = item.get("text", "").replace("<|IMAGE|>", "").replace("<|VIDEO|>", "").strip()
     files = [str(medium) for medium in (*images_of(item), *videos_of(item))]
-    return ", ".join(filter(None, [*(file.rsplit("/", 1)[-1] for file in files), text]))
+    return ", ".join(filter(None, [*(file.rsplit("/", 1)[-1] for file in files), item_text(item)]))

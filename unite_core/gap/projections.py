@@ -1,15 +1,14 @@
-"""What figures of a gap show, apart from drawing: projections, histograms, spectra, UMAP.
+"""What figures of a gap show, apart from drawing: projections, histograms, spectra, graphs.
 
-`to_scale` shows the gap at its true size. UMAP does not: the distance between its clusters says
-nothing about the gap as soon as the neighbour graph falls apart (see `neighbour_graph`).
+`to_scale` shows the gap at its true size. A map by UMAP does not: the distance between its clusters
+says nothing about the gap as soon as the neighbour graph falls apart (see `neighbour_graph`).
 """
 
 # Shapes: N items of a modality, D embedding size.
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,10 +18,7 @@ from scipy.sparse.csgraph import connected_components
 
 from .offsets import first_axis
 
-__all__ = [
-    "Projection", "blend", "cosine_samples", "neighbour_graph", "spectra", "to_scale",
-    "umap_views",
-]  # fmt: skip
+__all__ = ["Projection", "blend", "cosine_samples", "neighbour_graph", "spectra", "to_scale"]
 
 
 @dataclass(frozen=True)
@@ -136,30 +132,3 @@ def blend(x: np.ndarray, y: np.ndarray, share: float) -> tuple[np.ndarray, np.nd
     step = share * (x.mean(0) - y.mean(0)) / 2
     moved = x - step, y + step
     return tuple(side / np.linalg.norm(side, axis=1, keepdims=True) for side in moved)
-
-
-def umap_views(
-    vectors: Mapping[str, np.ndarray], seeds: Sequence[int] = (0, 1, 2), neighbours: int = 15
-) -> list[dict]:
-    """UMAP (cosine) of all modalities together, once per seed.
-
-    vectors {modality: [N, D]}. Returns rows of `seed`, `points` {modality: [N, 2]}, and the
-    `components` and `cross_edges` of `neighbour_graph`.
-    """
-    with warnings.catch_warnings():  # of a missing Tensorflow
-        warnings.simplefilter("ignore", ImportWarning)
-        from umap import UMAP
-
-    graph = neighbour_graph(vectors, neighbours)
-    pooled = np.concatenate(list(vectors.values())).astype(np.float32)
-    ends = np.cumsum([len(rows) for rows in vectors.values()])[:-1]
-    views = []
-    for seed in seeds:
-        with warnings.catch_warnings():  # of one thread because of the seed
-            warnings.filterwarnings("ignore", message="n_jobs value")
-            warnings.filterwarnings("ignore", category=DeprecationWarning)
-            warnings.filterwarnings("ignore", category=FutureWarning)
-            model = UMAP(n_neighbors=neighbours, metric="cosine", random_state=seed, n_jobs=1)
-            points = np.split(model.fit_transform(pooled), ends)
-        views.append({"seed": seed, "points": dict(zip(vectors, points, strict=True))} | graph)
-    return views

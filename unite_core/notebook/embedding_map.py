@@ -20,9 +20,10 @@ import numpy as np
 
 from ..data.modality import modality_of
 from ..data.records import content_id
+from ..data.shown import item_name
 from ..files import read_json
 from ..plots.common import label_style
-from ..plots.embedding_map import contact_sheet_html, item_words, picture_uri
+from ..plots.embedding_map import contact_sheet_html, picture_uri
 
 __all__ = ["MapItems", "kinds_of", "lay_out", "linked_maps", "map_items", "nearest_rows"]
 
@@ -51,7 +52,7 @@ class MapItems:
         for thing in things:
             for item in thing.values():
                 found.setdefault(content_id(item), item)
-                said.setdefault(content_id(item), item_words(thing.get("text", item)))
+                said.setdefault(content_id(item), item_name(thing.get("text", item)))
         self.items = list(found.values())
         self.modality = [modality_of(item).label for item in self.items]
         self.words = [said[identity] for identity in found]
@@ -155,7 +156,7 @@ def linked_maps(
     """
     import ipywidgets as widgets
 
-    words = list(map(item_words, items)) if words is None else words
+    words = list(map(item_name, items)) if words is None else words
     scatters = _scatters(points, items, kinds, height)
     with _quiet():
         import jscatter

@@ -26,10 +26,10 @@ from ..data.modality import modality_of
 from ..data.pairs import PairDataset
 from ..data.readers import HUB
 from ..data.records import content_id, read_records, write_records
+from ..data.shown import item_name
 from ..evaluation.own_pairs import pair_tasks
 from ..evaluation.results import EvaluationResult
 from ..evaluation.tasks import RetrievalTask
-from ..plots.embedding_map import item_words
 from .runs import from_root, project_root
 
 __all__ = [
@@ -96,23 +96,22 @@ def open_collection(
     Raises RecordError where columns do not fit, ValueError for a source without pairs.
     """
     named = {name: column for name, column in (columns or {}).items() if column}
-    group = named.pop("group", "")
     path, root = _resolve(source), from_root(media_root) if media_root else None
     saved = any(Path(path, name).is_file() for name in ("state.json", "dataset_dict.json"))
     if root is None and (saved or str(path).startswith(HUB)):
         root = Path(folder)  # a data set's own folder stays as it is
     data = find_data(path, **named, media_root=root, split=split)
-    found: list[tuple[dict, str]] = []
+    records: list[dict] = []
     rejects = []
-    for result, label in islice(own_pairs(data, Report(), group), limit):
+    for result in islice(own_pairs(data, Report()), limit):
         if isinstance(result, Reject):
             rejects.append(result)
         else:
-            found.append(({"source": data.source.name} | result, label))
-    if not found:
+            records.append({"source": data.source.name} | result)
+    if not records:
         why = f": {rejects[0].message}" if rejects else ""
         raise ValueError(f"{path}: no pair of a query and a candidate{why}")
-    records, labels = (list(column) for column in zip(*found, strict=True))
+    labels = [record.get("group") or "" for record in records]
     return Collection(data, records, labels, rejects)
 
 
@@ -230,7 +229,7 @@ def _shown_side(record: Mapping) -> Mapping:
 
 def _words(record: Mapping) -> str:
     texts = [record[side]["text"] for side in ("query", "candidate") if record[side].get("text")]
-    return " | ".join(texts) or item_words(record["query"])
+    return " | ".join(texts) or item_name(record["query"])
 
 
 def hold_out(

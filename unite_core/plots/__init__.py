@@ -21,7 +21,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "gap": [
             "plot_corrections", "plot_cosine_histograms", "plot_dimensions", "plot_mean_cosines",
             "plot_pool_confusion", "plot_projection", "plot_replacement", "plot_spectra",
-            "plot_stages", "plot_truths", "plot_umap", "share_legend",
+            "plot_stages", "plot_truths", "share_legend",
         ],
         "items": ["draw_results", "plot_pairs", "plot_retrieved", "plot_similarity"],
         "loss": ["plot_batch", "plot_by_temperature", "plot_history", "plot_mask",

@@ -19,18 +19,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from PIL import Image
 
-from ..data.items import images_of, videos_of
-from ..data.media import MediaError, load_image
-from ..data.videos import load_video
+from ..data.media import MediaError
+from ..data.shown import item_name, item_picture
 from .common import label_style
 
-__all__ = [
-    "contact_sheet_html", "item_words", "picture_of", "plot_contact_sheet", "plot_map",
-    "picture_uri",
-]  # fmt: skip
+__all__ = ["contact_sheet_html", "picture_of", "picture_uri", "plot_contact_sheet", "plot_map"]
 
 
-_FRAMES, _COLUMNS = 4, 2  # of a clip, in its sheet
+_FRAMES = 4  # of a clip, in its sheet
 _OTHER = "0.8"
 
 
@@ -87,7 +83,7 @@ def plot_contact_sheet(
     rows = -(-len(items) // columns)
     for place, item in enumerate(items):
         row, column = divmod(place, columns)
-        picture, words = picture_of(item, media_root), item_words(item)
+        picture, words = picture_of(item, media_root), item_name(item)
         below = (words if picture else "") if captions is None else captions[place]
         if picture is None:
             shown = textwrap.fill(words, 18, max_lines=6, placeholder=" …")
@@ -122,9 +118,9 @@ def contact_sheet_html(
     """
     cells = []
     for place, item in enumerate(items):
-        below = html.escape(item_words(item) if captions is None else captions[place])
+        below = html.escape(item_name(item) if captions is None else captions[place])
         uri = picture_uri(item, media_root, side)
-        words = below or html.escape(item_words(item))
+        words = below or html.escape(item_name(item))
         shown = f'<img src="{uri}" alt="{words}" height="{side}">' if uri else ""
         cells.append(
             f'<figure style="margin:2px;max-width:{2 * side}px;'
@@ -136,13 +132,13 @@ def contact_sheet_html(
 
 
 def picture_of(item: Mapping, media_root: str | Path = ".", side: int = 0) -> Image.Image | None:
-    """The item's first picture, or frames of its first clip, two in a row; None for a text.
+    """The item's first picture, or four frames of its first clip, two in a row; None for a text.
 
     `side` in pixels makes it smaller, if it is larger; 0 leaves it. Media that cannot be read are
     grey.
     """
     try:
-        picture = _picture(item, media_root)
+        picture = item_picture(item, media_root, _FRAMES)
     except MediaError:
         picture = Image.new("RGB", (56, 56), (200, 200, 200))
     if picture is not None and side:
@@ -158,29 +154,3 @@ def picture_uri(item: Mapping, media_root: str | Path = ".", side: int = 96) -> 
     file = io.BytesIO()
     picture.save(file, "PNG")
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
-
-
-def item_words(item: Mapping) -> str:
-    """What an item is in words: its text, else its file's name."""
-    if item.get("text"):
-        return item["text"].replace("<|IMAGE|>", "").replace("<|VIDEO|>", "").strip()
-    media = item.get("image") or item.get("video")
-    media = media[0] if isinstance(media, list) else media
-    return Path(media).stem if isinstance(media, str) else "picture"
-
-
-def _picture(item: Mapping, media_root) -> Image.Image | None:
-    if images := images_of(item):
-        return load_image(images[0], media_root).convert("RGB")
-    if videos := videos_of(item):
-        frames = load_video(videos[0], media_root)
-        chosen = np.linspace(0, len(frames) - 1, min(_FRAMES, len(frames))).round().astype(int)
-        stills = [Image.fromarray(np.asarray(frames[place])) for place in chosen.tolist()]
-        wide, high = stills[0].size
-        rows = -(-len(stills) // _COLUMNS)
-        sheet = Image.new("RGB", (wide * min(_COLUMNS, len(stills)), high * rows), "white")
-        for place, still in enumerate(stills):
-            row, column = divmod(place, _COLUMNS)
-            sheet.paste(still, (column * wide, row * high))
-        return sheet
-    return None

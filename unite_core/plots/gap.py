@@ -16,7 +16,7 @@ from .common import label_style, model_style
 __all__ = [
     "plot_corrections", "plot_cosine_histograms", "plot_dimensions", "plot_mean_cosines",
     "plot_pool_confusion", "plot_projection", "plot_replacement", "plot_spectra", "plot_stages",
-    "plot_truths", "plot_umap", "share_legend",
+    "plot_truths", "share_legend",
 ]  # fmt: skip
 
 
@@ -64,24 +64,6 @@ def plot_projection(
 def share_legend(axes: Sequence[Axes]) -> None:
     """One legend for a row of axes that show the same modalities, to the right of the last."""
     axes[-1].legend(loc="upper left", bbox_to_anchor=(1, 1), markerscale=2)
-
-
-def plot_umap(view: Mapping, ax: Axes | None = None, title: str = "") -> Axes:
-    """Plot one UMAP of `projections.umap_views`, its components and cross edges below."""
-    ax = ax or plt.gca()
-    for number, (name, points) in enumerate(view["points"].items()):
-        ax.scatter(*points.T, s=5, alpha=0.6, lw=0, label=name, **_style(name, number))
-    ax.set(xticks=[], yticks=[])
-    ax.set_aspect("equal", adjustable="datalim")
-    ax.grid(visible=False)
-    ax.spines[:].set_visible(False)
-    count = view["components"]
-    ax.set_xlabel(
-        f"seed {view['seed']}; {count} component{'s' * (count != 1)}, "
-        f"{100 * view['cross_edges']:.1f} % cross edges", fontsize=7,
-    )  # fmt: skip
-    ax.set_title(title)
-    return ax
 
 
 def plot_mean_cosines(similarity: np.ndarray, names: Sequence[str], ax: Axes | None = None,

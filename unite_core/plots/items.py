@@ -15,9 +15,10 @@ from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 
 from ..data.items import images_of, videos_of
 from ..data.media import load_image
+from ..data.shown import item_text
 from ..data.videos import load_video
 from ..files import replacing
-from ..search.results import Hit, item_picture, item_words
+from ..search.results import Hit, item_words, thumbnail_of
 
 __all__ = ["draw_results", "plot_pairs", "plot_retrieved", "plot_similarity"]
 
@@ -120,7 +121,7 @@ def draw_results(
     figure, ax = plt.subplots(figsize=(1.5 * columns, 1.8 * rows))
     for place, (item, root, words, caption) in enumerate(shown):
         x, y = place % columns, 1.25 * (place // columns)
-        picture = item_picture(item, root)
+        picture = thumbnail_of(item, root)
         seen = {"image": picture} if picture else {"text": item_words(item)}
         seen |= {"text": item["text"]} if picture and item.get("text") else {}
         _draw_item(ax, seen, x, y, ".", "0.15" if words == "query" else _MISS)
@@ -137,7 +138,7 @@ def draw_results(
 def _draw_item(ax: Axes, item: Mapping, x: float, y: float, media_root, colour: str) -> None:
     """Draw an item in the cell of half-width 0.45 around (x, y)."""
     pictures, kind = _pictures(item, media_root)
-    text = (item.get("text") or "").replace("<|IMAGE|>", "").replace("<|VIDEO|>", "").strip()
+    text = item_text(item)
     height = 0.62 if text and pictures else 0.9
     top = y - 0.45
     if pictures:

@@ -17,16 +17,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..data.items import PLACEHOLDERS, files_of, images_of, videos_of
-from ..data.media import MediaError, load_image
+from ..data.items import files_of
+from ..data.media import MediaError
 from ..data.modality import Modality
-from ..data.videos import load_video
+from ..data.shown import item_picture, item_text
 from ..files import replacing
 from .index import SearchResult, VectorIndex
 
 __all__ = [
     "Hit", "Items", "caption_id", "contact_page", "copy_items", "hit_table", "hits_of",
-    "item_picture", "item_words", "write_items",
+    "item_words", "thumbnail_of", "write_items",
 ]  # fmt: skip
 
 
@@ -141,10 +141,7 @@ def _caption_of(name: str, known: Mapping[str, Mapping]) -> str:
     """The text that stands with a medium, "" of a text."""
     if (known.get(name) or {}).get("text"):
         return ""
-    words = (known.get(caption_id(name)) or {}).get("text") or ""
-    for mark in PLACEHOLDERS.values():
-        words = words.replace(mark, "")
-    return " ".join(words.split())
+    return item_text(known.get(caption_id(name)) or {})
 
 
 def hit_table(hits: Sequence[Hit]) -> str:
@@ -169,29 +166,20 @@ def hit_table(hits: Sequence[Hit]) -> str:
 
 def item_words(item: Mapping) -> str:
     """Paths of an item's media and its text, on one line."""
-    text = item.get("text") or ""
-    for mark in PLACEHOLDERS.values():
-        text = text.replace(mark, "")
-    return " ".join([*files_of(item), *text.split()]) or "(in memory)"
+    return " ".join(filter(None, [*files_of(item), item_text(item)])) or "(in memory)"
 
 
-def item_picture(item: Mapping, media_root: str | Path, side: int = _THUMBNAIL):
+def thumbnail_of(item: Mapping, media_root: str | Path):
     """A small picture of an item's first image, or of its video's middle frame; None without.
 
     A file that is gone or damaged is no picture, too: results are shown all the same.
     """
     try:
-        if images := images_of(item):
-            image = load_image(images[0], media_root)
-        elif videos := videos_of(item):
-            frames = load_video(videos[0], media_root)
-            image = frames[len(frames) // 2]
-        else:
-            return None
+        image = item_picture(item, media_root)
     except MediaError:
         return None
-    image = image.copy()
-    image.thumbnail((side, side))
+    if image is not None:
+        image.thumbnail((_THUMBNAIL, _THUMBNAIL))
     return image
 
 
@@ -212,7 +200,7 @@ def contact_page(query: Mapping, hits: Sequence[Hit], media_root: str | Path,
 
 
 def _cell(item: Mapping, words: str, media_root: str | Path, caption: str) -> str:
-    image, escaped = item_picture(item, media_root), html.escape(words, quote=True)
+    image, escaped = thumbnail_of(item, media_root), html.escape(words, quote=True)
     body = f'<p class="text">{escaped}</p>'
     if image is not None:
         buffer = io.BytesIO()
