@@ -220,6 +220,7 @@ def test_the_glossary_is_in_order_and_has_the_terms_of_the_field():
     assert set(terms) >= {
         "LoRA", "recall@k", "nDCG", "temperature", "MRR", "in-batch negative", "hard negative",
         "target modality", "family", "effective families", "modality gap", "GradCache",
+        "RMG", "probe", "router", "factorised search", "HNSW",
     }  # fmt: skip
 
 

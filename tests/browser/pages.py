@@ -29,6 +29,7 @@ WATCH = """picture => {
     .observe(picture);
 }"""
 TRIES = 3  # of a kernel to start
+SPLASH = "#jupyterlab-splash"  # stands before the page while the theme changes
 ALL_CELLS, ANSWER = 400.0, 60.0  # seconds, of a notebook and of a control
 
 
@@ -123,6 +124,7 @@ class Page:
             try:
                 self.page.emulate_media(color_scheme=scheme)
                 self.page.wait_for_timeout(300)
+                self.page.wait_for_selector(SPLASH, state="detached")
                 self.page.screenshot(path=folder / f"{name}-{scheme}.png", timeout=30_000)
             except Error as error:  # the test has failed already
                 print(f"no picture of {name}: {error}")

@@ -122,6 +122,8 @@ def test_an_application_shows_no_code(page, apps, name, shape):
     assert page.page.locator(".jp-CodeCell .jp-InputArea:visible").count() == 0
     assert "import" not in page.page.locator("body").inner_text()
     if name == "explorer":
+        link = page.page.get_by_role("link", name="Maps of such a collection")
+        expect(link).to_have_attribute("href", "maps.ipynb")
         ask(page, shape)
     else:
         turn_the_loss(page)
