@@ -23,6 +23,7 @@ NAMES = {
     "lamra": ["code-kunkun/LamRA-Ret", "code-kunkun/LamRA-Ret-Pretrained"],
     "gve": ["Alibaba-NLP/GVE-3B", "Alibaba-NLP/GVE-7B"],
     "qwen3-vl-embedding": ["Qwen/Qwen3-VL-Embedding-2B", "Qwen/Qwen3-VL-Embedding-8B"],
+    "embedding-gemma-2": ["google/embeddinggemma-2"],
 }
 PLAIN = {
     "qwen2_vl": "Qwen/Qwen2-VL-2B-Instruct",

@@ -25,10 +25,12 @@ from torch.nn.utils.rnn import pad_sequence
 
 from ..data.items import IMAGE_PLACEHOLDER, VIDEO_PLACEHOLDER, ItemError, as_item, media_first
 from ..data.modality import KEYS
-from ..model.backbones import TEMPLATES
+from ..model.backbones import TEMPLATES, Backbone, backbone_of
 from ..model.checkpoint import load_processor, save_processor
 from ..model.config import EmbedConfig
+from ..model.decoder import token_states
 from ..model.family import Template
+from ..model.pooling import pool
 from ..model.positions import token_positions
 from ..model.processor import Encoded, Processor
 from ..settings import read_config
@@ -41,7 +43,7 @@ _VIDEO_STEPS = "video_steps"  # [B, videos] seconds between temporal patches, pa
 
 
 class UniteTransformer(InputModule):
-    """Gives `token_embeddings` and the last token's state of texts, images, videos and mixtures.
+    """Gives `token_embeddings` and their pooling of texts, images, videos and mixtures.
 
     Args
         model      a transformers model of `backbones`
@@ -97,8 +99,12 @@ class UniteTransformer(InputModule):
     def max_seq_length(self, tokens: int) -> None:
         self.processor.config = replace(self.processor.config, max_length=tokens)
 
+    @property
+    def family(self) -> Backbone:
+        return backbone_of(self.model) or Backbone
+
     def get_embedding_dimension(self) -> int:
-        return self.model.config.text_config.hidden_size
+        return getattr(self.model.config.text_config, self.family.width)
 
     def preprocess(self, inputs: Sequence[Any], prompt: str | None = None, **_: Any) -> dict:
         """Make a batch for `forward`.
@@ -137,10 +143,10 @@ class UniteTransformer(InputModule):
         steps = features.get(_VIDEO_STEPS)
         steps = None if steps is None else steps[~steps.isnan()]
         positions = token_positions(self.model, kind, ids, mask, steps, **grids)
-        known = {name: value for name, value in features.items() if name in _MODEL_INPUTS}
-        hidden = self.model(**known, position_ids=positions, use_cache=False).last_hidden_state
-        features["token_embeddings"] = hidden
-        features["sentence_embedding"] = hidden[:, -1].float()  # rows are padded on the left
+        media = {name: features[name] for name in _MEDIA if name in features}
+        states = token_states(self.model, ids, media, attention_mask=mask, position_ids=positions)
+        features["token_embeddings"] = states
+        features["sentence_embedding"] = pool(states, mask, self.family.pooling)
         return features
 
     def save(self, output_path: str, *_: Any, safe_serialization: bool = True, **__: Any) -> None:
@@ -150,10 +156,7 @@ class UniteTransformer(InputModule):
         save_processor(self.processor, Path(output_path))
 
 
-_MODEL_INPUTS = {
-    "input_ids", "attention_mask", "pixel_values", "image_grid_thw", "pixel_values_videos",
-    "video_grid_thw",
-}  # fmt: skip
+_MEDIA = ("pixel_values", "image_grid_thw", "pixel_values_videos", "video_grid_thw")
 
 
 def _as_item(given: Any, prompt: str | None, template: Template) -> dict:
@@ -170,8 +173,8 @@ def _as_item(given: Any, prompt: str | None, template: Template) -> dict:
     elif prompt:
         item = {"text": prompt, **item}
     item = as_item(item)
-    placed = template.media or any(mark in item.get("text", "") for mark in _PLACEHOLDERS)
-    if "text" in item and not placed:
+    placed = any(mark in item.get("text", "") for mark in _PLACEHOLDERS)
+    if "text" in item and not (placed or template.media or template.by_keys):
         item["text"] = media_first(item)
     return item
 

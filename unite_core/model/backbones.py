@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from ..registry import Registry
+from .families.embedding_gemma2 import EMBEDDING_GEMMA2
 from .families.qwen2_5_vl import QWEN2_5_VL
 from .families.qwen2_vl import QWEN2_VL, RAW
 from .families.qwen3_5 import QWEN3_5
@@ -35,6 +36,7 @@ for _name, _family in (
     ("qwen2_5_vl", QWEN2_5_VL),
     ("qwen3_vl", QWEN3_VL),
     ("qwen3_5", QWEN3_5),
+    ("embedding_gemma2", EMBEDDING_GEMMA2),
 ):
     BACKBONES.register(_name)(_family)
     for _recipe in _family.recipes:

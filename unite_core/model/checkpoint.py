@@ -100,21 +100,23 @@ def load_processor(folder: Path, model_config, config: EmbedConfig) -> Processor
         )
     tokenizer = AutoTokenizer.from_pretrained(folder, config=model_config)
     (_, pixels), vision = pixel_settings(folder), model_config.vision_config
+    if vision is None:
+        raise CheckpointError(f"{folder / 'config.json'}: has no vision_config; load the whole one")
     family = family_of({"model_type": model_config.model_type}, folder)
     layout = Layout(
         patch=vision.patch_size,
-        merge=vision.spatial_merge_size,
-        temporal=vision.temporal_patch_size,
+        merge=getattr(vision, family.merge),
+        temporal=getattr(vision, "temporal_patch_size", 1),
         mean=tuple(pixels.get("image_mean", family.mean)),
         std=tuple(pixels.get("image_std", family.std)),
     )
-    processor = Processor(tokenizer, config, layout, family.video_time)
+    processor = Processor(tokenizer, config, layout, family.video_time, family.tokens)
     ids = {"image": processor.image_id, "video": processor.video_id}
-    for kind, index in ids.items():
+    for (kind, index), token in zip(ids.items(), family.tokens[1:], strict=True):
         expected = getattr(model_config, f"{kind}_token_id")
         if index != expected:
             raise CheckpointError(
-                f"{folder}: <|{kind}_pad|> is token {index} of the tokenizer, but config.json "
+                f"{folder}: {token} is token {index} of the tokenizer, but config.json "
                 f"says {expected}; they belong to different models"
             )
     return processor
@@ -216,7 +218,9 @@ def _model_config(folder: Path):
             vision.setdefault(new, vision.pop(old))
     model_type = raw.get("model_type", "").removeprefix("unite_")
     raw["model_type"] = model_type
-    return getattr(transformers, family_of(raw, folder).config).from_dict(raw)
+    family = family_of(raw, folder)
+    raw |= dict.fromkeys(family.left_out)
+    return getattr(transformers, family.config).from_dict(raw)
 
 
 def _drop_foreign_attention(raw: dict, folder: Path) -> None:

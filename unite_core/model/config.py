@@ -34,9 +34,9 @@ class EmbedConfig:
     prompt: Prompt = "unite"
     """Whose prompt: UNITE's with its line that asks for a one-word summary, raw for the chat turn
     alone, or that of another embedder, with its place for an instruction."""
-    image_pixels: Literal["twice", "once"] = "twice"
-    """Resize images by Qwen-VL's own limits and then by those below, as UNITE does, or by these
-    alone."""
+    image_pixels: Literal["twice", "once", "largest"] = "twice"
+    """twice: resize images by Qwen-VL's own limits and then by those below, as UNITE does; once: by
+    these alone; largest: to the largest size of their shape, as EmbeddingGemma 2."""
     image_min_pixels: Count = 256 * 28 * 28
     """Smallest area of an image; smaller ones are enlarged."""
     image_max_pixels: Count = 1280 * 28 * 28
@@ -45,8 +45,9 @@ class EmbedConfig:
     """Smallest area of a frame."""
     video_max_pixels: Count = 240 * 320
     """Largest area of a frame."""
-    video_pixels: Literal["effective", "released"] = "effective"
-    """Resize frames once, or twice as the released code does."""
+    video_pixels: Literal["effective", "released", "largest"] = "effective"
+    """effective: resize frames once; released: twice, as UNITE's released code; largest: to the
+    largest size of their shape, as EmbeddingGemma 2."""
     parity: Literal["corrected", "released"] = "corrected"
     """corrected turns pictures by their EXIF note, shows transparent ones on white, keeps the order
     of an item's keys, and takes video times from the frames. released does none of it, for equal

@@ -10,16 +10,19 @@ fastest kernel takes none. The rest is transformers' own forward.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from .backbones import backbone_of, has_fast_path
 from .loading import is_spread
-from .vision import visual_tokens
+from .vision import media_tokens
 
 __all__ = [
     "input_embeddings", "is_plain_decoder", "pooled_states", "shared_tokens",
-    "takes_visual_tokens",
+    "takes_visual_tokens", "token_states",
 ]  # fmt: skip
 
 
@@ -70,7 +73,7 @@ def input_embeddings(
         (config.video_token_id, pixel_values_videos, video_grid_thw, video_features),
     ):
         if features is None and pixels is not None:
-            features = visual_tokens(model.visual, pixels, grids)
+            features = media_tokens(model, pixels, grids)
         if features is None:
             continue
         places = input_ids == token  # [B, T]
@@ -82,6 +85,23 @@ def input_embeddings(
         mask = places.unsqueeze(-1).expand_as(embeddings)
         embeddings = embeddings.masked_scatter(mask, features.to(embeddings))
     return embeddings
+
+
+def token_states(model: nn.Module, input_ids: Tensor, media: Mapping[str, Tensor],
+                 **inputs: Any) -> Tensor:  # fmt: skip
+    """The normed states of all tokens, [B, T, D], by transformers' forward.
+
+    Args
+        model   a backbone
+        media   pixels and grids, or visual tokens, as `input_embeddings` takes them
+        inputs  attention_mask, position_ids and what else the language model takes
+    """
+    if takes_visual_tokens(model):
+        embeddings = input_embeddings(model, input_ids, **media)
+        found = model.language_model(inputs_embeds=embeddings, use_cache=False, **inputs)
+    else:
+        found = model(input_ids=input_ids, use_cache=False, **inputs, **media)
+    return found.last_hidden_state
 
 
 def shared_tokens(input_ids: Tensor, attention_mask: Tensor, visual: tuple[int, ...]) -> int:

@@ -11,6 +11,7 @@ from .prompts import build_prompt
 __all__ = ["describe_embedder"]
 
 
+_POOLED = {"last": "of the last token", "mean": "the mean of all tokens"}
 _SHOWN = {"text": "{text}", "image": "picture", "instruction": "{instruction}"}
 
 
@@ -36,7 +37,7 @@ def describe_embedder(embedder) -> dict[str, str]:
         f"{config.video_pixels}; {config.parity}",
         "frames": f"{config.min_frames} to {config.max_frames}, {config.fps:g} a second",
         "length": f"{config.max_length} tokens",
-        "vector": f"{embedder.dim} dimensions, of the last token",
+        "vector": f"{embedder.dim} dimensions, {_POOLED[embedder.family.pooling]}",
         "dtype": str(next(embedder.parameters()).dtype).removeprefix("torch."),
         "attention": str(base.config._attn_implementation),
         "device": str(embedder.device),

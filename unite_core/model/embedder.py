@@ -1,6 +1,7 @@
 """UniteEmbedder: text, image, video and their mixtures to unit vectors of one space.
 
-A Qwen-VL backbone reads an item as one prompt; the last token's state, normalised, is its vector.
+A backbone reads an item as one prompt; the last token's state, or the mean of all (which, the
+family says), normalised, is its vector.
 """
 
 # Shapes: N items, B items of a batch, T tokens, D embedding size.
@@ -17,6 +18,7 @@ import torch
 from torch.nn.functional import normalize
 
 from ..data.items import instructed
+from .backbones import Backbone, backbone_of
 from .batching import BatchPlan, plan_batches
 from .checkpoint import (
     adapters_of,
@@ -34,18 +36,21 @@ from .decoder import (
     pooled_states,
     shared_tokens,
     takes_visual_tokens,
+    token_states,
 )
 from .description import describe_embedder
-from .identify import default_config
+from .identify import default_config, family_of, require_known
 from .inference import embed_batches, encode_media
 from .loading import LoadConfig, device_of, dtype_of, load_settings, processes_for
 from .lora import attach_lora, load_lora, save_lora
 from .packing import choose_attention, is_packed, pack
+from .pooling import pool
 from .positions import token_positions
 from .prefetch import read_ahead
 from .preprocessing import Read, normalised
 from .processor import Encoded, Processor
 from .shipped import is_shipped
+from .weights import read_object
 
 __all__ = ["UniteEmbedder"]
 
@@ -95,6 +100,7 @@ class UniteEmbedder(torch.nn.Module):
         config = default_config(folder, base, str(folder_or_hub_id), overrides)
         config = replace(config, **overrides)
         named = None if how.attention == "packed" else how.attention
+        require_known(family_of(read_object(base / "config.json"), base), config, how)
         backbone = load_backbone(base, dtype_of(how, device), named, how)
         choose_attention(backbone, how, device, dtype_of(how, device))
         backbone.name_or_path = name
@@ -113,7 +119,7 @@ class UniteEmbedder(torch.nn.Module):
     @property
     def dim(self) -> int:
         """D, the number of dimensions of a vector."""
-        return self.base.config.text_config.hidden_size
+        return getattr(self.base.config.text_config, self.family.width)
 
     @property
     def device(self) -> torch.device:
@@ -132,6 +138,11 @@ class UniteEmbedder(torch.nn.Module):
         return self.backbone.get_base_model() if self.has_lora else self.backbone
 
     @property
+    def family(self) -> Backbone:
+        """The family of the transformers model; Qwen-VL's words for a class of none."""
+        return backbone_of(self.base) or Backbone
+
+    @property
     def has_lora(self) -> bool:
         """Whether a LoRA is attached and not merged."""
         return hasattr(self.backbone, "peft_config")
@@ -141,7 +152,7 @@ class UniteEmbedder(torch.nn.Module):
                 **media: torch.Tensor) -> torch.Tensor:  # fmt: skip
         """Embed a batch of `Processor.collate` on the model's device: [B, D] float32 unit vectors.
 
-        Pools the last token of each row that is not padding, on either side. Pixels may be `raw`.
+        Pools the tokens of each row that are not padding, on either side. Pixels may be `raw`.
         Differentiable.
         """
         media = {name: normalised(value, self.processor.layout) for name, value in media.items()}
@@ -160,14 +171,10 @@ class UniteEmbedder(torch.nn.Module):
             packing = pack(attention_mask)
             input_ids, positions = packing.take(input_ids), packing.take(positions)
             inputs = {"attention_mask": None, "position_ids": positions, "packing": packing}
-        if visual:
-            embeddings = input_embeddings(self.base, input_ids, **media)
-            found = decoder(inputs_embeds=embeddings, use_cache=False, **inputs)
-        else:
-            found = self.backbone(input_ids=input_ids, use_cache=False, **inputs, **media)
-        hidden = found.last_hidden_state
-        states = packing.last(hidden) if packing else _last(hidden, attention_mask)
-        return normalize(states.float(), dim=-1)
+        states = token_states(self.base, input_ids, media, **inputs)
+        if packing:
+            return normalize(packing.last(states).float(), dim=-1)
+        return normalize(pool(states, attention_mask, self.family.pooling), dim=-1)
 
     @property
     def _media_tokens(self) -> tuple[int, int]:
@@ -274,8 +281,8 @@ class UniteEmbedder(torch.nn.Module):
     def configured(self, **changes: Any) -> UniteEmbedder:
         """Share the weights under changed fields of EmbedConfig, such as `max_frames=48`."""
         old = self.processor
-        config = replace(old.config, **changes)
-        processor = Processor(old.tokenizer, config, old.layout, old.video_time)
+        config = require_known(self.family, replace(old.config, **changes))
+        processor = Processor(old.tokenizer, config, old.layout, old.video_time, old.tokens)
         return UniteEmbedder(self.backbone, processor, self.loading).eval()
 
     def save(self, folder: str | Path) -> None:
@@ -301,10 +308,11 @@ class UniteEmbedder(torch.nn.Module):
 
     def checkpoint_activations(self) -> None:
         """Keep only the inputs of layers that are trained: less memory, one forward more."""
-        for part in (self.base.language_model, self.base.visual):
-            if any(weight.requires_grad for weight in part.parameters()):
-                older = getattr(part, "gradient_checkpointing_enable", None)  # before 5.18
-                getattr(part, "activation_checkpointing_enable", older)()
+        for part in self.base.children():
+            older = getattr(part, "gradient_checkpointing_enable", None)  # before 5.18
+            enable = getattr(part, "activation_checkpointing_enable", older)
+            if enable and any(weight.requires_grad for weight in part.parameters()):
+                enable()
 
     def save_lora(self, folder: str | Path) -> None:
         """Write the adapter in peft's format, with `unite.json`; `load_lora` reads it."""
@@ -328,14 +336,6 @@ class UniteEmbedder(torch.nn.Module):
     def _require_lora(self) -> None:
         if not self.has_lora:
             raise ValueError("no LoRA is attached: attach_lora() or load_lora() first")
-
-
-def _last(hidden: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-    """[B, T, D] -> [B, D]: the last token of each row that is not padding."""
-    attention_mask = attention_mask.to(hidden.device)
-    steps = torch.arange(hidden.shape[1], device=hidden.device)
-    last = (attention_mask * steps).argmax(dim=1)
-    return hidden[torch.arange(len(last), device=last.device), last]
 
 
 def _raise_first(bad: Mapping[int, ValueError]) -> None:

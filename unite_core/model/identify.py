@@ -17,12 +17,13 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from ..settings import read_config
-from .backbones import BACKBONES
+from .backbones import BACKBONES, TEMPLATES
 from .config import EmbedConfig
 from .family import Backbone, Recipe
+from .loading import LoadConfig
 from .weights import CheckpointError, described_by, read_object
 
-__all__ = ["default_config", "family_of", "identify", "pixel_settings"]
+__all__ = ["default_config", "family_of", "identify", "pixel_settings", "require_known"]
 
 
 _STOCK_TOKENS = 16384  # Qwen's default upper limit of an image, far beyond what retrieval uses
@@ -73,6 +74,28 @@ def family_of(raw: Mapping, folder: Path) -> Backbone:
             f"{', '.join(BACKBONES)}"
         )
     return BACKBONES[model_type]
+
+
+def require_known(family: Backbone, config: EmbedConfig,
+                  how: LoadConfig | None = None) -> EmbedConfig:  # fmt: skip
+    """The configuration, unless it or how the model is loaded is not possible for the family.
+
+    A ValueError names the field, its value and the possible one.
+    """
+    for name, value in family.fixed.items():
+        if getattr(config, name) != value:
+            raise ValueError(
+                f"{name} {getattr(config, name)} is not known for {family.model}: take {value}"
+            )
+    if family.tokens[1] not in TEMPLATES[config.prompt].image:
+        known = ", ".join(recipe.name for recipe in family.recipes)
+        raise ValueError(
+            f"prompt {config.prompt} has no {family.tokens[1]}, {family.model}'s token of an "
+            f"image: take {known or 'a prompt of its family'}"
+        )
+    if how is not None and how.dtype == "float16" and not family.float16:
+        raise ValueError(f"dtype float16 does not hold {family.model}'s states: take bfloat16")
+    return config
 
 
 def identify(family: Backbone, raw: Mapping, folder: Path, base: Path,

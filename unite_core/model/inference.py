@@ -26,7 +26,7 @@ from .decoder import takes_visual_tokens
 from .preprocessing import Pixels, Read, normalised, patches_of
 from .processor import ItemPlan, MediaTensor, naming_item
 from .threads import Run, side_by_side
-from .vision import visual_tokens
+from .vision import media_tokens
 
 __all__ = ["embed_batches", "encode_media"]
 
@@ -80,7 +80,7 @@ def encode_media(embedder, media: Sequence[MediaTensor]) -> list[torch.Tensor]:
         patches, grids = zip(*portion, strict=True)
         pixels, sizes = torch.cat(patches).to(embedder.device), torch.tensor(grids)
         pixels = normalised(pixels, layout)
-        tokens = visual_tokens(embedder.base.visual, pixels, sizes.to(embedder.device))
+        tokens = media_tokens(embedder.base, pixels, sizes.to(embedder.device))
         counts = (sizes.prod(1) // layout.merge**2).tolist()
         features += [part.clone() for part in tokens.split(counts)]
     return features

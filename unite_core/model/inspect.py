@@ -19,6 +19,7 @@ from torch import Tensor
 from ..data.items import as_item
 from ..data.modality import modality_of
 from ..data.records import content_id
+from . import decoder
 from .config import EmbedConfig
 from .embedder import UniteEmbedder
 from .positions import token_positions
@@ -36,6 +37,8 @@ KINDS = ("template", "text", "image", "video")
 """Where a token comes from: the template with its summary line, the text, an image, a video."""
 
 POOLINGS = ("last token", "mean of all", "mean of content", "max of all")
+
+_NO_MEDIA = ("input_ids", "attention_mask", "second_per_grid_ts")  # of a batch
 
 
 class Variant(NamedTuple):
@@ -123,7 +126,8 @@ def positions_of(embedder: UniteEmbedder, item: Any, positions: str,
                  root: str | Path = ".") -> np.ndarray:  # fmt: skip
     """Position ids [3, T] (time, height, width) under "sequential" or "mrope"."""
     batch = _batch(embedder, [item], root)
-    return _positions(embedder, batch, positions)[:, 0].cpu().numpy()
+    found = _positions(embedder, batch, positions).expand(3, 1, -1)
+    return found[:, 0].cpu().numpy()
 
 
 def position_cosines(embedder: UniteEmbedder, items: Sequence[Any],
@@ -142,9 +146,11 @@ def position_cosines(embedder: UniteEmbedder, items: Sequence[Any],
 
 def token_states(embedder: UniteEmbedder, batch: Mapping[str, Tensor]) -> Tensor:
     """The last layer's normed states [B, T, D] of all tokens of a collated batch."""
-    known = {name: value for name, value in batch.items() if name != "second_per_grid_ts"}
-    positions = _positions(embedder, batch, embedder.config.positions)
-    return embedder.base(**known, position_ids=positions, use_cache=False).last_hidden_state
+    media = {name: value for name, value in batch.items() if name not in _NO_MEDIA}
+    return decoder.token_states(
+        embedder.base, batch["input_ids"], media, attention_mask=batch["attention_mask"],
+        position_ids=_positions(embedder, batch, embedder.config.positions),
+    )  # fmt: skip
 
 
 def pool_states(states: Tensor, mask: Tensor, content: Tensor) -> dict[str, Tensor]:

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from .backbones import Backbone, backbone_of
+
 __all__ = ["token_positions"]
 
 
@@ -19,8 +21,10 @@ def token_positions(
 ) -> Tensor:
     """Position ids [3, B, T]: three times the index in the row, or M-RoPE's time, height, width.
 
+    Where the family's positions have one axis, [B, T]: the index alone.
+
     Args
-        model               a model of `backbones`, which has M-RoPE's `get_rope_index`
+        model               a model of `backbones`; for M-RoPE one with `get_rope_index`
         positions           "sequential" or "mrope", see EmbedConfig
         input_ids           [B, T]  padded on either side
         attention_mask      [B, T]  0 for padding, which takes no position
@@ -30,7 +34,8 @@ def token_positions(
     """
     grids = {name: grid for name, grid in grids.items() if grid is not None}
     if positions == "sequential" or not grids:
-        return (attention_mask.cumsum(dim=1) - 1).clamp(min=0).expand(3, -1, -1)
+        places = (attention_mask.cumsum(dim=1) - 1).clamp(min=0)
+        return places if (backbone_of(model) or Backbone).axes == 1 else places.expand(3, -1, -1)
     if second_per_grid_ts is not None:
         grids["second_per_grid_ts"] = second_per_grid_ts
     kinds = (input_ids == model.config.image_token_id).int()  # 1 image, 2 video, 0 the rest

@@ -86,9 +86,23 @@ def _fitted(height: int, width: int, factor: int, min_pixels: int, max_pixels: i
     return rows * factor, columns * factor
 
 
+def _largest(height: int, width: int, factor: int, max_pixels: int) -> Size:
+    """The largest size of a shape, in multiples of `factor`, as in Gemma 4; small ones grow."""
+    scale = math.sqrt(max_pixels / (height * width))
+    rows, columns = (math.floor(scale * side / factor) for side in (height, width))
+    longest = max_pixels // factor**2
+    if not rows:
+        rows, columns = 1, min(width // height, longest)
+    elif not columns:
+        rows, columns = min(height // width, longest), 1
+    return rows * factor, columns * factor
+
+
 def image_sizes(height: int, width: int, config: EmbedConfig, layout: Layout) -> tuple[Size, ...]:
     """The sizes to which an image is resized in turn: two, or one."""
     limits = config.image_min_pixels, config.image_max_pixels
+    if config.image_pixels == "largest":
+        return (_largest(height, width, layout.factor, limits[1]),)
     if config.image_pixels == "once":
         return (smart_resize(height, width, layout.factor, *limits),)
     first = smart_resize(height, width, layout.factor, *_loose_limits(layout))
@@ -101,8 +115,11 @@ def frame_sizes(height: int, width: int, config: EmbedConfig, layout: Layout,
 
     "effective": one step, and `video_max_pixels` always holds.
     "released": for a list of frames the lower limit is 4 tokens; then come the image limits.
+    "largest": one step, whatever the lower limit.
     """
     low, high = config.video_min_pixels, config.video_max_pixels
+    if config.video_pixels == "largest":
+        return (_largest(height, width, layout.factor, high),)
     if config.video_pixels == "effective":
         size = smart_resize(height, width, layout.factor, min(low, high), high)
         return (_fitted(*size, layout.factor, 1, high),)

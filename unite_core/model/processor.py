@@ -18,6 +18,7 @@ from ..data.items import IMAGE_PLACEHOLDER, VIDEO_PLACEHOLDER, ItemError, as_ite
 from ..data.media import MediaError
 from .backbones import TEMPLATES
 from .config import EmbedConfig
+from .family import Backbone
 from .preprocessing import (
     Grid,
     Layout,
@@ -34,6 +35,7 @@ __all__ = ["Encoded", "MediaTensor", "ItemPlan", "Processor", "naming_item"]
 
 _PLACEHOLDERS = re.compile(f"({re.escape(IMAGE_PLACEHOLDER)}|{re.escape(VIDEO_PLACEHOLDER)})")
 _PIXELS = ("pixel_values", "pixel_values_videos")
+_STAMPS = {"text": "<{:.1f} seconds>", "frames": ""}  # before each temporal patch of a video
 # uint8 patches [n, 3 temporal P P], or visual tokens [n / merge^2, D], and the grid (t, h, w).
 MediaTensor = tuple[torch.Tensor, Grid]
 
@@ -60,22 +62,25 @@ class Processor:
     """Turns items into batches with a checkpoint's tokenizer and pixel layout; picklable.
 
     Args
-        tokenizer   a fast tokenizer with the Qwen2-VL special tokens
+        tokenizer   a fast tokenizer with the special tokens
         config      prompt and limits of pixels, frames and tokens
         layout      patch sizes and colour normalisation of the vision tower
         video_time  how the model learns of a video's time: "none" (Qwen2-VL), "positions"
-                    (Qwen2.5-VL, by `second_per_grid_ts`), "text" (Qwen3-VL, stamps in the prompt)
+                    (Qwen2.5-VL, by `second_per_grid_ts`), "text" (Qwen3-VL, stamps in the prompt),
+                    "frames" (EmbeddingGemma 2, by their order alone)
+        tokens      of padding, image and video, see `Backbone`
     """
 
     def __init__(self, tokenizer, config: EmbedConfig, layout: Layout | None = None,
-                 video_time: str = "none"):  # fmt: skip
+                 video_time: str = "none",
+                 tokens: tuple[str, str, str] = Backbone.tokens):  # fmt: skip
         self.tokenizer = tokenizer
         self.config = config
         self.layout = layout or Layout()
         self.video_time = video_time
+        self.tokens = tokens
         self.pad_id, self.image_id, self.video_id = (
-            _token_id(tokenizer, token)
-            for token in ("<|endoftext|>", "<|image_pad|>", "<|video_pad|>")
+            _token_id(tokenizer, token) for token in tokens
         )
         self._warned_of_cut = False
 
@@ -244,9 +249,9 @@ class Processor:
         """The prompt's token ids with one pad per visual token."""
         images, videos = grids
         prompt: Sequence[int] = plan.prompt
-        if self.video_time == "text" and videos:
-            block = TEMPLATES[self.config.prompt].video
-            text = _stamp_videos(self._prompt(plan.item), block, times, self.layout.temporal)
+        if self.video_time in _STAMPS and videos:
+            block, stamp = TEMPLATES[self.config.prompt].video, _STAMPS[self.video_time]
+            text = _stamp_videos(self._prompt(plan.item), block, stamp, times, self.layout.temporal)
             (prompt,) = self._tokenize([text])
             videos = [(1, h, w) for t, h, w in videos for _ in range(t)]
         pads = {
@@ -288,15 +293,17 @@ def naming_item(where: str) -> Iterator[None]:
 def _token_id(tokenizer, token: str) -> int:
     index = tokenizer.convert_tokens_to_ids(token)
     if index is None or tokenizer.convert_ids_to_tokens(index) != token:
-        raise ValueError(f"the tokenizer has no {token}: use the one of a Qwen2-VL checkpoint")
+        raise ValueError(f"the tokenizer has no {token}: use the one of the model's checkpoint")
     return index
 
 
-def _stamp_videos(prompt: str, block: str, times: Sequence[Sequence[float]], temporal: int) -> str:
-    """Replace each video block by one per temporal patch, after its mean time in seconds."""
+def _stamp_videos(
+    prompt: str, block: str, stamp: str, times: Sequence[Sequence[float]], temporal: int
+) -> str:
+    """Replace each video block by one per temporal patch, after a stamp of its mean time."""
     head, *tails = prompt.split(block)
     for seconds, tail in zip(times, tails, strict=True):
         starts = range(0, len(seconds), temporal)
         means = [(seconds[i] + seconds[min(i + temporal, len(seconds)) - 1]) / 2 for i in starts]
-        head += "".join(f"<{mean:.1f} seconds>{block}" for mean in means) + tail
+        head += "".join(stamp.format(mean) + block for mean in means) + tail
     return head

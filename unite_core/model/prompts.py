@@ -5,7 +5,7 @@ UNITE's, for an example:
     <system turn> <user turn: {text} newline Summary above {modalities} in one word:>
     <assistant header> <|endoftext|>
 
-The last token is pooled. `{modalities}` follows the order of the item's keys, as in the released
+`{modalities}` follows the order of the item's keys, as in the released
 code: {"text", "image"} is "sentence and image", {"image", "text"} is "image and sentence".
 """
 
@@ -58,7 +58,10 @@ def build_prompt(item: Mapping, template: str = "unite", images_first: bool = Fa
     <|endoftext|>
     """
     item, known = as_item(item), TEMPLATES[template]
+    _check_reserved(item, known)
     order = known.media or (("image", "video") if images_first else tuple(item))
+    if not known.by_keys:
+        order = (*(key for key in order if key in PLACEHOLDERS), "text")
     instruction = _instruction(item, known)
     content = _placed(item, known, order)
     if "{instruction}" not in known.turn and instruction:
@@ -71,6 +74,8 @@ def build_prompt(item: Mapping, template: str = "unite", images_first: bool = Fa
     content = content.strip() if known.stripped else content
     content += known.summary.replace("{modalities}", " and ".join(words))
     head, tail = known.turn.split("{content}")
+    if head.endswith("{instruction}") and instruction and not instruction[-1].isspace():
+        instruction += known.joint
     return head.replace("{instruction}", instruction) + content + tail
 
 
@@ -86,20 +91,30 @@ def _instruction(item: Mapping, template: Template) -> str:
     return given
 
 
+def _check_reserved(item: Mapping, template: Template) -> None:
+    for part in ("text", "instruction"):
+        found = [token for token in template.reserved if token in (item.get(part) or "")]
+        if found:
+            raise ItemError(
+                f"{part} contains the reserved token {found[0]}; mark the place of media with "
+                f"{IMAGE_PLACEHOLDER} or {VIDEO_PLACEHOLDER}"
+            )
+
+
 def _placed(item: Mapping, template: Template, order: tuple[str, ...]) -> str:
-    """The text with a placeholder for each medium, which come first where it has none."""
+    """The text with a placeholder for each medium; where it has none, all in `order`."""
     counts = {"image": len(images_of(item)), "video": len(videos_of(item))}
     text = item.get("text", "")
     found = {key: text.count(mark) for key, mark in PLACEHOLDERS.items()}
     if not any(found.values()) and any(counts.values()):
-        if text and not template.media:
+        if text and not (template.media or template.by_keys):
             warnings.warn(
                 "a text without <|IMAGE|> or <|VIDEO|> came with media: the media are put before "
                 "it. Write the placeholders where the media belong to choose their place.",
                 stacklevel=3,
             )
-        marks = [PLACEHOLDERS[key] for key in order if key in counts for _ in range(counts[key])]
-        return "".join(mark + template.gap for mark in marks) + text
+        marks = {key: (mark + template.gap) * counts[key] for key, mark in PLACEHOLDERS.items()}
+        return "".join((marks | {"text": text}).get(key, "") for key in order)
     if found != counts:
         raise ItemError(
             f"the text has {found['image']} {IMAGE_PLACEHOLDER} and {found['video']} "

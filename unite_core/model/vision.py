@@ -1,8 +1,8 @@
-"""A faster vision tower forward: patches as one matrix product, frames of one size as a batch.
+"""Visual tokens of a model's tower; a faster forward: frames of one size as a batch.
 
 Without flash attention transformers attends to one image after the other; frames of one size can be
-a batch instead. The result is the same. Towers that work differently (windows in Qwen2.5-VL,
-deepstack in Qwen3-VL) run transformers' forward.
+a batch instead, and patches one matrix product. The result is the same. Towers that work
+differently (windows in Qwen2.5-VL, deepstack in Qwen3-VL) run transformers' forward.
 """
 
 # Shapes: F frames (temporal patches of all media), P = h w patches of a frame, E tower width,
@@ -11,15 +11,17 @@ deepstack in Qwen3-VL) run transformers' forward.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .backbones import has_fast_path
+from .backbones import backbone_of, has_fast_path
 from .loading import is_spread
 
-__all__ = ["is_plain_tower", "visual_tokens"]
+__all__ = ["is_plain_tower", "media_tokens", "visual_tokens"]
 
 
 _STEEP = 1.702  # of QuickGELU, x sigmoid(1.702 x)
@@ -36,6 +38,22 @@ def is_plain_tower(visual: nn.Module) -> bool:
     )
 
 
+def media_tokens(model: nn.Module, patches: Tensor, grids: Tensor) -> Tensor:
+    """Compute the tokens that a backbone's language model gets of media; see `visual_tokens`.
+
+    A tower that takes frames with the places of their patches gets those of one size together.
+    """
+    family = backbone_of(model)
+    if family is None or family.encode_frames is None:
+        return visual_tokens(model.visual, patches, grids)
+    merge = getattr(model.config.vision_config, family.merge)
+
+    def encode(frames: Tensor, size: tuple[int, int]) -> Tensor:
+        return family.encode_frames(model, frames, _places(size, merge, frames.device))
+
+    return _by_size(patches, grids, encode)
+
+
 def visual_tokens(visual: nn.Module, patches: Tensor, grids: Tensor) -> Tensor:
     """Compute the tokens that a vision tower gives the language model.
 
@@ -50,25 +68,39 @@ def visual_tokens(visual: nn.Module, patches: Tensor, grids: Tensor) -> Tensor:
         return visual(patches, grid_thw=grids).pooler_output
     weight = visual.patch_embed.proj.weight
     hidden = F.linear(patches.to(weight.dtype), weight.flatten(1))  # [N, E]
+    return visual.merger(_by_size(hidden, grids, partial(_frames_of_one_size, visual)))
+
+
+def _by_size(
+    patches: Tensor, grids: Tensor, encode: Callable[[Tensor, tuple[int, int]], Tensor]
+) -> Tensor:
+    """Encode frames of one size together: `encode(frames [F, P, .], (h, w))` -> [F, tokens, .].
+
+    Takes the patches [N, .] of all media and gives their tokens, one after the other.
+    """
     frames = [(h, w) for t, h, w in grids.tolist() for _ in range(t)]
-    pieces = hidden.split([h * w for h, w in frames])
+    pieces = patches.split([h * w for h, w in frames])
     rows = defaultdict(list)
     for number, size in enumerate(frames):
         rows[size].append(number)
     encoded: list[Tensor] = [None] * len(frames)
     for size, numbers in rows.items():
-        same = torch.stack([pieces[number] for number in numbers])  # [F, P, E]
-        for number, frame in zip(numbers, _frames_of_one_size(visual, same, size), strict=True):
+        same = torch.stack([pieces[number] for number in numbers])
+        for number, frame in zip(numbers, encode(same, size), strict=True):
             encoded[number] = frame
-    return visual.merger(torch.cat(encoded))
+    return torch.cat(encoded)
+
+
+def _places(size: tuple[int, int], merge: int, device: torch.device) -> Tensor:
+    """Row and column [P, 2] of a frame's patches, in the order of `preprocessing.patchify`."""
+    from transformers.vision_utils import get_vision_position_ids
+
+    return get_vision_position_ids(torch.tensor([[1, *size]], device=device), merge)
 
 
 def _frames_of_one_size(visual: nn.Module, hidden: Tensor, size: tuple[int, int]) -> Tensor:
     """Run frames [F, P, E] through the tower's blocks; each attends only to itself."""
-    from transformers.vision_utils import get_vision_position_ids
-
-    grid = torch.tensor([[1, *size]], device=hidden.device)
-    positions = get_vision_position_ids(grid, visual.spatial_merge_size)
+    positions = _places(size, visual.spatial_merge_size, hidden.device)
     cos, sin = (
         part.to(hidden.dtype).unflatten(-1, (2, -1))
         for part in visual.rotary_pos_emb(hidden, positions)

@@ -10,6 +10,7 @@ frames). It is complete or absent.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -155,7 +156,10 @@ def embed_stored(embedder: UniteEmbedder, items: Sequence[Any], store: VisionSto
 def origin(embedder: UniteEmbedder) -> dict[str, Any]:
     """What decides an embedder's visual tokens: its tower, its limits and its pixel layout."""
     digest = hashlib.sha256()
-    for name, weight in sorted(embedder.base.visual.state_dict().items()):
+    weights, beginning = embedder.base.state_dict(), re.compile(embedder.family.vision)
+    tower = {name[found.end() :]: weight for name, weight in weights.items()
+             if (found := beginning.match(name))}  # fmt: skip
+    for name, weight in sorted(tower.items()):
         digest.update(name.encode() + weight.float().cpu().numpy().tobytes())
     config, layout = embedder.config, embedder.processor.layout
     limits = ("image_min_pixels", "image_max_pixels", "video_min_pixels", "video_max_pixels",

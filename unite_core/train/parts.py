@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import nn
 
+from ..model.backbones import Backbone, backbone_of
 from ..model.embedder import UniteEmbedder
-from ..model.family import Backbone
 from .config import StageConfig
 
 __all__ = ["learning_rates", "mark_trained", "part_weights"]
@@ -56,8 +56,9 @@ def part_weights(embedder: UniteEmbedder, part: str) -> Iterator[nn.Parameter]:
     if part == "language":
         yield from base.language_model.parameters()
         return
+    family = backbone_of(base) or Backbone
     for name, weight in base.named_parameters():
-        if _visual_part(embedder.family, name) == part:
+        if _visual_part(family, name) == part:
             yield weight
 
 
@@ -71,14 +72,15 @@ def _visual_part(family: Backbone, name: str) -> str:
 def _lora_targets(embedder: UniteEmbedder, stage: StageConfig) -> str | list[str] | None:
     """peft's `target_modules` of a stage, None for no LoRA at all."""
     wanted: list[str] = []  # regular expressions
+    family = backbone_of(embedder.base) or Backbone
     if stage.lora is not None:
         given = stage.lora.get("target_modules")
         if given == "all-linear" or (given and not _with_lora(stage.visual_parts)):
             return given
-        wanted.append(_as_pattern(given) if given else embedder.family.lora_targets)
+        wanted.append(_as_pattern(given) if given else family.lora_targets)
     for part in _with_lora(stage.visual_parts):
         for name, module in embedder.base.named_modules():
-            if isinstance(module, nn.Linear) and _visual_part(embedder.family, name) == part:
+            if isinstance(module, nn.Linear) and _visual_part(family, name) == part:
                 wanted.append(rf"(.*\.)?{re.escape(name)}")
     if len(wanted) < 2:
         return wanted[0] if wanted else None
