@@ -34,6 +34,7 @@ _PALETTE = (
     "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#44AA99",
     "#882255", "#BBBBBB",
 )  # fmt: skip
+_POINT, _SMALL, _MANY = 6, 3, 5000  # pixels of a point, and of one of many
 _DISTANCE = 1.4  # of the camera: a map is seen whole although its canvas is wider than high
 _HELP = "Drag around points to select them; the wheel zooms, the cross at the left moves a map."
 _KIND = re.compile(r"^.+\. A kind of (.+?):")
@@ -202,6 +203,7 @@ def _scatters(points, items, kinds, height: int) -> dict:
             scatter = jscatter.Scatter(
                 data=frame, x="x", y="y", color_by="modality", color_map=colours, height=height,
                 legend=True, axes=False, mouse_mode="lasso", camera_distance=_DISTANCE,
+                size=_POINT if len(items) < _MANY else _SMALL,
             )  # fmt: skip
         scatter.unite_colours = {"modality": colours}
         if kind is not None:
