@@ -28,7 +28,7 @@ def write_table(path, head, rows):
 
 def pairs(data, **options):
     report = Report()
-    return [result for result, _ in own_pairs(data, report, **options)], report
+    return list(own_pairs(data, report, **options)), report
 
 
 def test_columns_of_a_table_are_guessed_and_media_found_in_a_folder_below(pictures):
@@ -104,13 +104,32 @@ def test_two_columns_of_texts_are_pairs_and_items_are_distinct(tmp_path):
     assert items == [{"id": "1", "text": "one"}, {"id": "2", "text": "two"}]
 
 
-def test_records_are_taken_as_they_are_with_the_label_of_their_group(tmp_path):
-    row = {"query": {"text": "a"}, "candidate": {"text": "b"}, "product": 7}
-    (tmp_path / "r.jsonl").write_text(json.dumps(row) + "\n")
-    data = find_data(tmp_path / "r.jsonl")
-    assert data.layout == "records"
-    found = list(own_pairs(data, Report(), group="product"))
-    assert found == [({"query": {"text": "a"}, "candidate": {"text": "b"}}, "7")]
+def test_records_are_taken_as_they_are_with_a_column_as_their_group(tmp_path):
+    pair = {"query": {"text": "a"}, "candidate": {"text": "b"}}
+    rows = [pair | {"product": 7}, pair | {"product": None}, pair | {"task": "find"}]
+    (tmp_path / "r.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = find_data(tmp_path / "r.jsonl", group="product", instruction="look:")
+    assert data.layout == "records" and "candidate, group from product, media" in data.words()
+    told = pair | {"query": {"text": "look:\na"}}
+    found, _ = pairs(data)
+    assert found == [told | {"group": "7"}, told, told | {"task": "find"}]
+    by_task, report = pairs(find_data(tmp_path / "r.jsonl", group="task"))
+    assert by_task[2:] == [pair | {"task": "find", "group": "find"}] and report.rejects == 1
+
+
+def test_a_column_of_a_table_becomes_the_group_of_its_records(pictures):
+    rows = [[f"img/{n}.png", f"red number {n}", n // 2 or ""] for n in range(6)]
+    table = write_table(pictures / "t.csv", ["file", "title", "product"], rows)
+    data = find_data(table, group="product")
+    assert data.words().endswith("group from product") and data.group == "product"
+    records, _ = pairs(data)
+    assert [record.get("group") for record in records] == [None, None, "1", "1", "2", "2"]
+    by_title, _ = pairs(find_data(table, group="title"))
+    assert by_title[3]["group"] == by_title[3]["query"]["text"] == "red number 3"
+    with pytest.raises(RecordError, match="no column 'pro' for --group .did you mean product"):
+        find_data(table, group="pro")
+    with pytest.raises(RecordError, match="--group product names a column, and a folder of media"):
+        find_data(pictures / "img", group="product")
 
 
 @pytest.mark.parametrize(

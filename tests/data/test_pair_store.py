@@ -26,8 +26,9 @@ RECORDS = [
     {"query": {"text": "two ü", "instruction": "look"}, "candidate": {"image": "gone.png"}},
     {"query": {"image": "b.png", "text": "three"}, "candidate": {"text": "3"},
      "negative": [{"text": "no"}, {"text": "3"}, {"image": "c.png"}], "source": "s",
-     "scores": [1.0, 0.25, 0.5, 0.75]},
-    {"query": {"text": "four"}, "candidate": {"image": "a.png"}, "query_group": "h"},
+     "scores": [1.0, 0.25, 0.5, 0.75], "group": "g"},
+    {"query": {"text": "four"}, "candidate": {"image": "a.png"}, "query_group": "h",
+     "group": "g"},
 ]  # fmt: skip
 
 
@@ -49,11 +50,12 @@ def reads(monkeypatch):
 
 
 def everything(dataset):
-    arrays = [*dataset.contents, *dataset.identities, *dataset.table[:4]]
+    arrays = [*dataset.contents, *dataset.identities, *dataset.families, *dataset.table[:4]]
     return (
         list(dataset), dataset.bad, dataset.group_names, dataset.unscored,
-        dataset.identity_of, dataset.media, dataset.media_count, dataset.table.sources,
-        dataset.table.tasks, [(part.dtype, part.tolist()) for part in arrays],
+        dataset.identity_of, dataset.pairs.digest(), dataset.media, dataset.media_count,
+        dataset.table.sources, dataset.table.tasks,
+        [(part.dtype, part.tolist()) for part in arrays],
     )  # fmt: skip
 
 
@@ -64,7 +66,7 @@ def test_a_mapped_data_set_is_the_one_in_memory(root):
     assert everything(made) == everything(opened) == wanted
     assert wanted[0][1].negatives == [{"text": "no"}, {"image": "c.png"}]
     assert wanted[0][1].scores == (1.0, 0.25, 0.75)
-    assert wanted[5] == ["a.png", "b.png", "c.png"] and wanted[6] == 3
+    assert wanted[6] == ["a.png", "b.png", "c.png"] and wanted[7] == 3
     assert opened[Pick(1, (1,))].scores == (1.0, 0.75)
     travelled = pickle.loads(pickle.dumps(opened.pairs))
     assert list(travelled) == list(opened.pairs) and travelled.folder == opened.pairs.folder

@@ -381,13 +381,14 @@ def test_an_item_that_does_not_fit_is_left_out_and_counted(tmp_path, embedder):
     assert report["bad"] == {"tokens without any text, more than max_length 40": 1}
 
 
-def test_a_group_of_the_positive_holds_no_negatives_and_stays_in_the_output(tmp_path):
+@pytest.mark.parametrize("kind", ["candidate_group", "group"])
+def test_a_group_of_the_positive_holds_no_negatives_and_stays_in_the_output(tmp_path, kind):
     records = [
-        pair(text("q"), text("pos"), candidate_group="same"),
+        pair(text("q"), text("pos"), **{kind: "same"}),
         *others(*(text(name) for name in ("high", "hard", "easy"))),
-        pair(text("o7"), text("near"), candidate_group="same", query_group="asked"),
+        pair(text("o7"), text("near"), query_group="asked", **{kind: "same"}),
         pair(text("o8"), text("fair"), query_group="asked"),
-        pair(text("o6"), text("high"), candidate_group="same"),
+        pair(text("o6"), text("high"), **{kind: "same"}),
     ]
     mined, report = run(tmp_path, records, planted(), **NO_FILTER, negatives=9)
     assert names(mined[0]) == ["hard", "fair", "easy"]  # near and high are of its group

@@ -374,10 +374,37 @@ def test_a_hard_negative_has_the_identity_of_equal_candidates_in_groups(root, pr
     assert ids == dataset.identities[1].tolist()
 
 
+def test_records_of_one_group_are_kept_apart_and_are_no_positives(root, processor):
+    dataset = dataset_of(
+        root,
+        record({"text": "1"}, {"image": "a.png"}, group="one", candidate_group="two"),
+        record({"text": "2"}, {"image": "b.png"}, group="one"),
+        record({"text": "3"}, {"image": "f0.png"}, group="two"),
+        record({"text": "4"}, {"image": "f1.png"}, candidate_group="two"),
+        record({"text": "5"}, {"image": "f2.png"}),
+        *(record({"text": f"more {n}"}, {"text": f"{n}"}) for n in range(9)),
+    )
+    identities, families = dataset.identities[1].tolist(), dataset.families[1].tolist()
+    assert identities[0] == identities[3] and len(set(identities)) == 13
+    assert families[0] == families[1] == families[3], "over the group of an item, too"
+    assert len(set(families)) == 12, "a group of records is no group of items"
+    collator = PairCollator(processor, root, identities=dataset.identity_of)
+    assert collator(dataset.pairs)["candidate_ids"].tolist() == identities
+    for sampling in (SamplingConfig(), SamplingConfig(distinct=True)):
+        sampler = PairSampler(dataset, 3, 30, sampling=sampling)
+        for batch in sampler:
+            assert len({families[row] for row in batch}) == 3
+        assert not sampler.repeats
+    with pytest.warns(UserWarning, match="too few different items to fill a batch"):
+        drawn = [row for batch in PairSampler(dataset, 13, 8) for row in batch]
+    assert min(drawn.count(row) for row in range(14)) >= 5, "none is lost"
+
+
 def test_without_groups_the_identities_are_the_contents(root):
     dataset = mixed(root)
-    assert dataset.identity_of == {}
+    assert dataset.identity_of == {} and not dataset.grouped
     assert all(map(np.array_equal, dataset.identities, dataset.contents))
+    assert all(map(np.array_equal, dataset.families, dataset.contents))
 
 
 def test_a_collator_travels_to_another_process(root, processor):

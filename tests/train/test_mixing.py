@@ -44,7 +44,7 @@ def pairs_of(table, query=None, candidate=None):
         np.arange(n) if query is None else np.asarray(query),
         np.arange(n, 2 * n) if candidate is None else np.asarray(candidate),
     )
-    return SimpleNamespace(table=table, contents=contents, identities=contents)
+    return SimpleNamespace(table=table, contents=contents, families=contents, grouped=False)
 
 
 def stream_of(weights, seed, number):

@@ -25,10 +25,12 @@ _BAD_SHARE = 0.5  # of a recipe made here: found data have rows without text or 
 
 def curate() -> click.Command:
     from ..curate.recipe import Recipe
-    from .sources import column_options
+    from .sources import column_options, group_option
 
-    def run(sources, text, image, video, test, workers, no_figures, save_config, **given) -> None:
-        base, recipe = _recipe(sources, {"text": text, "image": image, "video": video}, test, given)
+    def run(sources, text, image, video, group, test, workers, no_figures, save_config,
+            **given) -> None:  # fmt: skip
+        columns = {"text": text, "image": image, "video": video, "group": group}
+        base, recipe = _recipe(sources, columns, test, given)
         if save_config:
             _save_recipe(recipe, base, save_config)
         _curate(recipe, base, workers, no_figures)
@@ -48,6 +50,7 @@ def curate() -> click.Command:
             click.Argument(["sources"], nargs=-1, required=True, type=DataPath(),
                            metavar="RECIPE.json|DATA"),
             *column_options(),
+            group_option(),
             click.Option(["--test"], multiple=True, type=click.Path(exists=True), metavar="FILE",
                          help="Test data that must not be trained on: tasks.json, or records."),
             click.Option(["--workers"], type=click.IntRange(0), default=0, show_default=True,
@@ -68,6 +71,10 @@ def _recipe(sources, columns, test, given):
     from .sources import check_names, find_sources, say
 
     if len(sources) == 1 and is_config(sources[0]):
+        if named := [name for name, column in columns.items() if column]:
+            raise click.UsageError(
+                f"--{named[0]}: a recipe names columns in the options of its sources; set it there"
+            )
         paths = {name: os.path.abspath(given[name]) for name in ("output", "media_root")
                  if given[name]}  # fmt: skip
         given = given | paths  # those of the file are relative to it, these are not
@@ -143,16 +150,16 @@ def _draw_card(card, folder: Path) -> list[str]:
 
 def split() -> click.Command:
     from ..curate.split import SplitConfig
-    from .sources import column_options, root_option
+    from .sources import column_options, group_option, root_option
 
     def run(source, text, image, video, media_root, group, instruction, output, workers,
             **given) -> None:  # fmt: skip
         from .sources import find_sources
 
         config = from_options(SplitConfig, given)
-        columns = {"text": text, "image": image, "video": video, "instruction": instruction}
-        (data,) = find_sources([source], columns, media_root)
-        _split(data, config, group, output, workers)
+        columns = {"text": text, "image": image, "video": video, "group": group}
+        (data,) = find_sources([source], columns | {"instruction": instruction}, media_root)
+        _split(data, config, output, workers)
 
     return remembered(click.Command(
         None,
@@ -164,8 +171,7 @@ def split() -> click.Command:
             click.Argument(["source"], type=DataPath(), metavar="DATA"),
             click.Option(["--output"], type=_FOLDER, required=True, help="Folder of the split."),
             *column_options(),
-            click.Option(["--group"], default="", metavar="COLUMN",
-                         help="Column whose equal values stay together, such as a product."),
+            group_option(),
             click.Option(["--instruction"], default="", help="Put before every query's text."),
             root_option(),
             click.Option(["--workers"], type=click.IntRange(0), default=0, show_default=True,
@@ -176,7 +182,7 @@ def split() -> click.Command:
     ))  # fmt: skip
 
 
-def _split(data, config, group: str, output: Path, workers: int) -> None:
+def _split(data, config, output: Path, workers: int) -> None:
     """Write both sides of a split, the test side as tasks, too."""
     import numpy as np
 
@@ -188,24 +194,21 @@ def _split(data, config, group: str, output: Path, workers: int) -> None:
     from ..files import write_json
     from .sources import note_root, report_rows, say, watched, write_rejects
 
-    report, records, labels, rejects = Report(), [], [], []
-    for result, label in watched(own_pairs(data, report, group), "read"):
-        if isinstance(result, Reject):
-            rejects.append(result)
-        else:
-            records.append(result)
-            labels.append(label)
+    report, records, rejects = Report(), [], []
+    for result in watched(own_pairs(data, report), "read"):
+        (rejects if isinstance(result, Reject) else records).append(result)
     write_rejects(output / "split.rejects.jsonl", rejects)
     report_rows(data, report, output / "split.jsonl")
     say("looking for near duplicates")
-    found = split_pairs(records, data.media_root, config, labels if group else None, workers)
+    labels = [record.get("group") or "" for record in records]
+    found = split_pairs(records, data.media_root, config, labels, workers)
     grouped = list(with_groups(records, found.duplicates, data.source.name))
     for name, side in (("train", ~found.test), ("test", found.test)):
         write_records(output / f"{name}.jsonl", (grouped[n] for n in np.flatnonzero(side)))
     note_root(output, data.media_root)
     sizes = np.bincount(found.groups)
     about = {
-        "config": asdict(config), "group": group, "pairs": len(records),
+        "config": asdict(config), "group": data.group, "pairs": len(records),
         "train": int((~found.test).sum()), "test": int(found.test.sum()),
         "groups": len(sizes), "test_groups": len(set(found.groups[found.test].tolist())),
         "largest_group": int(sizes.max()),

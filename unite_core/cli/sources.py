@@ -23,8 +23,8 @@ from ..data.records import write_records
 from ..files import read_json, replacing, write_json
 
 __all__ = [
-    "check_names", "column_options", "find_sources", "note_root", "report_rows", "root_option",
-    "say", "tasks_root", "watched", "with_data", "write_items_of", "write_pairs",
+    "check_names", "column_options", "find_sources", "group_option", "note_root", "report_rows",
+    "root_option", "say", "tasks_root", "watched", "with_data", "write_items_of", "write_pairs",
     "write_rejects",
 ]  # fmt: skip
 
@@ -44,6 +44,16 @@ def column_options() -> list[click.Option]:
             ("image", "pictures' files", ""), ("video", "videos' files", ""),
         )
     ]  # fmt: skip
+
+
+def group_option() -> click.Option:
+    """`--group`: which column says what belongs together."""
+    return click.Option(
+        ["--group"], metavar="COLUMN", default="",
+        help="Column whose equal values belong together, such as a product: split keeps them on "
+        "one side, mining and training take none as a negative of another. It becomes the "
+        "records' group.",
+    )  # fmt: skip
 
 
 def root_option() -> click.Option:
@@ -129,7 +139,7 @@ def _records_file(path: str, data: OwnData, folder: Path) -> str:
     report = Report()
     file = folder / f"{_stem(data)}.jsonl"
     rows = watched(own_pairs(data, report), "read")
-    write_records(file, _good((result for result, _ in rows), file))
+    write_records(file, _good(rows, file))
     report_rows(data, report, file)
     return str(file)
 

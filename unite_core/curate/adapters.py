@@ -26,6 +26,7 @@ from pathlib import PurePosixPath
 from ..data.embedded import FOLDER as EMBEDDED
 from ..data.items import IMAGE_PLACEHOLDER, VIDEO_PLACEHOLDER
 from ..data.json_stream import RecordError
+from ..data.records import FIELDS
 from ..registry import Registry
 from .media_folders import VIDEOS
 
@@ -38,7 +39,7 @@ ADAPTERS: Registry[Callable[..., Iterator[dict]]] = Registry("adapter")
 """Functions (row, **options) -> records by name; every option has a default."""
 
 _SIDES = ("query", "candidate")
-_COMMON = ("instruction", "task", "source")  # options that every adapter has
+_COMMON = ("instruction", "task", "source", "group")  # options that every adapter has
 _MMEB_IMAGE = "<|image_1|>"
 _MMEB = ("qry", "qry_image_path", "pos_text", "pos_image_path")
 _COVR = ("pth1", "pth2", "edit")
@@ -67,7 +68,8 @@ def adapter(name: str, /, **options) -> Adapter:
                        "media-text"; media "image" or "video" if the column does not tell
         folder         the same for the rows of `folder_rows`
         text-pairs     NLI, MS MARCO, NQ and similar; `negatives` limits those of a row
-    All take `instruction`, put before the query's text (or alone), `task` and `source`.
+    All take `instruction`, put before the query's text (or alone), `task` and `source`, and
+    `group`, the column whose values become the records' `group`.
     Raises RecordError for an unknown name or option.
 
     >>> convert = adapter("captions", instruction="Find an image:")
@@ -98,7 +100,8 @@ def _converted(name: str, convert: Adapter, common: Mapping[str, str], row) -> I
     if not isinstance(row, Mapping):
         raise RecordError(f"a row is an object with named fields, not {type(row).__name__}")
     try:
-        yield from _labelled(convert(row), common)
+        for record in _labelled(convert(row), common):
+            yield _grouped(record, row, common["group"]) if "group" in common else record
     except RecordError:
         raise
     except Exception as error:  # a value of another type than the adapter takes for granted
@@ -114,6 +117,13 @@ def _labelled(records: Iterable[dict], common: Mapping[str, str]) -> Iterator[di
             record["query"] = _instructed(record["query"], instruction)
         labels = {key: common[key] for key in ("task", "source") if key in common}
         yield labels | record if "task" in record or "source" in record else record | labels
+
+
+def _grouped(record: dict, row: Mapping, column: str) -> dict:
+    """The record with the row's value of a column as its group, none where that is empty."""
+    value = row.get(column)
+    kept = {key: each for key, each in record.items() if key in FIELDS or key != column}
+    return kept if value is None or value == "" else kept | {"group": str(value)}
 
 
 def _instructed(query, instruction: str):

@@ -261,9 +261,9 @@ def write_rows(path: str | Path, records: Iterable[Mapping], about: Mapping[str,
     """Write records as Parquet with `about` as the file's metadata; returns their number.
 
     Columns are query and candidate {text, image, video}, negative (a list of such items),
-    target_modal, task, source, query_group, candidate_group and scores (a list). Images and videos
-    are lists of paths, so `"a.png"` is read back as `["a.png"]`, which means the same. Several
-    videos given as frame lists do not fit and raise RecordError.
+    target_modal, task, source, query_group, candidate_group, group and scores (a list). Images and
+    videos are lists of paths, so `"a.png"` is read back as `["a.png"]`, which means the same.
+    Several videos given as frame lists do not fit and raise RecordError.
     """
     arrow, parquet = _arrow()
     paths = arrow.list_(arrow.string())

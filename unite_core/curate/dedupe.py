@@ -17,7 +17,7 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from ..data.records import GROUPS
+from ..data.records import ITEM_GROUPS
 from .config import DuplicateThresholds
 from .item_groups import (
     FileLeaves,
@@ -208,8 +208,8 @@ def with_groups(
     numbers = np.concatenate([duplicates.query, duplicates.candidate])
     shared = np.bincount(numbers, minlength=1) > 1
     for row, *groups in zip(rows, duplicates.query, duplicates.candidate, strict=True):
-        named = zip(GROUPS, groups, strict=True)
-        kept = {key: value for key, value in row.items() if key not in GROUPS}
+        named = zip(ITEM_GROUPS, groups, strict=True)
+        kept = {key: value for key, value in row.items() if key not in ITEM_GROUPS}
         yield kept | {name: f"{prefix} {group}" for name, group in named if shared[group]}
 
 

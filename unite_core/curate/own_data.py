@@ -23,8 +23,7 @@ from statistics import fmean
 from ..data.embedded import FOLDER as EMBEDDED
 from ..data.embedded import is_cell
 from ..data.json_stream import RecordError
-from ..data.readers import HUB, RawLine, Row, decode_line, raw_rows, row_files
-from ..data.records import FIELDS
+from ..data.readers import HUB, RawLine, decode_line, raw_rows, row_files
 from .media_folders import FILENAME, IMAGES, VIDEOS, folder_files, folder_rows
 from .recipe import FOLDER, Source
 from .validate import MediaCheck, Reject, Report, check_rows
@@ -70,11 +69,18 @@ class OwnData:
     kind: str = ""
     columns: tuple[str, ...] = ()
 
+    @property
+    def group(self) -> str:
+        """Column of the groups, "" without."""
+        return self.source.options.get("group", "")
+
     def words(self) -> str:
         """What was found, in a line: "pictures.csv: text from title, media from file (...)"."""
         name = Path(self.source.path).name
+        grouped = [f"group from {self.group}"] if self.group else []
         if self.layout == "records":
-            return f"{name}: records of query and candidate, media below {self.media_root}"
+            words = ["records of query and candidate", *grouped, f"media below {self.media_root}"]
+            return f"{name}: {', '.join(words)}"
         if self.source.adapter == FOLDER:
             named = {"": "without texts", FILENAME: "with the words of their names"}
             texts = named.get(self.text, "with the text file of the same name")
@@ -86,14 +92,16 @@ class OwnData:
             folder = self.source.options.get("folder")
             below = self.media_root / folder if folder else self.media_root
             taken.append(f"{self.kind or 'media'} from {self.media}, below {below}")
-        others = [name for name in self.columns if name not in (self.text, self.media)]
+        used = (self.text, self.media, self.group)
+        others = [name for name in self.columns if name not in used]
         rest = f" (other columns: {', '.join(others[:8])})" if others else ""
-        return f"{name}: {', '.join(taken)}{rest}"
+        return f"{name}: {', '.join([*taken, *grouped])}{rest}"
 
 
 def find_data(
     path: str | Path, text: str = "", image: str = "", video: str = "",
     media_root: str | Path | None = None, split: str = "train", instruction: str = "",
+    group: str = "",
 ) -> OwnData:  # fmt: skip
     """Look at the first rows of a path and decide how they are read.
 
@@ -104,32 +112,34 @@ def find_data(
         media_root    folder that media paths are relative to; None: see the head of this module
         split         of a hub or saved data set
         instruction   put before the text of every query
+        group         column whose equal values belong together, the records' `group`; "": none
     Raises RecordError naming the columns that there are, where one is missing or none fits.
     """
     if image and video:
         raise RecordError(f"{path}: --image {image} and --video {video}: name one column of media")
     named = {"text": text, "image": image, "video": video}
+    told = {"instruction": instruction, "group": group}
+    told = {name: value for name, value in told.items() if value}
     table, root = _table_of(path, media_root)
     if table is None:
         from_names = named["text"] == FILENAME
         others = named | {"text": ""} if from_names else named
-        _refuse_columns(path, others, "a folder of media has none")
-        return _folder(Path(path), root, instruction, from_names)
+        _refuse_columns(path, others | {"group": group}, "a folder of media has none")
+        return _folder(Path(path), root, told, from_names)
     rows = _head(table, split)
     columns = tuple(dict.fromkeys(name for row in rows for name in row))
     if any(isinstance(row.get("query"), Mapping) and "candidate" in row for row in rows):
         _refuse_columns(path, named, "these are records of query and candidate")
         first = _first_media(rows)
         root = root or (Path() if first is None or Path(first).exists() else _parent(table))
-        return OwnData(_source(table, "native", split), root, "records", columns=columns)
-    _check_names(table, columns, named)
-    return _columns(table, rows, columns, named, root, split, instruction)
+        _check_names(table, columns, {"group": group})
+        return OwnData(_source(table, "native", split, told), root, "records", columns=columns)
+    _check_names(table, columns, named | {"group": group})
+    return _columns(table, rows, columns, named, root, split, told)
 
 
-def own_pairs(
-    data: OwnData, report: Report, group: str = "", depth: str = "file"
-) -> Iterator[tuple[dict | Reject, str]]:
-    """Yield (record or reject, the value of its row's column `group`), in order.
+def own_pairs(data: OwnData, report: Report, depth: str = "file") -> Iterator[dict | Reject]:
+    """Yield records or rejects, in order.
 
     Args
         report  counts rows, records and causes of rejects
@@ -138,14 +148,7 @@ def own_pairs(
     """
     check_pairs(data)
     media, convert = MediaCheck(data.media_root, depth), data.source.converter()
-    for row in data.source.iter_rows(".", data.media_root):
-        row = decode_line(row) if isinstance(row, RawLine) else row
-        label = _label(row, group)
-        if group and data.layout == "records" and group not in FIELDS and not row.error:
-            kept = {name: value for name, value in row.value.items() if name != group}
-            row = Row(row.where, kept)
-        for result in check_rows([row], convert, media, report):
-            yield result, label
+    yield from check_rows(data.source.iter_rows(".", data.media_root), convert, media, report)
 
 
 def check_pairs(data: OwnData) -> None:
@@ -244,30 +247,26 @@ def _rows_at(path: Path) -> list[Path]:
         return []
 
 
-def _folder(path: Path, root: Path | None, instruction: str, from_names: bool) -> OwnData:
+def _folder(path: Path, root: Path | None, told: Mapping, from_names: bool) -> OwnData:
     if root is not None and root != path:
         raise RecordError(
             f"{path}: a folder of media is its own media root; leave --media-root out"
         )
     named = {"caption": FILENAME} if from_names else {}
-    source = _source(path, FOLDER, "train", named | _told(instruction))
+    source = _source(path, FOLDER, "train", named | told)
     if from_names:
         return OwnData(source, path, "media", FILENAME, "file")
     has_text = any(row.error == "" for row in islice(folder_rows(path), _HEAD))
     return OwnData(source, path, "media", "text file" if has_text else "", "file")
 
 
-def _told(instruction: str) -> dict:
-    return {"instruction": instruction} if instruction else {}
-
-
-def _columns(table, rows, columns, named, root, split, instruction) -> OwnData:
+def _columns(table, rows, columns, named, root, split, told) -> OwnData:
     media = named["image"] or named["video"] or _guess(rows, columns, _MEDIA, _is_media)
     texts = [name for name in columns if name != media]
     if not media and not named["text"]:
         for query, positive in _SIDES:
             if query in columns and positive in columns:
-                options = {"query": query, "positive": positive} | _told(instruction)
+                options = {"query": query, "positive": positive} | told
                 source = _source(table, "text-pairs", split, options)
                 return OwnData(source, root or _parent(table), "texts", query, positive,
                                columns=columns)  # fmt: skip
@@ -276,7 +275,7 @@ def _columns(table, rows, columns, named, root, split, instruction) -> OwnData:
     root = root or _parent(table)
     if not media:
         return OwnData(_source(table, "captions", split), root, "media", text, columns=columns)
-    options = {"image": media} | ({"caption": text} if text else {}) | _told(instruction)
+    options = {"image": media} | ({"caption": text} if text else {}) | told
     options |= {"media": kind} if kind else {}
     options |= _subfolder(table, root, [row.get(media) for row in rows])
     return OwnData(
@@ -378,15 +377,3 @@ def _parent(table) -> Path:
     if str(table).startswith(HUB):
         return Path()
     return table if Path(table).is_dir() else Path(table).parent
-
-
-def _label(row: Row, column: str) -> str:
-    if not column or row.error:
-        return ""
-    if column not in row.value:
-        raise RecordError(
-            f"{row.where}: no column {column!r} for --group; curate keeps none: split the table "
-            "first, then curate its train.jsonl"
-        )
-    value = row.value[column]
-    return "" if value is None else str(value)

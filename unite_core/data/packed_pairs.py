@@ -14,6 +14,7 @@ import numpy as np
 
 from ..files import read_json, write_json
 from .packed import PackedRows
+from .records import GROUPS
 
 __all__ = ["PackedPairs", "Pair", "PairTable"]
 
@@ -28,7 +29,7 @@ class Pair(NamedTuple):
     source: str
     task: str
     where: str  # how errors name it: "stage1.jsonl, record 7"
-    groups: tuple[int, int] = (0, 0)  # group numbers of query and candidate, 0 for none
+    groups: tuple[int, int, int] = (0, 0, 0)  # numbers of its `records.GROUPS`, 0 for none
     scores: tuple[float, ...] = ()  # a teacher's, of candidate and hard negatives, or none
 
 
@@ -46,7 +47,7 @@ class PairTable(NamedTuple):
 _COLUMNS = {
     **dict.fromkeys(("source", "task", "file", "row", "negatives"), "i"),
     "target_modality": "B",
-    **dict.fromkeys(("query_group", "candidate_group"), "q"),
+    **dict.fromkeys(GROUPS, "q"),
     **dict.fromkeys(("query_content", "candidate_content"), "q"),  # content numbers
     "scores": "q",  # where those of a pair start in `scores`, -1 for none
 }
@@ -76,7 +77,7 @@ class PackedPairs(Sequence):
         row = {name: int(column[index]) for name, column in self.columns.items()}
         source, task, file = (self.labels[name].names[row[name]] for name in _LABELS)
         where = f"{file}, record {row['row']}"
-        groups = row["query_group"], row["candidate_group"]
+        groups = tuple(row[name] for name in GROUPS)
         modality, start = row["target_modality"], row["scores"]
         scores = map(float, self.scores[start : start + 1 + len(negatives)] if start >= 0 else ())
         return Pair(query, candidate, negatives, modality, source, task, where, groups,
@@ -102,8 +103,9 @@ class PackedPairs(Sequence):
         self.columns["target_modality"].append(pair.target_modality)
         self.columns["scores"].append(len(self.scores) if pair.scores else -1)
         self.scores.extend(pair.scores)
-        for side, group, content in zip(("query", "candidate"), pair.groups, contents, strict=True):
-            self.columns[f"{side}_group"].append(group)
+        for name, group in zip(GROUPS, pair.groups, strict=True):
+            self.columns[name].append(group)
+        for side, content in zip(("query", "candidate"), contents, strict=True):
             self.columns[f"{side}_content"].append(content)
 
     def column(self, name: str) -> np.ndarray:

@@ -18,7 +18,7 @@ from .readers import HUB, row_files
 __all__ = ["open_pairs", "record_files"]
 
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 def open_pairs(folder: str | Path, files: Sequence[str | Path], media_root: str | Path,

@@ -25,6 +25,7 @@ from .pair_store import open_pairs
 from .readers import Row, iter_rows
 from .records import (
     GROUPS,
+    ITEM_GROUPS,
     RecordError,
     content_id,
     instructed_query,
@@ -117,18 +118,37 @@ class PairDataset(torch.utils.data.Dataset):
 
     @cached_property
     def identity_of(self) -> dict[int, int]:
-        """Identity of each content that some record puts into a group, see `merge_identities`."""
+        """Identity of each content that some record puts into a group, see `merge_identities`.
+
+        What is of one identity counts as one item.
+        """
+        return self._merged(ITEM_GROUPS)
+
+    @cached_property
+    def identities(self) -> tuple[np.ndarray, np.ndarray]:
+        """As `contents`, with the group's number in its place for what is in a group."""
+        return self._replaced(self.identity_of)
+
+    @property
+    def grouped(self) -> bool:
+        """Whether some record has a `group`."""
+        return bool(self.pairs.column("group").any())
+
+    @cached_property
+    def families(self) -> tuple[np.ndarray, np.ndarray]:
+        """As `identities`, equal also for candidates of records of one `group`."""
+        return self._replaced(self._merged(GROUPS)) if self.grouped else self.identities
+
+    def _merged(self, names: Sequence[str]) -> dict[int, int]:
+        query, candidate = self.contents
         members = []
-        for name, contents in zip(GROUPS, self.contents, strict=True):
+        for name, contents in zip(names, (query, candidate, candidate), strict=False):
             groups = self.pairs.column(name)
             rows = np.flatnonzero(groups)
             members += zip(contents[rows].tolist(), groups[rows].tolist(), strict=True)
         return merge_identities(members)
 
-    @cached_property
-    def identities(self) -> tuple[np.ndarray, np.ndarray]:
-        """As `contents`, with the group's number in its place for what is in a group."""
-        known = self.identity_of
+    def _replaced(self, known: Mapping[int, int]) -> tuple[np.ndarray, np.ndarray]:
         if not known:
             return self.contents
         query, candidate = (
@@ -214,14 +234,17 @@ def _pair(record: Mapping, stem: str, where: str, repeated: list[str]) -> Pair:
         source=record.get("source") or stem,
         task=record.get("task") or "",
         where=where,
-        groups=tuple(_group_number(record.get(name)) for name in GROUPS),
+        groups=(
+            *(_group_number(record.get(name)) for name in ITEM_GROUPS),
+            _group_number(record.get("group"), "records"),
+        ),
         scores=(float(scores[0]), *(float(scores[1 + n]) for n in kept)) if scores else (),
     )
 
 
-def _group_number(name: str | None) -> int:
-    """A group's name as a number apart from all content numbers; 0 for no group."""
-    return content_number({"text": f"group {name}"}) | 1 << 61 if name else 0
+def _group_number(name: str | None, kind: str = "group") -> int:
+    """A group's name as a number apart from content and other kinds; 0 for no group."""
+    return content_number({"text": f"{kind} {name}"}) | 1 << 61 if name else 0
 
 
 def _negatives(record: Mapping, where: str, repeated: list[str]) -> tuple[list[dict], list[int]]:

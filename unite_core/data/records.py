@@ -4,8 +4,10 @@ A record is a JSON object `{query, candidate, negative?, target_modal?}` as in t
 (docs/method.md), with `task` and `source` as free labels. `scores` are a teacher's, such as a
 reranker's: of the candidate, then of each hard negative. `instruction` is that of the query,
 unless the query has its own; each item can have one. Items with the same `query_group` or
-`candidate_group` count as one item in training: candidates of one group are positives of each
-other's queries. Items are described in `data.items`.
+`candidate_group` count as one item: candidates of one group are positives of each other's queries.
+Records of one `group`, such as those of a product, belong together without being positives: they
+are on one side of a split, mining takes none of their candidates as a negative of another's query,
+and training keeps them out of each other's batches. Items are described in `data.items`.
 """
 
 from __future__ import annotations
@@ -39,12 +41,13 @@ from .modality import KEYS, Modality, modality_of, parse_modality
 from .readers import iter_values
 
 __all__ = [
-    "GROUPS", "RecordError", "content_id", "instructed_query", "iter_records", "read_records",
-    "target_modality", "validate_item", "validate_record", "write_records",
+    "GROUPS", "ITEM_GROUPS", "RecordError", "content_id", "instructed_query", "iter_records",
+    "read_records", "target_modality", "validate_item", "validate_record", "write_records",
 ]  # fmt: skip
 
 
-GROUPS = ("query_group", "candidate_group")
+ITEM_GROUPS = ("query_group", "candidate_group")
+GROUPS = (*ITEM_GROUPS, "group")
 FIELDS = (
     "query", "candidate", "negative", "target_modal", "task", "source", "instruction", "scores",
     *GROUPS,

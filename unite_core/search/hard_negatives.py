@@ -170,7 +170,7 @@ def _mine(config: MineConfig, items: PairItems, vectors: StoredVectors, bad: np.
 
     n = len(items.dataset)
     mined = _Mined.empty(n, config.negatives)
-    same = joined(identical_items(items, config.media_root), items.identities)
+    same = joined(identical_items(items, config.media_root), items.families)
     filters = KnownFilters(items, same)
     searches = list(_searches(config, items, vectors, np.delete(np.arange(n), bad)))
     with tqdm(total=sum(len(rows) for rows, _ in searches), disable=not progress, unit="record",

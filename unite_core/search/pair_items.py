@@ -22,6 +22,7 @@ class PairItems(Sequence):
     queries     [N] item number of each record's query
     candidates  [N] item number of each record's candidate
     identities  [U] equal for items that share a group in some record
+    families    [U] equal also for candidates of records of one `group`
     Items are parsed from the data set's files whenever they are indexed.
     """
 
@@ -33,9 +34,10 @@ class PairItems(Sequence):
         self._places = first[by_appearance]  # [U] where in `ids`
         self._numbers = np.argsort(by_appearance)  # of the sorted ids
         self.queries, self.candidates = self._numbers[number].reshape(-1, 2).T
-        known = dataset.identity_of
-        contents = ids[self._places].tolist()
-        self.identities = np.array([known.get(number, number) for number in contents], np.int64)
+        self.identities, self.families = (
+            np.stack(sides, axis=1).ravel()[self._places]
+            for sides in (dataset.identities, dataset.families)
+        )
 
     def __len__(self) -> int:
         return len(self._places)

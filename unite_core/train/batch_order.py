@@ -31,7 +31,8 @@ def iter_batches(pools: Sequence[Pool], config: SamplingConfig, seed: int,
     """Yield global batches [B] of pair indices, endlessly.
 
     Args
-        contents  [N] content ids of queries and of candidates, needed if `config.distinct`
+        contents  [N] content ids of queries and of candidates, none of which comes twice in a
+                  batch; None: any may
         repeats   counts, by stream, the pairs let in although their content is in the batch
     Sub-batches of one pool are in the order of their draw; those of several are shuffled.
     """
@@ -40,7 +41,7 @@ def iter_batches(pools: Sequence[Pool], config: SamplingConfig, seed: int,
 
     def make_reader(stream: Stream) -> _Reader:
         passes = partial(stream.shuffled, seed)
-        if not config.distinct:
+        if contents is None:
             return _Reader(passes)
         counts = Counter() if repeats is None else repeats
         return _DistinctReader(passes, stream, contents, seen, min(room, stream.pairs), counts)

@@ -205,7 +205,8 @@ class SamplingConfig:
     """Share of each target modality in every global batch, such as {"text": 0.4, "image": 0.6};
     rounded by largest remainders. Empty: as the pairs come."""
     distinct: bool = False
-    """No content twice in a batch, as a query or as a candidate."""
+    """No content twice in a batch, as a query or as a candidate, and no two records of one group;
+    it is so in any case where records have groups."""
     negatives: Natural | None = None
     """Hard negatives drawn per pair and batch; null: all."""
 

@@ -78,9 +78,14 @@ class MinedPairs(torch.utils.data.Dataset):
         return table._replace(negatives=table.negatives + (self.rows >= 0).sum(axis=1))
 
     @property
-    def identities(self) -> tuple[np.ndarray, np.ndarray]:
-        """As `PairDataset.identities`."""
-        return self.pairs.identities
+    def grouped(self) -> bool:
+        """As `PairDataset.grouped`."""
+        return self.pairs.grouped
+
+    @property
+    def families(self) -> tuple[np.ndarray, np.ndarray]:
+        """As `PairDataset.families`."""
+        return self.pairs.families
 
 
 def fit(trainer, config: TrainConfig, checkpoint: str | None, miner: Miner | None) -> None:

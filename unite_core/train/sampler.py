@@ -33,7 +33,8 @@ class PairSampler(torch.utils.data.Sampler):
         cluster_file       see `pair_clusters`
     Skipping the first batches gives exactly the rest, which is how training resumes.
     Yields indices, or with `sampling.negatives` a `Pick` for each. `repeats` counts, by stream, the
-    pairs let in although `sampling.distinct` forbids it, because nothing else was left.
+    pairs let in although `sampling.distinct` or their group forbids it, because nothing else was
+    left.
     """
 
     def __init__(self, dataset: PairDataset, batch_size: int, steps: int,
@@ -64,7 +65,8 @@ class PairSampler(torch.utils.data.Sampler):
         return self.steps
 
     def __iter__(self) -> Iterator[list[int] | list[Pick]]:
-        contents = self.dataset.identities if self.sampling.distinct else None
+        apart = self.sampling.distinct or self.dataset.grouped
+        contents = self.dataset.families if apart else None
         self.repeats.clear()
         batches = iter_batches(self.pools, self.sampling, self.seed, contents, self.repeats)
         for step, batch in enumerate(islice(batches, self.steps)):
