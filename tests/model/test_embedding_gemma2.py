@@ -21,9 +21,13 @@ from transformers.models.gemma4.image_processing_pil_gemma4 import (
 from transformers.utils import logging
 
 from unite_core import UniteEmbedder
+from unite_core.data.records import write_records
 from unite_core.export.sentence_transformers import export_model
+from unite_core.files import read_json
 from unite_core.model.config import EmbedConfig
 from unite_core.model.preprocessing import Layout, image_sizes
+from unite_core.train.config import TrainConfig
+from unite_core.train.run import train
 
 RNG = np.random.default_rng(2)
 MARKS = ["<|image>", "<|image|>", "<image|>", "<|video|>", "<|audio>", "<|audio|>", "<audio|>"]
@@ -99,7 +103,7 @@ def checkpoint(folder: Path) -> EmbeddingGemma2Model:
         single="<bos> $A <eos>", special_tokens=[("<bos>", 2), ("<eos>", 1)]
     )
     tokenizer.save_pretrained(folder)
-    model = EmbeddingGemma2Model(EmbeddingGemma2Config.from_dict(CONFIG | {})).float().eval()
+    model = EmbeddingGemma2Model(EmbeddingGemma2Config.from_dict(dict(CONFIG))).float().eval()
     with torch.no_grad():
         for name, weight in model.state_dict().items():
             if weight.ndim > 1 and not name.startswith("audio"):
@@ -223,6 +227,31 @@ def test_it_trains_merges_saves_and_exports(released, tmp_path):
     np.testing.assert_allclose(again.embed(items, progress=False), trained, atol=1e-5)
     found = export_model(tmp_path / "merged", tmp_path / "exported", items=ITEMS)
     assert len(found) == len(ITEMS)
+
+
+@pytest.mark.parametrize("more", [{}, {"train_vision": "lora", "train_projector": True}])
+def test_the_trainer_takes_it(released, tmp_path, more):
+    pairs = []
+    for colour in ("red", "green", "blue", "black"):
+        Image.new("RGB", (60, 48), colour).save(tmp_path / f"{colour}.bmp")
+        pairs.append({"query": {"text": colour}, "candidate": {"image": f"{colour}.bmp"}})
+    write_records(tmp_path / "rows.jsonl", pairs)
+    stage = {"name": "stage1", "batch_size": 4, "max_steps": 3, "learning_rate": 5e-3} | more
+    model = train(
+        TrainConfig(
+            model=str(released[0]), data=str(tmp_path / "rows.jsonl"), media_root=str(tmp_path),
+            output=str(tmp_path / "out"), stage=stage, cache_vision=not more, logging_steps=1,
+            gradient_checkpointing=bool(more),
+        )
+    )  # fmt: skip
+    losses = [row["loss"] for row in read_json(tmp_path / "out" / "history.json") if "loss" in row]
+    assert losses[-1] < losses[0]
+    trained, start = UniteEmbedder.load(model), UniteEmbedder.load(released[0])
+    moved = {name for (name, new), old in zip(trained.base.state_dict().items(),
+                                              start.base.state_dict().values(), strict=True)
+             if not torch.equal(new, old)}  # fmt: skip
+    parts = {name.split(".")[0] for name in moved}
+    assert parts == {"language_model"} | ({"vision_tower", "embed_vision"} if more else set())
 
 
 @pytest.mark.parametrize(

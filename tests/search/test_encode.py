@@ -98,6 +98,19 @@ def test_shards_hold_what_one_by_one_embedding_gives_in_order(tmp_path, embedder
     assert (report["items"], report["vectors"], report["bad"]) == (19, 19, {})
 
 
+def test_an_instruction_is_of_items_that_have_none(tmp_path, embedder, media):
+    items = [{"text": "a cat"}, {"text": "a dog", "instruction": "Find its name."}]
+    file = str(corpus_file(tmp_path / "told", items))
+    config = settings(tmp_path, media, data=file, instruction="Find its picture.")
+    _, vectors = stored(encode_corpus(config, embedder, progress=False))
+    expected = embedder.embed(items, instruction="Find its picture.", progress=False)
+    np.testing.assert_allclose(vectors, expected, atol=1e-5)
+    assert np.abs(vectors - embedder.embed(items, progress=False)).max(1).tolist()[0] > 1e-3
+    with pytest.raises(ValueError, match="corpus changed"):
+        other = settings(tmp_path, media, data=file, instruction="Find its owner.")
+        encode_corpus(other, embedder, progress=False)
+
+
 @pytest.mark.slow
 def test_processes_that_decode_change_no_byte(tmp_path, media):
     folders = []

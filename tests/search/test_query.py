@@ -67,6 +67,20 @@ def test_fields_keep_the_order_in_which_they_are_given(world, unite, monkeypatch
     assert asked[0]["image"] == ["a.png", "b.png"]
 
 
+def test_an_instruction_goes_with_queries(world, unite, monkeypatch, embedder):
+    asked = []
+    monkeypatch.setattr(search, "search_items",
+                        lambda _, __, items, **___: asked.extend(items) or search_items(
+                            load_index(world / "index"), embedder, [{"text": "x"}], 1))  # fmt: skip
+    given = ("--model", FOLDER, "--instruction", "Find its picture.")
+    unite("search", world / "index", *given, "--text", "a cat")
+    (world / "told.jsonl").write_text('{"text": "a dog"}\n')
+    files = ("--queries", world / "told.jsonl", "--output", world / "told.trec")
+    unite("search", world / "index", *given, *files)
+    told = {"instruction": "Find its picture."}
+    assert asked == [{"text": "a cat"} | told, {"text": "a dog"} | told]
+
+
 def test_a_run_of_many_queries_is_read_by_ir_measures(world, embedder, unite, monkeypatch):
     rows = [{"id": f"q-{colour}", "text": f"something {colour}"} for colour in COLOURS]
     (world / "queries.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -32,8 +32,8 @@ def _scorer(found, model, score, probe, temperature):
     return scorers.Standardised() if score == "standardised" else scorers.COSINE
 
 
-def _search(source, model, embed, queries, output, media_root, modality, k, score, probe,
-            temperature, column, page, sheet, **given):  # fmt: skip
+def _search(source, model, embed, queries, output, media_root, instruction, modality, k, score,
+            probe, temperature, column, page, sheet, **given):  # fmt: skip
     """Print what one query finds, or write what a file of queries finds as a TREC run."""
     item = click.get_current_context().meta["unite.item"]
     if bool(item) == bool(queries) or bool(queries) != bool(output):
@@ -53,6 +53,7 @@ def _search(source, model, embed, queries, output, media_root, modality, k, scor
         from ..search.index import load_index
 
         found = load_index(source)
+    from ..data.items import instructed
     from ..model.embedder import UniteEmbedder
     from ..search import query
     from ..search.corpus import Corpus
@@ -69,13 +70,14 @@ def _search(source, model, embed, queries, output, media_root, modality, k, scor
                "scorer": _scorer(found, model, score, probe, temperature)}  # fmt: skip
     if item:
         item, root = _query_files(item, media_root or ".")
+        told = item if instruction is None else instructed(item, instruction)
         results = query.search_items(
-            found, embedder, [item], where=["the query"], media_root=root, **options
+            found, embedder, [told], where=["the query"], media_root=root, **options
         )
         _show(item, root, found, results, items, page, sheet)
         return
     root = media_root or "."
-    corpus = Corpus(list(queries), take=("query",), media_root=root)
+    corpus = Corpus(list(queries), take=("query",), media_root=root, instruction=instruction)
     total, _ = corpus.survey()
     lines = query.run_lines(found, embedder, corpus, media_root=root, **options)
     query.write_run(output, lines, total)
@@ -245,6 +247,9 @@ def search() -> click.Command:
             click.Option(["--media-root"],
                          help="Folder of the query's files, and of the media of your own data; "
                          "default: this folder, and the folder of the data."),
+            click.Option(["--instruction"], metavar="TEXT",
+                         help="What queries ask for that do not say so themselves; put where the "
+                         "model reads it."),
             click.Option(["--modality"], multiple=True,
                          help="Only candidates of this modality; may be repeated."),
             click.Option(["--k"], type=click.IntRange(1), default=10, show_default=True,

@@ -10,6 +10,7 @@ from ..model.config import EmbedConfig
 from ..model.loading import LoadConfig
 from ..settings import (
     Count,
+    Name,
     Names,
     Natural,
     NonNegative,
@@ -47,6 +48,9 @@ class EncodeConfig:
         "candidate",
     )
     """Sides of records that are embedded."""
+    instruction: Name | None = None
+    """What the vectors are for, where an item does not say so itself; put where the model reads
+    it."""
     number_format: Literal["float32", "float16", "bfloat16", "int8"] = "float32"
     """How numbers are stored."""
     dim: Count | None = None

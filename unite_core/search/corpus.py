@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data.items import files_of
+from ..data.items import files_of, instructed
 from ..data.readers import HUB, iter_values, row_files
 from ..data.records import (
     RecordError,
@@ -30,22 +30,30 @@ class Corpus:
     """Items of files, or items given, streamed without keeping them in memory.
 
     Args
-        files       of items or records, see `iter_items`
-        given       (id, item) in place of files; iterated more than once, so no generator
-        take        sides of records that are items
-        media_root  folder that paths in files must not leave
+        files        of items or records, see `iter_items`
+        given        (id, item) in place of files; iterated more than once, so no generator
+        take         sides of records that are items
+        media_root   folder that paths in files must not leave
+        instruction  what the vectors are for, of items that have none of their own
     Iterating yields (id, item, how errors name it).
     """
 
     def __init__(self, files: Sequence[str], given: Iterable[tuple[str, Mapping]] | None = None,
-                 take: Sequence[str] = ("candidate",), media_root: str | Path = "."):  # fmt: skip
+                 take: Sequence[str] = ("candidate",), media_root: str | Path = ".",
+                 instruction: str | None = None):  # fmt: skip
         if (given is None) == (not files):
             raise ValueError("a corpus is files or items given, one of the two")
         if isinstance(given, Iterator):
             raise TypeError("items are iterated twice: give a list, not a generator")
         self.files, self.given, self.take, self.media_root = files, given, take, media_root
+        self.instruction = instruction
 
     def __iter__(self) -> Iterator[tuple[str, Mapping, str]]:
+        for name, item, where in self._rows():
+            told = item if self.instruction is None else instructed(item, self.instruction)
+            yield name, told, where
+
+    def _rows(self) -> Iterator[tuple[str, Mapping, str]]:
         if self.given is not None:
             yield from ((name, item, f"item {name!r}") for name, item in self.given)
         for file in self.files:

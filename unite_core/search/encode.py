@@ -54,7 +54,7 @@ def encode_corpus(config: EncodeConfig, embedder=None,
 
         embedder = UniteEmbedder.load(config.model, **asdict(config.load), **config.embed)
     truncate(np.zeros((1, embedder.dim), np.float32), config.dim)  # before any work
-    corpus = Corpus(config.data, items, config.take, config.media_root)
+    corpus = Corpus(config.data, items, config.take, config.media_root, config.instruction)
     total, digest = corpus.survey()
     folder, inputs = Path(config.output), _inputs(config, embedder, digest)
     with ExitStack() as stack:
