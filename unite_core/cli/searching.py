@@ -137,7 +137,7 @@ def _items_of(data):
 
     def of_records(report):
         known = set()
-        for number, (result, _) in enumerate(own_pairs(data, report), 1):
+        for number, result in enumerate(own_pairs(data, report), 1):
             if isinstance(result, Reject):
                 yield result
                 continue
@@ -160,7 +160,7 @@ def _captions(data) -> dict[str, dict]:
     is_records, found = data.layout == "records", {}
     if not (is_records or (data.text and data.media)):
         return found
-    for number, (result, _) in enumerate(own_pairs(data, Report()), 1):
+    for number, result in enumerate(own_pairs(data, Report()), 1):
         if not isinstance(result, Reject) and result["query"].get("text"):
             paths = files_of(result["candidate"])
             name = f"{number}:candidate" if is_records else next(iter(paths), "")
