@@ -1,4 +1,4 @@
-"""The universal embedder: a Qwen-VL backbone, last-token pooling and unit vectors."""
+"""The universal embedder: a vision-language backbone, pooling and unit vectors."""
 
 import lazy_loader
 

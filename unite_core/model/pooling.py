@@ -20,7 +20,7 @@ def pool(states: Tensor, attention_mask: Tensor, pooling: str) -> Tensor:
     """
     mask = attention_mask.to(states.device)
     if pooling == "mean":
-        kept = states.float() * mask[..., None]  # no product that autocast would round
+        kept = states.float().masked_fill(mask[..., None] == 0, 0.0)  # padding may be NaN
         return kept.sum(1) / mask.sum(1, keepdim=True)
     last = (mask * torch.arange(mask.shape[1], device=mask.device)).argmax(dim=1)
     return states[torch.arange(len(last), device=mask.device), last].float()

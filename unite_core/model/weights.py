@@ -1,6 +1,6 @@
 """Weight files: safetensors mapped into memory, renamed, and checked by name, shape and value.
 
-Known key layouts, all brought to transformers' names below `Qwen2VLModel`:
+Known key layouts of Qwen-VL, all brought to transformers' names below `Qwen2VLModel`:
 
     released UNITE, early Qwen2-VL   model.layers.*, model.embed_tokens.*, model.norm.*, visual.*
     transformers >= 4.52             model.language_model.*, model.visual.*
