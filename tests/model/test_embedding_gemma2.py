@@ -5,6 +5,7 @@ windows and audio tower of the released one.
 """
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from unite_core import UniteEmbedder
 from unite_core.data.records import write_records
 from unite_core.export.sentence_transformers import export_model
 from unite_core.files import read_json
+from unite_core.model.backbones import BACKBONES
 from unite_core.model.config import EmbedConfig
 from unite_core.model.preprocessing import Layout, image_sizes
 from unite_core.train.config import TrainConfig
@@ -227,6 +229,20 @@ def test_it_trains_merges_saves_and_exports(released, tmp_path):
     np.testing.assert_allclose(again.embed(items, progress=False), trained, atol=1e-5)
     found = export_model(tmp_path / "merged", tmp_path / "exported", items=ITEMS)
     assert len(found) == len(ITEMS)
+
+
+def test_the_audio_tower_and_nothing_else_is_left_out_at_the_real_sizes():
+    family = BACKBONES["embedding_gemma2"]
+    config = EmbeddingGemma2Config(
+        vision_config={"model_type": "gemma4_vision"}, audio_config={"model_type": "gemma4_audio"}
+    )
+    with torch.device("meta"):
+        whole = EmbeddingGemma2Model(config).state_dict()
+        for part in family.left_out:
+            setattr(config, part, None)
+        loaded = EmbeddingGemma2Model(config).state_dict()
+    assert set(loaded) == {name for name in whole if not re.fullmatch(family.unused_weights, name)}
+    assert {name for name in whole if "audio" in name} == set(whole) - set(loaded) != set()
 
 
 @pytest.mark.parametrize("more", [{}, {"train_vision": "lora", "train_projector": True}])
