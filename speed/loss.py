@@ -1,11 +1,14 @@
 """Time and memory of the losses beside the released route and the peers, in one run.
 
-    python speed/loss.py [--compare 8192] [--sizes 2048,...,65536] [--repeats 5]
+    python speed/loss.py [--compare 8192] [--sizes 2048,...,65536] [--repeats 5] [--cpu]
 
 Every route gets the same unit vectors and must return the same loss (checked to 1e-4) and the same
 gradients (checked against ours in float64). Repeats are interleaved: one of each route, then again.
 Only ours knows MAMCL, so a peer is called once per modality, on that modality's pairs, and its
 losses are averaged by size: the same number, and the fastest way in which it can be had.
+
+`--cpu` counts processor seconds of one thread, which other programs disturb less than the clock,
+and leaves memory and sizes out; it has a section of its own.
 """
 
 from __future__ import annotations
@@ -26,6 +29,10 @@ from _report import RESULTS, machine, reset_peak, resident, spread, table, versi
 from unite_core import info_nce, mamcl
 from unite_core.loss.chunked import chunk_rows
 
+_MEMORY = (
+    "Memory is the peak resident memory of a fresh process during one pass, less what it held "
+    "before (libraries, inputs) and less the two gradients. "
+)
 TAU = 0.03
 SHARES = (0.42, 0.41, 0.16, 0.01)  # stage 2's target modalities, PAPER 3.2
 PEERS = ("sentence-transformers", "open_clip_torch")
@@ -184,13 +191,13 @@ def batch(size, dim, seed=0, device="cpu"):
     return *vectors, modality[torch.randperm(size)].to(device)
 
 
-def run_once(route, task, query, candidate, modality):
+def run_once(route, task, query, candidate, modality, clock=time.perf_counter):
     """Seconds and loss of one forward and backward pass."""
     query.grad = candidate.grad = None
     function, _, _ = ROUTES[route]
-    start = time.perf_counter()
+    start = clock()
     loss = function(query, candidate, modality if "mamcl" in task else None, "both" in task)
-    return time.perf_counter() - start, float(loss)
+    return clock() - start, float(loss)
 
 
 def seconds_and_peak(route, task, size, dim):
@@ -227,7 +234,7 @@ def exact(task, query, candidate, modality):
     return float(loss), [x.grad for x in wide]
 
 
-def compare(task, size, dim, repeats):
+def compare(task, size, dim, repeats, clock):
     """Rows of one table: every route on one task, repeats interleaved."""
     query, candidate, modality = batch(size, dim)
     routes = [name for name, (_, tasks, _) in ROUTES.items() if task in tasks]
@@ -244,14 +251,16 @@ def compare(task, size, dim, repeats):
     times = {name: [] for name in present}
     for _ in range(repeats):
         for name in present:
-            times[name].append(run_once(name, task, query, candidate, modality)[0])
-    memory = {name: measured_apart(name, task, size, dim)[1] for name in present}
+            times[name].append(run_once(name, task, query, candidate, modality, clock)[0])
     middle = {name: sorted(times[name])[repeats // 2] for name in present}
+    memory = {}
+    if clock is time.perf_counter:
+        memory = {name: measured_apart(name, task, size, dim)[1] for name in present}
     return [
-        [name, "missing", "", "", "", ""] if name not in present else
         [name, spread(times[name]), f"{middle[name] / middle['ours']:.2f}",
-         f"{memory[name] / 2**20:.0f}", f"{memory[name] / max(memory['ours'], 1):.1f}",
-         f"{errors[name]:.0e}"]
+         *([f"{memory[name] / 2**20:.0f}", f"{memory[name] / max(memory['ours'], 1):.1f}"]
+           if memory else []), f"{errors[name]:.0e}"]
+        if name in present else [name, "missing", "", "", "", ""][: 6 if memory else 4]
         for name in routes
     ]  # fmt: skip
 
@@ -278,21 +287,26 @@ def section(options):
     """The Markdown section."""
     dim, size, repeats = options.dim, options.compare, options.repeats
     kept = chunk_rows(torch.device("cpu"))
+    how, clock = ("", time.perf_counter) if not options.cpu else (" --cpu", time.process_time)
     lines = [
-        "## Loss, forward and backward (`speed/loss.py`)",
+        f"## Loss, forward and backward (`speed/loss.py{how}`)",
         f"{machine()}; {versions(*PEERS)}. Float32 unit vectors at random, D = {dim}, tau = {TAU}, "
-        f"shares of the target modalities {', '.join(map(str, SHARES))}. Seconds are medians "
-        f"[lowest, highest] of n = {repeats} interleaved repeats. Memory is the peak resident "
-        "memory of a fresh process during one pass, less what it held before (libraries, inputs) "
-        "and less the two gradients. Gradient error: largest deviation from float64, relative to "
+        f"shares of the target modalities {', '.join(map(str, SHARES))}. Seconds"
+        f"{' of the processor' if options.cpu else ''} are medians "
+        f"[lowest, highest] of n = {repeats} interleaved repeats. {'' if options.cpu else _MEMORY}"
+        "Gradient error: largest deviation from float64, relative to "
         "the largest entry. Peers on MAMCL are called once per modality; ClipLoss always has both "
         "directions; the released code masks one direction only. open_clip's loss module is "
         f"loaded alone, without torchvision. Ours works in chunks of {kept} rows.",
     ]
-    head = ["route", "seconds", "× ours", "memory MiB", "× ours", "gradient error"]
+    memory = [] if options.cpu else ["memory MiB", "× ours"]
+    head = ["route", "seconds", "× ours", *memory, "gradient error"]
     for task, title in options.tasks.items():
-        lines += [f"### {title}, N = {size}", table(head, compare(task, size, dim, repeats))]
+        found = compare(task, size, dim, repeats, clock)
+        lines += [f"### {title}, N = {size}", table(head, found)]
         print(lines[-1], file=sys.stderr, flush=True)  # a run takes half an hour
+    if options.cpu:
+        return "\n\n".join(lines)
     ways = ["s, {}", "ns per kept pair", "memory MiB", "KiB per row"]
     head = ["N", "kept pairs", "n"]
     for way in ("one way", "both ways"):
@@ -310,6 +324,7 @@ def main():
     parser.add_argument("--dim", type=int, default=1536)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--cpu", action="store_true", help="processor seconds of one thread")
     parser.add_argument("--peak", help=argparse.SUPPRESS)  # what a child process measures
     options = parser.parse_args()
     if options.peak:
@@ -317,9 +332,11 @@ def main():
         return
     options.tasks = {name: TASKS[name] for name in options.tasks}
     options.sizes = [int(size) for size in options.sizes.split(",")]
+    if options.cpu:
+        torch.set_num_threads(1)
     text = section(options)
     print(text)
-    write_section("loss", text, options.output)
+    write_section("loss_cpu" if options.cpu else "loss", text, options.output)
 
 
 if __name__ == "__main__":

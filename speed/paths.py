@@ -24,7 +24,6 @@ from train_step import adapted, distinct, read_options
 
 from unite_core.corpora.emoji.pairs import WEIGHTS
 from unite_core.data.pairs import PairDataset
-from unite_core.loss import chunked
 from unite_core.model import embedder as embedder_module
 from unite_core.model.cost import config_7b
 from unite_core.model.loading import LoadConfig
@@ -101,28 +100,6 @@ def measure(stage: StageConfig, root: Path, steps: int, repeats: int) -> list[li
     return rows
 
 
-def loss_rows(stage: StageConfig, sizes: tuple[int, ...], repeats: int) -> list[list[str]]:
-    """Loss and gradient, both directions: scores shared by both, and each direction apart."""
-    rows = []
-    for pairs in sizes:
-        torch.manual_seed(0)
-        vectors = torch.nn.functional.normalize(torch.randn(2 * pairs, 256), dim=1)
-        labels = {"target_modality": torch.ones(pairs, dtype=torch.long),
-                  "candidate_ids": torch.arange(pairs)}  # fmt: skip
-        apart = mock.patch.object(chunked, "_shares_scores", lambda *_: False)
-        times = {"shared": [], "apart": []}
-        for _ in range(repeats):
-            for name, context in (("shared", nullcontext()), ("apart", apart)):
-                given = vectors.clone().requires_grad_()
-                with context:
-                    start = time.process_time()
-                    stage_loss(stage, given, labels).backward()
-                    times[name].append(time.process_time() - start)
-        ratios = [b / a for a, b in zip(*times.values(), strict=True)]
-        rows.append([str(pairs), *map(spread, times.values()), spread(ratios)])
-    return rows
-
-
 def tower(repeats: int) -> list[list[str]]:
     """Qwen2.5-VL's tower, random: a call for each window, and one for all of a size."""
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLModel
@@ -191,7 +168,6 @@ def main() -> None:
     rows = []
     for stage in (TINY_STAGE_1, TINY_STAGE_2):
         rows += measure(stage, options.root, options.steps, options.repeats)
-    losses = loss_rows(TINY_STAGE_1, (64, 512, 4096), max(3, options.repeats))
     windows, kept = tower(options.repeats), kept_bytes()
     text = f"""## What special paths are worth (`speed/paths.py`)
 
@@ -200,10 +176,6 @@ pairs less repeated candidates, {options.steps} batches, {options.repeats} inter
 Processor seconds of one thread, median [lowest, highest]; ratios are paired.
 
 {table(["route", "seconds a step", f"× {ALL}"], rows)}
-
-Loss and gradient of both directions alone, D = 256:
-
-{table(["pairs", "scores shared, s", "directions apart, s", "apart / shared"], losses)}
 
 Qwen2.5-VL's tower (8 layers, width 320) on two pictures and a clip:
 

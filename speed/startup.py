@@ -1,12 +1,11 @@
 """Start of a training run on many records: seconds and memory of each process.
 
-    python speed/startup.py [--records 6400000] [--read 200000] [--processes 2]
+    python speed/startup.py [--records 6400000] [--processes 2] [--folder DIR]
 
-The first start reads and checks synthetic records in one process and writes the table that all map.
-It is measured on `--read` records; the table is then repeated until it has `--records`, columns and
-text alike, and opened by all processes at once: each maps it, makes the sampler and takes the pairs
-of a batch. No model is loaded. Counted are processor seconds beside those of the clock, as other
-programs may run, and the pages that a process shares with no other.
+The first start reads and checks synthetic records, all different, looks for their media files, and
+writes the table that all map, in one process. At the later one all processes map it at once, make
+the sampler and take the pairs of a batch. No model is loaded. Counted are processor seconds beside
+those of the clock, as other programs may run, and the pages that a process shares with no other.
 """
 
 from __future__ import annotations
@@ -18,39 +17,26 @@ import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
 from _report import RESULTS, machine, reset_peak, resident, table, write_section
 
 WORDS = ("red", "small", "round", "large", "blue", "square", "green")
-FOLDERS = 400
+FOLDERS, EVERY = 400, 16  # of the pictures; records that a picture comes in one of
 
 
 def write_records(path: Path, count: int) -> int:
-    """JSON Lines of so many records; returns their size in bytes."""
-    (path.parent / "m").mkdir()
+    """JSON Lines of so many different records, and their pictures; returns the size in bytes."""
     for n in range(FOLDERS):
-        (path.parent / f"m/{n}.png").write_bytes(b"x")
+        (path.parent / f"{n}").mkdir()
     with path.open("w", encoding="utf-8") as lines:
         for n in range(count):
             text = f"a {WORDS[n % 7]} {WORDS[n % 5]} thing beside another one, number {n}"
             candidate = f'{{"text": "{text}, and what follows it"}}'
-            if n % 16 == 0:
-                candidate = f'{{"image": "m/{n % FOLDERS}.png"}}'
+            if n % EVERY == 0:
+                name = f"{n // EVERY % FOLDERS}/{n}.png"
+                (path.parent / name).write_bytes(b"x")
+                candidate = f'{{"image": "{name}"}}'
             lines.write(f'{{"query": {{"text": "{text}"}}, "candidate": {candidate}}}\n')
     return path.stat().st_size
-
-
-def repeat(store: Path, times: int) -> None:
-    """Make a table so many times as long: the same rows again."""
-    ends = np.load(store / "ends.npy")
-    for file in store.glob("*.npy"):
-        np.save(file, np.tile(np.load(file), times))
-    starts = np.arange(times)[:, None] * ends[-1]
-    np.save(store / "ends.npy", (starts + ends).ravel())
-    text = (store / "text.json").read_bytes()
-    with (store / "text.json").open("ab") as longer:
-        for _ in range(times - 1):
-            longer.write(text)
 
 
 def private() -> int:
@@ -93,17 +79,14 @@ def launch(folder: Path, world: int) -> list[tuple]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--records", type=int, default=6_400_000)
-    parser.add_argument("--read", type=int, default=200_000)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(dir=options.folder))
     try:
-        write_records(folder / "rows.jsonl", options.read)
-        runs = [("first", launch(folder, 1))]
-        repeat(folder / "store", options.records // options.read)
-        runs.append(("later", launch(folder, options.processes)))
+        size = write_records(folder / "rows.jsonl", options.records)
+        runs = [("first", launch(folder, 1)), ("later", launch(folder, options.processes))]
         stored = sum(file.stat().st_size for file in (folder / "store").iterdir())
     finally:
         shutil.rmtree(folder)
@@ -116,9 +99,10 @@ def main() -> None:
     ]  # fmt: skip
     text = f"""## Start of a run (`speed/startup.py`)
 
-{machine()}. Synthetic records; one run. The first start reads them in one process, the later one
-maps a table of {stored / 2**30:.2f} GiB in {options.processes} at once, up to the pairs of the
-first batch; no model. The table is that of the first start, repeated.
+{machine()}. Synthetic records, all different, {size / 2**30:.2f} GiB of JSON Lines, a picture's
+file for every {EVERY}th; one run. The first start reads them in one process, the later one maps a
+table of {stored / 2**30:.2f} GiB in {options.processes} at once, up to the pairs of the first
+batch; no model.
 
 {table(head, rows)}"""
     write_section("startup", text, options.output)

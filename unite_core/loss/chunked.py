@@ -3,8 +3,7 @@
 Pairs are sorted into groups that do not see each other; inside a group, rows are processed in
 chunks. Each chunk's logits are overwritten by their gradient while still at hand, so a direction
 costs three matrix products (scores, gradient of the anchors, of the targets) and nothing but
-gradients is kept for the backward pass. Both directions together also cost three when the group's
-logits are no larger than the embeddings, else four: scores are computed twice.
+gradients is kept for the backward pass.
 """
 
 # Shapes: N pairs, D embedding size, K negatives seen by all queries, k by one query alone,
@@ -20,13 +19,12 @@ import torch
 from torch import Tensor
 
 from .negatives import NegativeMask, Pairs, draw_columns, iter_groups, matches, sort_content
-from .reductions import ColumnLevels, row_loss
+from .reductions import row_loss
 
 __all__ = ["chunk_rows", "chunked_loss"]
 
 
 CPU_ROWS, GPU_ROWS = 512, 4096
-SMALL = 1 << 20  # logits that may always be kept
 
 
 @dataclass(frozen=True)
@@ -51,11 +49,6 @@ class _Inputs:
     candidate: _Input
     negatives: _Input  # [K, D] or [N, k, D]
     scale: _Input  # [T]
-
-    @property
-    def need_gradient(self) -> bool:
-        inputs = (self.query, self.candidate, self.negatives, self.scale)
-        return any(part.gradient is not None for part in inputs)
 
 
 @dataclass(frozen=True)
@@ -116,25 +109,10 @@ def _loss_of_groups(inputs: _Inputs, mask: NegativeMask) -> Tensor:
     for members, rows, others in iter_groups(mask):
         if len(members) == 1 and not len(others) and inputs.negatives.values.ndim == 2:
             continue  # no negatives: loss and gradient are 0
-        if _shares_scores(mask, members, rows):
-            loss += _both_directions(inputs, mask, members, others)
-            continue
         loss += _one_direction(inputs, mask, rows, members, others)
         if mask.symmetric:
             loss += _one_direction(inputs, mask, rows, members, others[:0], reverse=True)
     return loss
-
-
-def _shares_scores(mask: NegativeMask, members: Tensor, rows: Tensor) -> bool:
-    """Whether all rows are asked for in both directions and the scores of both are the same."""
-    if not mask.symmetric or not mask.separable or mask.false_negative_margin is not None:
-        return False
-    if len(rows) < len(members):
-        return False
-    temperature = mask.temperature_index[members]
-    _, repeats = mask.content[members].unique(return_counts=True)
-    few = repeats.square().sum() <= 8 * len(members)  # positives of the whole group are listed
-    return bool(few & (temperature == temperature[0]).all())
 
 
 def chunk_rows(device: torch.device) -> int:
@@ -151,7 +129,7 @@ def _one_direction(inputs, mask, rows, members, others, reverse=False) -> Tensor
     if reverse:
         anchors, partners = partners, anchors
     targets = _targets(inputs, mask, partners, members, others, private=not reverse)
-    loss = targets.table.new_zeros(())
+    loss, weight = targets.table.new_zeros(()), (0.5 if mask.symmetric else 1.0) / len(mask.group)
     for chunk in rows.split(chunk_rows(rows.device)):
         scaled = _scaled(inputs, mask, anchors, chunk)
         logits = _scores(inputs, chunk, scaled, targets)
@@ -165,15 +143,10 @@ def _one_direction(inputs, mask, rows, members, others, reverse=False) -> Tensor
             )
             logits.masked_fill_(logits > limit[:, None], -torch.inf)
         _weigh_negatives(logits, mask, chunk, targets, pairs, reverse)
-        loss += row_loss(logits, pairs, positive, _row_weight(mask))
+        loss += row_loss(logits, pairs, positive, weight)
         _add_gradients(inputs, mask, anchors, chunk, targets, scaled, logits)
     _return_gradient(inputs, partners, targets)
     return loss
-
-
-def _row_weight(mask: NegativeMask) -> float:
-    """Weight of a row in each direction."""
-    return (0.5 if mask.symmetric else 1.0) / len(mask.group)
 
 
 def _targets(inputs, mask, partners, members, others, private: bool) -> _Targets:
@@ -216,10 +189,10 @@ def _scaled(inputs, mask, anchors: _Input, chunk: Tensor) -> Tensor:
     return anchors.take(chunk, scale.dtype).mul_(scale[:, None])
 
 
-def _scores(inputs, chunk, scaled, targets: _Targets, out: Tensor | None = None) -> Tensor:
+def _scores(inputs, chunk, scaled, targets: _Targets) -> Tensor:
     """Scores over tau, [c, M + k], those of the anchors' private negatives last."""
     size = len(targets.table)
-    logits = scaled.new_empty(len(chunk), size + targets.private) if out is None else out
+    logits = scaled.new_empty(len(chunk), size + targets.private)
     torch.mm(scaled, targets.table.T, out=logits[:, :size])
     if targets.private:
         private = inputs.negatives.take(chunk, scaled.dtype)  # [c, k, D]
@@ -245,53 +218,13 @@ def _add_gradients(inputs, mask, anchors: _Input, chunk, targets: _Targets, scal
     anchors.add(chunk, toward.mul_(inputs.scale.values[index][:, None]))
 
 
-# Both directions of a whole group
-
-
-def _both_directions(inputs, mask, members, others) -> Tensor:
-    """Loss of all rows of a group in both directions, each chunk's scores used for both.
-
-    A column's level must be known before any of its gradients, so a first sweep over the chunks
-    collects levels; the second finds the scores still there, or computes them again.
-    """
-    targets = _targets(inputs, mask, inputs.candidate, members, others, private=True)
-    size, width, weight = len(members), len(targets.table) + targets.private, _row_weight(mask)
-    chunks, kept = members.split(chunk_rows(members.device)), None
-    if size * width <= max(2 * inputs.query.values.numel(), SMALL):
-        kept = targets.table.new_empty(size, width).split([len(chunk) for chunk in chunks])
-    columns = ColumnLevels.empty(targets.table, size)
-    for number, chunk in enumerate(chunks):
-        scaled = _scaled(inputs, mask, inputs.query, chunk)
-        logits = _scores(inputs, chunk, scaled, targets, kept and kept[number])
-        columns = columns.updated(logits[:, :size], _positives(mask, chunk, targets, size))
-    loss, offset, pulls = columns.loss(weight)
-    for number, chunk in enumerate(chunks):
-        scaled = _scaled(inputs, mask, inputs.query, chunk)
-        logits = kept[number] if kept else _scores(inputs, chunk, scaled, targets)
-        if inputs.need_gradient:
-            back = (logits[:, :size] - offset).exp_()
-            back[_positives(mask, chunk, targets, size)] = -pulls[number]
-        pairs = _positives(mask, chunk, targets)
-        positive = logits[pairs]
-        _weigh_negatives(logits, mask, chunk, targets, pairs)
-        loss += row_loss(logits, pairs, positive, weight)
-        if inputs.need_gradient:
-            logits[:, :size] += back
-            _add_gradients(inputs, mask, inputs.query, chunk, targets, scaled, logits)
-    _return_gradient(inputs, inputs.candidate, targets)
-    return loss
-
-
 # Positives and negatives
 
 
-def _positives(mask, chunk, targets: _Targets, size: int | None = None) -> Pairs:
-    """Entries of a chunk's logits that are positives; with `size`, of the first columns only."""
+def _positives(mask, chunk, targets: _Targets) -> Pairs:
+    """Entries of a chunk's logits that are positives."""
     wanted = mask.content[chunk]
     rows, columns = matches(wanted, targets.content)
-    if size is not None:
-        among = columns < size
-        return rows[among], columns[among]
     if targets.private:
         equal = mask.negative_content[chunk] == wanted[:, None]  # [c, k]
         private_rows, private_columns = equal.nonzero(as_tuple=True)
@@ -300,7 +233,7 @@ def _positives(mask, chunk, targets: _Targets, size: int | None = None) -> Pairs
     return rows, columns
 
 
-def _weigh_negatives(logits, mask, chunk, targets: _Targets, pairs: Pairs, reverse=False) -> None:
+def _weigh_negatives(logits, mask, chunk, targets: _Targets, pairs: Pairs, reverse: bool) -> None:
     """Weigh down or remove negatives of other groups, or random ones, in place."""
     group, size = mask.group[chunk], len(targets.table)
     groups = mask.group[targets.members]

@@ -1,17 +1,15 @@
 """From logits to loss and gradient weights: the elementwise half of the chunked loss.
 
 For an anchor with negatives n and a positive p the loss is log(1 + exp(level - s_p)), where level
-is the log-sum-exp of the negatives' logits; with several positives it is their mean. `row_loss`
-does this for the rows of a chunk, `ColumnLevels` for the columns of scores that come chunk by
-chunk. Triton is imported only for CUDA tensors, where it is installed.
+is the log-sum-exp of the negatives' logits; with several positives it is their mean. Triton is
+imported only for CUDA tensors, where it is installed.
 """
 
-# Shapes: c rows and M columns of a chunk's logits, n columns that are pairs.
+# Shapes: c rows and M columns of a chunk's logits.
 
 from __future__ import annotations
 
 import importlib.util
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +17,7 @@ from torch import Tensor
 
 from .negatives import Pairs
 
-__all__ = ["ColumnLevels", "load_kernels", "row_loss"]
+__all__ = ["load_kernels", "row_loss"]
 
 
 def row_loss(logits: Tensor, pairs: Pairs, positive: Tensor, weight: float) -> Tensor:
@@ -61,43 +59,3 @@ def load_kernels(device: str):
 def _softplus(x: Tensor) -> Tensor:
     """log(1 + exp(x)) to the last digits of float64; torch's default gives x itself from 20 on."""
     return F.softplus(x, threshold=40.0)
-
-
-@dataclass(frozen=True)
-class ColumnLevels:
-    """Running log-sum-exp of each column's negatives, and the positives seen so far."""
-
-    top: Tensor  # [n] largest negative so far
-    total: Tensor  # [n] sum of exp(negative - top)
-    positives: tuple[tuple[Tensor, Tensor], ...] = ()  # columns and scores of each chunk
-
-    @classmethod
-    def empty(cls, like: Tensor, size: int) -> ColumnLevels:
-        """The levels of `size` columns before the first chunk."""
-        lowest = torch.finfo(like.dtype).min
-        return cls(like.new_full((size,), lowest), like.new_zeros(size))
-
-    def updated(self, logits: Tensor, pairs: Pairs) -> ColumnLevels:
-        """The levels after one more chunk [c, n], which is left unchanged."""
-        positive = logits[pairs]
-        logits[pairs] = -torch.inf
-        top = torch.maximum(self.top, logits.amax(0))
-        total = self.total * (self.top - top).exp() + (logits - top).exp_().sum(0)
-        logits[pairs] = positive
-        return ColumnLevels(top, total, (*self.positives, (pairs[1], positive)))
-
-    def loss(self, weight: float) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """Weighted sum of the columns' losses, and what their gradient needs.
-
-        Returns the loss; the offset [n] for which exp(logit - offset) is the gradient of a
-        negative; minus the gradients of the positives, one tensor per chunk.
-        """
-        column = torch.cat([columns for columns, _ in self.positives])
-        share = weight / torch.bincount(column, minlength=len(self.top))[column].to(self.top.dtype)
-        level = self.top + self.total.log()
-        gap = level[column] - torch.cat([scores for _, scores in self.positives])
-        pull = torch.sigmoid(gap).mul_(share)
-        pulled = torch.zeros_like(level).index_add_(0, column, pull)
-        offset = level - pulled.log()  # nan for a column of positives only, which are set apart
-        pulls = pull.split([len(columns) for columns, _ in self.positives])
-        return (_softplus(gap) * share).sum(), offset, pulls
