@@ -55,6 +55,19 @@ def test_pairs_are_scored_both_ways_against_another_model(planted, unite, capsys
     assert score.chance == pytest.approx(10 / 119)
 
 
+def test_gains_on_several_splits_say_which(planted, unite, capsys):
+    sides = [{"queries": [{"text": f"q {n}"} for n in range(20 * k, 20 * k + 20)],
+              "candidates": [{"text": f"answer {n}"} for n in range(20 * k, 20 * k + 20)],
+              "positives": [[n] for n in range(20)], "name": "words", "split": split,
+              "families": [str(n) for n in range(20)]}
+             for k, split in enumerate(("known", "new"))]  # fmt: skip
+    (planted / "tasks.json").write_text(json.dumps(sides))
+    assert unite("evaluate", "tiny-stage1", "--data", "tasks.json", "--against", "tiny") == 0
+    out, _ = capsys.readouterr()
+    for split in ("known", "new"):
+        assert f"words, {split}: tiny-stage1 gains +" in out
+
+
 @pytest.mark.parametrize(("pairs", "k"), [(16, 5), (11, 1)])
 def test_in_a_small_pool_gains_are_of_a_recall_that_chance_does_not_reach(planted, unite, capsys,
                                                                           pairs, k):  # fmt: skip

@@ -146,11 +146,13 @@ def _show_results(results: dict, tasks) -> None:
     if metric != "recall@10":
         click.echo(f"{metric}, not recall@10: in so small a pool chance alone reaches "
                    f"{chance:.0%} of recall@10")  # fmt: skip
+    several = len({task.split for task in tasks}) > 1
     for name, result in before:
         for task in tasks:
+            what = f"{task.name}, {task.split}" if several else task.name
             gain = paired_gain(result, after, task.name, task.split, metric)
             by_chance = after.score(task.name, task.split, metric).chance
-            click.echo(f"{task.name}: {last} gains {percent(*gain, sign='+')} points of {metric} "
+            click.echo(f"{what}: {last} gains {percent(*gain, sign='+')} points of {metric} "
                        f"(chance {by_chance:.0%}) over {name}, single pool")  # fmt: skip
 
 
