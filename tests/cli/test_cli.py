@@ -5,9 +5,11 @@ import re
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
+from PIL import Image
 
 from unite_core import cli
 from unite_core.cli import VERBS, options
@@ -283,3 +285,14 @@ def test_completion_is_written_for_a_shell(tmp_path):
     environment = {"_UNITE_COMPLETE": "zsh_source", "PATH": "/usr/bin:/bin"}
     done = subprocess.run(words, capture_output=True, text=True, env=environment, cwd=tmp_path)
     assert "_unite_completion" in done.stdout, done.stderr
+
+
+def test_encode_says_what_has_no_vector(tmp_path, unite, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (40, 40), "red").save("red.png")
+    Path("cut.png").write_bytes(Path("red.png").read_bytes()[:60])
+    Path("items.csv").write_text("image,text\nred.png,a red square\ncut.png,a cut one\n")
+    words = ("--model", "tiny", "--output", "v", "--max-bad-share", "0.5")
+    assert unite("encode", "items.csv", *words) == 0
+    said = capsys.readouterr().err
+    assert re.search(r"1 cannot be read and have no vector, the first: .*cut\.png", said)

@@ -113,6 +113,7 @@ def test_workers_see_the_same(root):
 TEXTS = {
     "a red circle": (), "keycap: #": (), "🔥": (), "日本語の説明": (), "<|IMAGE|>": (),
     "...!": ("blank",), "<|IMAGE|>\n?!": ("blank",), "IMG_2041.jpg": ("boilerplate",),
+    "IMG": ("boilerplate",), "DSC 0420": ("boilerplate",), "imagine": (),
     "Untitled": ("boilerplate",), "https://a.b/c?d": ("boilerplate",),
     "Click here for more.": ("boilerplate",), "No description available.": ("boilerplate",),
     "Stock photo of nothing": ("boilerplate",), "a photo of a dog": (), "a test of patience": (),

@@ -161,11 +161,14 @@ def test_one_side_alone_is_no_pairs(pictures):
 
 def test_names_of_files_are_texts_where_that_is_asked_for(pictures):
     (pictures / "img/0.png").rename(pictures / "img/red-bike_007.png")
+    (pictures / "img/1.png").rename(pictures / "img/a 4 on route_66.png")
     data = find_data(pictures / "img", text="filename")
     assert data.words() == "img: media with the words of their names"
     records, report = pairs(data)
-    assert report.records == 1 and dict(report.causes) == {"no caption": 5}
+    assert report.records == 2 and dict(report.causes) == {"no caption": 4}
     assert {"query": {"text": "red bike"}, "candidate": {"image": "red-bike_007.png"}} in records
+    route = {"text": "a 4 on route 66"}
+    assert {"query": route, "candidate": {"image": "a 4 on route_66.png"}} in records
     with pytest.raises(RecordError, match="--image file names a column, and a folder"):
         find_data(pictures / "img", text="filename", image="file")
 

@@ -26,6 +26,7 @@ def encode() -> click.Command:
         try:
             folder = encode_corpus(config)
             if processes()[0] == 0:
+                _say_left_out(folder)
                 click.echo(folder)
         finally:
             leave_processes()
@@ -38,6 +39,16 @@ def encode() -> click.Command:
         fill,
         column_options(),
     )
+
+
+def _say_left_out(folder: Path) -> None:
+    """Say how many items have no vector; the report lists them."""
+    from ..files import read_json
+    from .sources import say
+
+    if left_out := read_json(folder / "report.json")["left_out"]:
+        first = left_out[0]["message"]
+        say(f"{len(left_out)} cannot be read and have no vector, the first: {first}")
 
 
 def _items_below(paths, found, config):

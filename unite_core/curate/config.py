@@ -23,7 +23,7 @@ _BOILERPLATE = (
     r"(untitled|unnamed)([\s_#-]*\d+)?(\.\w{2,4})?",
     _MEDIA + r"[\s_#-]*(\d{4,}|0\d+)[\d\s_.:~()-]*(\.\w{2,4})?",
     _MEDIA + r"[\s_#-]*\(?\d*\)?\.\w{3,4}",
-    r"(img|dsc[nf]?|pxl|mvi|imag|gopr)[\s_#-]*\d[\d\s_.:~()-]*(\.\w{2,4})?|p\d{5,}(\.\w{2,4})?",
+    r"(img|dsc[nf]?|pxl|mvi|imag|gopr)[\s_#-]*(\d[\d\s_.:~()-]*)?(\.\w{2,4})?|p\d{5,}(\.\w{2,4})?",
     r"(whatsapp image|screenshot|screen shot|scan) \d{4}-\d\d-\d\d.{0,20}",
     r"[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}",
     r"\S+_(hi|lo)?res\d*|\S+[_-]\d{6,}",

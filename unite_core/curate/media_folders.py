@@ -17,7 +17,10 @@ IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
 VIDEOS = {".mp4", ".webm", ".mkv", ".avi", ".mov", ".gif", ".m4v", ".mpg", ".mpeg"}
 FILENAME = "filename"
 """The column of a file name's words."""
-_APART = re.compile(r"[\s\d_.,;:+~#@=&()\[\]{}–—-]+")  # numbers and separators of a name
+_APART = re.compile(r"(?:[\s_,;:+~#@=&()\[\]{}–—-]|(?<!\d)\.|\.(?!\d))+")  # separators of a name
+_RUNNING = re.compile(  # a number at the end that only tells files apart: (2), bike2, 012, 20240131
+    r"(\s*\(\d+\)|(?<=[^\W\d_])\d+|(?<=[\s_.-])(0\d*|\d{5,}))$"
+)
 _MAX_TEXT = 1 << 20  # bytes of a caption file
 
 
@@ -54,12 +57,18 @@ def _folders(root: Path, fail: Callable | None = None) -> Iterator[tuple[Path, s
 
 
 def name_words(stem: str) -> str:
-    """The words of a file's name, without numbers and separators; "" where it has none.
+    """The words of a file's name, without its separators and running number; "" where it has none.
 
-    >>> name_words("red-bicycle_012"), name_words("0001")
-    ('red bicycle', '')
+    Numbers among the words stay, as does one of up to four digits at the end: it may say something.
+
+    >>> name_words("red-bicycle_012"), name_words("route_66"), name_words("bike (2)")
+    ('red bicycle', 'route 66', 'bike')
+    >>> name_words("2 dogs, 3.5 m"), name_words("IMG_1200"), name_words("0001")
+    ('2 dogs 3.5 m', 'IMG 1200', '')
     """
-    return " ".join(filter(None, _APART.split(unicodedata.normalize("NFC", stem))))
+    name = _RUNNING.sub("", unicodedata.normalize("NFC", stem))
+    words = " ".join(filter(None, _APART.split(name)))
+    return words if re.search(r"[^\W\d_]", words) else ""
 
 
 def _pairs(root: Path, folder: Path, stem: str, files: set[str], from_names) -> Iterator[Row]:

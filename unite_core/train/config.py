@@ -170,7 +170,9 @@ STAGE_2 = replace(
 )
 """Instruction tuning with the 2B model: MAMCL from query to candidate."""
 
-TINY_STAGE_1 = replace(STAGE_1, learning_rate=1e-3, lora_rank=64, lora_alpha=128, lora_dropout=0.0)
+TINY_STAGE_1 = replace(
+    STAGE_1, learning_rate=1e-3, lora_rank=64, lora_alpha=128, lora_dropout=0.0, save_steps=20
+)
 """Stage 1 for unite-tiny: a narrow model needs updates of higher rank and larger steps."""
 
 TINY_STAGE_2 = replace(
