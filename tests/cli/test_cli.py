@@ -241,6 +241,7 @@ def test_a_saved_configuration_runs_the_same(tmp_path, monkeypatch, unite):
         ("--stage stage1 --stage.max-steps 100", "warning: learning rate 0.0001 x lora_alpha 16"),
         ("--stage.max-steps 5 --stage tiny-stage1 --stage.lora-alpha 128", ""),
         ("--stage.max-steps 50", "stage tiny-stage1, for a model of this size"),
+        ("--stage.max-steps 50", "; 50 steps of 64, 3,200.0 times each of 1 pairs"),
         ("--stage.max-steps 50", "warning: more than 20 epochs"),
     ],
 )

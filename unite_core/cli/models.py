@@ -85,16 +85,17 @@ def _for_narrow(config, chosen: str, choose_steps: bool):
     from .sources import say
 
     stage = config.stage
+    pairs = sum(1 for file in config.data for _ in raw_rows(file))
     if choose_steps:
-        pairs = sum(1 for file in config.data for _ in raw_rows(file))
         batch = max(2, min(stage.batch_size, pairs // 2))
         steps = min(max(_OWN_STEPS, pairs // batch), max(1, _OWN_EPOCHS * pairs // batch))
         stage = replace(stage, batch_size=batch, max_steps=steps)
-        epochs = f"{steps * batch / pairs:.2g} times each of {pairs} pairs" if pairs else "no pairs"
+    steps, batch = stage.max_steps, stage.batch_size
+    epochs = f"{steps * batch / pairs:,.1f} times each of {pairs} pairs" if pairs else "no pairs"
     say(
         f"stage {chosen}, for a model of this size: learning rate {stage.learning_rate:g}, LoRA "
         f"rank {stage.lora_rank}, alpha {stage.lora_alpha}, dropout {stage.lora_dropout:g}"
-        + (f"; {stage.max_steps} steps of {stage.batch_size}, {epochs}" if choose_steps else "")
+        + (f"; {steps} steps of {batch}, {epochs}" if steps > 0 else "")
         + " (--stage and --stage.* choose others)"
     )
     frozen = set(stage.visual_parts.values()) == {"frozen"} and not config.workers

@@ -110,8 +110,9 @@ def card_summary(card: Mapping) -> str:
 def _listed(counts: Mapping[str, int]) -> str:
     """The largest counts in words: "12 blank text, 3 leak, 2 in 3 others"."""
     ranked = sorted(counts.items(), key=lambda entry: -entry[1])
-    shown = [f"{count} {name}" for name, count in ranked[:_LISTED]]
-    rest = [count for _, count in ranked[_LISTED:]]
+    whole = len(ranked) <= _LISTED + 1  # a single other is as short by its name
+    shown = [f"{count} {name}" for name, count in (ranked if whole else ranked[:_LISTED])]
+    rest = [] if whole else [count for _, count in ranked[_LISTED:]]
     return ", ".join(shown + ([f"{sum(rest)} in {len(rest)} others"] if rest else []))
 
 
