@@ -20,6 +20,7 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import (
     smart_resize,
 )
 
+from tests.model.training import check_training
 from unite_core import UniteEmbedder
 
 FOLDER = Path(__file__).parents[1] / "data" / "unite_qwen2vl_tiny"
@@ -317,21 +318,4 @@ def test_each_trains_merges_and_saves(recipe, tmp_path):
     items = [item_of(*ITEMS[name]) for name in ("text", "image")]
     before = embedder.embed(items, progress=False)
     embedder.attach_lora(rank=4, alpha=8, dropout=0.0)
-    batch = embedder.processor.collate([embedder.processor.encode(item) for item in items])
-    weights = [weight for weight in embedder.parameters() if weight.requires_grad]
-    optimizer = torch.optim.SGD(weights, lr=0.1)
-    losses = []
-    for _ in range(3):
-        text, image = embedder(**batch)
-        losses.append(1 - text @ image)
-        optimizer.zero_grad()
-        losses[-1].backward()
-        optimizer.step()
-    assert losses[-1] < losses[0]
-    trained = embedder.embed(items, progress=False)
-    assert np.abs(trained - before).max() > 1e-4
-    embedder.merge_lora()
-    np.testing.assert_allclose(embedder.embed(items, progress=False), trained, atol=1e-5)
-    embedder.save(tmp_path / "merged")
-    again = UniteEmbedder.load(tmp_path / "merged")
-    np.testing.assert_allclose(again.embed(items, progress=False), trained, atol=1e-5)
+    check_training(embedder, items, before, tmp_path / "merged")

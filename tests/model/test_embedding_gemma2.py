@@ -21,6 +21,7 @@ from transformers.models.gemma4.image_processing_pil_gemma4 import (
 )
 from transformers.utils import logging
 
+from tests.model.training import check_training
 from unite_core import UniteEmbedder
 from unite_core.data.records import write_records
 from unite_core.export.sentence_transformers import export_model
@@ -209,24 +210,7 @@ def test_it_trains_merges_saves_and_exports(released, tmp_path):
     assert adapted == {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
     embedder.checkpoint_activations()
     embedder.train()
-    batch = embedder.processor.collate([embedder.processor.encode(item) for item in items])
-    weights = [weight for weight in embedder.parameters() if weight.requires_grad]
-    optimizer = torch.optim.SGD(weights, lr=0.1)
-    losses = []
-    for _ in range(3):
-        text, image = embedder(**batch)
-        losses.append(1 - text @ image)
-        optimizer.zero_grad()
-        losses[-1].backward()
-        optimizer.step()
-    assert losses[-1] < losses[0]
-    trained = embedder.embed(items, progress=False)
-    assert np.abs(trained - before).max() > 1e-4
-    embedder.merge_lora()
-    np.testing.assert_allclose(embedder.embed(items, progress=False), trained, atol=1e-5)
-    embedder.save(tmp_path / "merged")
-    again = UniteEmbedder.load(tmp_path / "merged")
-    np.testing.assert_allclose(again.embed(items, progress=False), trained, atol=1e-5)
+    check_training(embedder, items, before, tmp_path / "merged")
     found = export_model(tmp_path / "merged", tmp_path / "exported", items=ITEMS)
     assert len(found) == len(ITEMS)
 

@@ -81,11 +81,10 @@ def _fill_train(given: dict[str, Any], values: dict[str, Any], own: dict[str, st
 
 def _for_narrow(config, chosen: str, choose_steps: bool):
     """A run of a narrow model with its stage, said in words."""
-    from ..data.readers import raw_rows
     from .sources import say
 
     stage = config.stage
-    pairs = sum(1 for file in config.data for _ in raw_rows(file))
+    pairs = _count_pairs(config) if choose_steps or stage.max_steps > 0 else 0
     if choose_steps:
         batch = max(2, min(stage.batch_size, pairs // 2))
         steps = min(max(_OWN_STEPS, pairs // batch), max(1, _OWN_EPOCHS * pairs // batch))
@@ -102,13 +101,17 @@ def _for_narrow(config, chosen: str, choose_steps: bool):
     return replace(config, stage=stage, cache_vision=config.cache_vision or frozen)
 
 
-def _warn_of_reach(config) -> None:
+def _count_pairs(config) -> int:
     from ..data.readers import raw_rows
+
+    return sum(1 for file in config.data for _ in raw_rows(file))
+
+
+def _warn_of_reach(config) -> None:
     from ..train.reach import short_reach
     from .sources import say
 
-    needed = config.stage.max_steps < 0
-    pairs = sum(1 for file in config.data for _ in raw_rows(file)) if needed else 0
+    pairs = _count_pairs(config) if config.stage.max_steps < 0 else 0
     if words := short_reach(config, pairs):
         say(f"warning: {words}")
 
