@@ -8,7 +8,8 @@ import click
 def study() -> click.Command:
     from ..study.arms import STUDIES
 
-    def run(name: str, size: str, part: str | None, show: bool) -> None:
+    def run(name: str, size: str, part: str | None, show: bool, again: int | None) -> None:
+        from ..study.again import make_again
         from ..study.execute import parts_of, run_part, run_study
 
         chosen = STUDIES[name]
@@ -16,6 +17,13 @@ def study() -> click.Command:
             raise click.BadParameter(f"{size!r}: must be one of {', '.join(chosen.sizes)}")
         if show:
             click.echo("\n".join(parts_of(chosen, chosen.sizes[size])))
+        elif again:
+            found = {}
+            for made, differs in make_again(chosen, size, again):
+                found[made] = differs
+                click.echo(f"{made}: " + (f"differs, {differs}" if differs else "equal to its row"))
+            if any(found.values()):
+                raise click.exceptions.Exit(1)
         elif part:
             click.echo(run_part(chosen, size, part))
         else:
@@ -35,6 +43,8 @@ def study() -> click.Command:
                          "paper's model, for GPUs."),
             click.Option(["--part"], help="Only this part."),
             click.Option(["--list", "show"], is_flag=True, help="List the parts."),
+            click.Option(["--again"], type=click.IntRange(min=1), metavar="N",
+                         help="Make N drawn rows of the table again and compare."),
         ],
         callback=run,
     )  # fmt: skip

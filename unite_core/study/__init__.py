@@ -5,6 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "again": ["make_again"],
         "arms": ["STUDIES", "Arm", "Run", "Size", "Study", "runs_of"],
         "execute": ["parts_of", "run_part", "run_study"],
         "endpoints": ["STUDY_ENDPOINTS", "endpoint_rows", "query_differences"],

@@ -29,7 +29,7 @@ from .training import (
     train_stage_1,
 )
 
-__all__ = ["parts_of", "run_part", "run_study"]
+__all__ = ["make_row", "parts_of", "run_part", "run_study", "table_of"]
 
 
 def parts_of(study: Study, size: Size) -> list[str]:
@@ -56,7 +56,7 @@ def run_part(study: Study, size_name: str, part: str) -> Path:
         return train_stage_1(size, folder, int(name))
     if kind == "run":
         (run,) = (run for run in runs_of(study, size) if run.name == name)
-        return _row(study, size, folder, run)
+        return make_row(study, size, folder, run, folder / "runs" / run.name)
     return _table(study, size, size_name, folder)
 
 
@@ -66,12 +66,11 @@ def run_study(study: Study, size_name: str) -> Iterator[tuple[str, Path]]:
         yield part, run_part(study, size_name, part)
 
 
-def _row(study: Study, size: Size, folder: Path, run: Run) -> Path:
-    """Train and score a run; its row lies in its folder."""
-    home = folder / "runs" / run.name
+def make_row(study: Study, size: Size, folder: Path, run: Run, home: Path) -> Path:
+    """Train and score a run of a study in `folder` into `home`, where its row lies then."""
     if (home / "row.json").is_file():
         return home / "row.json"
-    train_run(study, size, folder, run)
+    train_run(study, size, folder, run, home)
     tasks = study_tasks(study, size)
     vectors = dict(zip(run_items(study, size), np.load(home / "vectors.npy"), strict=True))
     fit = None
@@ -90,12 +89,18 @@ def _row(study: Study, size: Size, folder: Path, run: Run) -> Path:
     return home / "row.json"
 
 
+def table_of(study: Study, size_name: str) -> Path:
+    """Where the table of a size lies, without suffix."""
+    folder = folder_of(study, size_name)
+    return (Path("figures/study") if size_name == "small" else folder) / study.name
+
+
 def _table(study: Study, size: Size, size_name: str, folder: Path) -> Path:
     """Write the table of the runs that are done, which need not be all.
 
     Rows of runs that the table has and this folder lacks stay: they were run elsewhere.
     """
-    path = (Path("figures/study") if size_name == "small" else folder) / study.name
+    path = table_of(study, size_name)
     rows = rows_of(read_table(path)) if path.with_suffix(".parquet").is_file() else {}
     found = [folder / "runs" / run.name / "row.json" for run in runs_of(study, size)]
     rows |= {row["run"]: row for row in map(read_json, filter(Path.is_file, found))}

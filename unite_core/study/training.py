@@ -98,20 +98,19 @@ def train_stage_1(size: Size, folder: Path, seed: int) -> Path:
     return model
 
 
-def train_run(study: Study, size: Size, folder: Path, run: Run) -> Path:
-    """Train a run and embed the items of tasks and fits; returns its folder.
+def train_run(study: Study, size: Size, folder: Path, run: Run, home: Path) -> None:
+    """Train a run of a study in `folder` and embed the items of tasks and fits, into `home`.
 
     Does nothing if its vectors are there. InUseError where another process works on it.
     """
     from ..train.run import train
 
-    home = folder / "runs" / run.name
     if (home / "vectors.npy").is_file():
-        return home
+        return
     with working_in(home):
         torch.set_num_threads(1)  # sums depend on it; two runs side by side beat one of two threads
         begun, source = perf_counter(), provenance()
-        for config in stages_of(study, size, folder, run):
+        for config in stages_of(study, size, folder, run, home / "train"):
             model = train(config)
         embedder = UniteEmbedder.load(model)
         items = list(run_items(study, size).values())
@@ -127,7 +126,6 @@ def train_run(study: Study, size: Size, folder: Path, run: Run) -> Path:
             np.save(stream, vectors)
         shutil.copy(model.parent / "train.json", home / "train.json")
         shutil.rmtree(home / "train")
-    return home
 
 
 def stage_1_config(size: Size, folder: Path, seed: int) -> TrainConfig:
@@ -136,13 +134,16 @@ def stage_1_config(size: Size, folder: Path, seed: int) -> TrainConfig:
     return _config(size, folder, str(_backbone(size)), stage, folder / "stage1" / str(seed))
 
 
-def stages_of(study: Study, size: Size, folder: Path, run: Run) -> Iterator[TrainConfig]:
+def stages_of(study: Study, size: Size, folder: Path, run: Run,
+              train: Path) -> Iterator[TrainConfig]:  # fmt: skip
     """The stages that a run trains, in order; each starts from the model of the one before.
 
+    Args
+        folder  of the study: first stages and visual tokens that runs share
+        train   of this run, while it trains
     Writes the records that a stage of the study of data has of its own.
     """
     arm = study.arm(run.arm)
-    train = folder / "runs" / run.name / "train"
     if arm.mix is not None:
         yield from _mix_stages(study, size, folder, arm.mix, run, train)
         return
