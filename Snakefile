@@ -27,14 +27,16 @@ RUN = os.environ.get("UNITE_RUNS", "runs") + "/" + ("main" if CORPUS == "emoji" 
 STAGES = {"stage_1": f"{RUN}/stage1", "stage_2": f"{RUN}/stage2"}
 EVALUATED = f"{RUN}/evaluation"  # its vectors and scores are read by notebooks with evaluation_run
 
-# Notebooks by the folder of their run; the studies' have rules of their own, below.
-STUDY_NOTEBOOKS = {"data": "13_which_data", "mask": "14_does_the_mask_help"}
+# Notebooks by the folder of their run; those of studies, with the tables that their parameters name,
+# have rules of their own, below.
+STUDY_NOTEBOOKS = {"13_which_data": {"table": "data"},
+                   "14_does_the_mask_help": {"table": "mask", "confirmation": "confirmation"}}
 FOLDERS = {"04_stage_1": "stage1", "05_stage_2": "stage2", "06_scores": "evaluation",
            "09_modality_gap": "gap"}
 BY_FOLDER = {
     FOLDERS.get(path.stem, path.stem[3:]): path.stem
     for path in sorted(Path("notebooks").glob("*.ipynb"))
-    if path.stem not in STUDY_NOTEBOOKS.values()
+    if path.stem not in STUDY_NOTEBOOKS
 }
 LATER = {folder: name for folder, name in BY_FOLDER.items() if not name.startswith(("04", "05"))}
 
@@ -224,7 +226,7 @@ def runs(study):
 
 rule study:
     input:
-        expand(f"{RUN}_study/{{study}}/results.json", study=STUDY_NOTEBOOKS),
+        expand(f"{RUN}_study/{{notebook}}/results.json", notebook=STUDY_NOTEBOOKS),
 
 
 rule study_prepare:
@@ -261,7 +263,7 @@ rule study_run:
         "{params}"
 
 
-for study in STUDY_NOTEBOOKS:
+for study in STUDIES:
 
     rule:
         name:
@@ -277,19 +279,27 @@ for study in STUDY_NOTEBOOKS:
             "{params}"
 
 
+def study_tables(wildcards):
+    return {name: table(of) for name, of in STUDY_NOTEBOOKS[wildcards.notebook].items()}
+
+
+def run_study_notebook(wildcards):
+    """The command that executes a notebook on its tables."""
+    given = [word for name, path in study_tables(wildcards).items()
+             for word in ("-p", name, path.removesuffix(".parquet"))]
+    return unite("run", notebook_of(wildcards.notebook), f"{RUN}_study/{wildcards.notebook}", *given)
+
+
 rule study_notebook:
     wildcard_constraints:
-        study="|".join(STUDY_NOTEBOOKS),
+        notebook="|".join(STUDY_NOTEBOOKS),
     input:
-        lambda wildcards: notebook_of(STUDY_NOTEBOOKS[wildcards.study]),
-        table=lambda wildcards: table(wildcards.study),
+        unpack(study_tables),
+        notebook=lambda wildcards: notebook_of(wildcards.notebook),
     output:
-        f"{RUN}_study/{{study}}/results.json",
+        f"{RUN}_study/{{notebook}}/results.json",
     params:
-        lambda wildcards: unite(
-            "run", notebook_of(STUDY_NOTEBOOKS[wildcards.study]), f"{RUN}_study/{wildcards.study}",
-            "-p", "table", table(wildcards.study).removesuffix(".parquet"),
-        ),
+        run_study_notebook,
     threads: 2
     shell:
         "{params}"

@@ -73,21 +73,13 @@ def test_without_any_table_it_says_what_makes_one(monkeypatch, tmp_path, capsys)
         notebook.open_study("mask", "typo")
 
 
-def test_a_stored_table_comes_before_that_of_the_smoke_size(monkeypatch, tmp_path, capsys, table):
-    smoke = tmp_path / "runs" / "study" / "mask-smoke" / "mask.parquet"
-    stored = tmp_path / "figures" / "study" / "mask.parquet"
-    where = "unite_core.notebook.study"
-    monkeypatch.setattr(f"{where}.from_root", lambda path: tmp_path / path)
-    monkeypatch.setattr(f"{where}.runs_root", lambda: tmp_path / "runs")
-    read = []
-    monkeypatch.setattr(f"{where}.read_table", lambda path: read.append(path.parent.name) or table)
-    for file in (smoke, stored):
-        file.parent.mkdir(parents=True)
-        file.touch()
-        assert notebook.open_study("mask") is table
-    assert read == ["mask-smoke", "study"]
+def test_numbers_of_the_smoke_size_are_said_to_mean_nothing(monkeypatch, tmp_path, capsys, table):
+    monkeypatch.setattr("unite_core.notebook.study.read_table", lambda path: table)
+    for place in ("mask-smoke", "mask-small"):
+        assert notebook.open_study("mask", str(tmp_path / place / "mask")) is table
     said = capsys.readouterr().out
-    assert "14 of 42 runs, 2 of 6 blocks complete" in said and said.count("mean nothing") == 1
+    assert said.count("14 of 42 runs, 2 of 6 blocks complete") == 2
+    assert said.count("mean nothing") == 1
 
 
 def test_a_block_is_complete_with_all_its_arms(table, monkeypatch, tmp_path, capsys):
@@ -220,11 +212,26 @@ def test_the_number_of_blocks_follows_from_the_spread_of_the_first_two(table):
     assert notebook.deviation_said(rows[:7], plan).startswith("not known yet")
 
 
+def test_a_few_blocks_are_shown_one_by_one():
+    opened = made(STUDIES["confirmation"], 2)
+    results = verdicts(endpoint_rows(opened, ("P1b", "P3"), ["concept"]), PLANS["confirmation"],
+                       Cell("soft_mask", "probe"))  # fmt: skip
+    first = notebook.block_table(results)[0]
+    by_block = [float(value) for value in first["by block"].split(", ")]
+    assert first["difference"] == "soft_mask (probe) − info_nce" and len(by_block) == 2
+    assert float(first["mean"]) == pytest.approx(np.mean(by_block), abs=0.1)
+    unknown = notebook.block_table(verdicts([], PLANS["confirmation"]))
+    assert [row["by block"] + row["mean"] for row in unknown] == ["", ""]
+
+
 @pytest.mark.parametrize("blocks", [0, 1, 2])
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_every_cell_holds_with_none_one_or_two_blocks(name, blocks, monkeypatch, tmp_path, capsys):
-    opened = made(STUDIES[name], blocks) if blocks else StudyTable([], {}, [])
-    monkeypatch.setattr(notebook, "open_study", lambda *_: opened, raising=False)
+
+    def opened(study, *_):
+        return made(STUDIES[study], blocks) if blocks else StudyTable([], {}, [])
+
+    monkeypatch.setattr(notebook, "open_study", opened, raising=False)
     path = project_root() / "notebooks" / f"{NOTEBOOKS[name]}.ipynb"
     namespace = {}
     with plt.rc_context():

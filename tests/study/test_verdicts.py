@@ -7,13 +7,17 @@ from unite_core.evaluation.significance import holm
 from unite_core.study.arms import STUDIES
 from unite_core.study.statistics import blind_deviation
 from unite_core.study.verdicts import (
+    CONFIRMED,
     CONTRADICTED,
+    NOT_CONFIRMED,
+    NOT_RUN,
     PLANS,
     SUPPORTED,
     UNDECIDED,
     Cell,
     blind_deviation_of,
     choose_winner,
+    confirmation_of,
     endpoint_column,
     mask_conclusions,
     verdicts,
@@ -55,6 +59,10 @@ def test_the_plans_are_those_of_the_page():
     assert [(t.endpoint, t.kind, t.margin) for t in MASK.beside] == [("P2", "equivalent", 0.03)]
     assert [t.contrast for t in DATA.tests] == ["TV − TV_frame", "TV − TI", "clean_30 − noise_30"]
     assert (MASK.blocks, DATA.blocks) == (6, 5)
+    assert PLANS["confirmation"].tests == MASK.tests[4:]
+    sizes = {name: STUDIES[name].sizes["small"] for name in ("mask", "confirmation")}
+    assert set(sizes["mask"].seeds).isdisjoint(sizes["confirmation"].seeds)
+    assert sizes["confirmation"].steps_2 == 950 and sizes["confirmation"].blocks == 2
     known = {arm.name for arm in STUDIES["mask"].arms} | {"winner"}
     assert {t.first for t in MASK.tests} | {t.second for t in MASK.tests} <= known
 
@@ -154,6 +162,32 @@ def test_the_sentences_follow_from_the_verdicts(asked, expected):
         "the mask keeps stage 1", "it was the prompt", "best of both"]  # fmt: skip
     assert [row["verdict"] for row in found[:2]] == expected
     assert found[2]["verdict"] == UNDECIDED
+
+
+def test_a_winner_is_confirmed_if_every_block_of_its_own_runs_agrees():
+    def confirmed(blocks=2, **of_block_1):
+        rows = study({("router", "P3"): 0.1, ("router", "P1b"): -0.02}, blocks)
+        for row in rows:
+            if row["arm"] == "router" and row["block"] == 1:
+                row.update({f"concept/{name}/cosine": value for name, value in of_block_1.items()})
+        return confirmation_of(verdicts(rows, PLANS["confirmation"], Cell("router")))
+
+    assert confirmed() == CONFIRMED
+    assert confirmed(P3=0.0) == NOT_CONFIRMED
+    assert confirmed(P1b=0.0) == NOT_CONFIRMED
+    assert confirmed(blocks=1) == NOT_RUN
+    assert confirmation_of(verdicts([], PLANS["confirmation"])) == NOT_RUN
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [(CONFIRMED, SUPPORTED), (NOT_CONFIRMED, UNDECIDED), (NOT_RUN, UNDECIDED)],
+)
+def test_the_best_of_both_needs_its_confirmation(said, expected):
+    results = verdicts(study({("router", "P3"): 0.1}), MASK, Cell("router"))
+    last = mask_conclusions(results, said)[2]
+    assert (last["verdict"], last["because"]) == (
+        expected, f"test 5 supported; test 6 supported; at full length {said}")  # fmt: skip
 
 
 def test_without_a_clear_difference_there_is_none_to_explain():

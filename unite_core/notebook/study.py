@@ -29,12 +29,12 @@ from ..study.statistics import (
     t_interval,
 )
 from ..study.verdicts import Cell, Plan, blind_deviation_of, choose_winner
-from .runs import from_root, project_root, runs_root
+from .runs import from_root, project_root
 
 __all__ = [
-    "arm_table", "blocks_said", "deviation_said", "difference_table", "endpoint_table",
-    "find_winner", "gap_table", "mean_table", "metric_table", "open_study", "power_table",
-    "task_rows", "test_table", "winner_candidates", "with_gap",
+    "arm_table", "block_table", "blocks_said", "deviation_said", "difference_table",
+    "endpoint_table", "find_winner", "gap_table", "mean_table", "metric_table", "open_study",
+    "power_table", "task_rows", "test_table", "winner_candidates", "with_gap",
 ]  # fmt: skip
 
 
@@ -46,17 +46,14 @@ def open_study(name: str, table: str = "") -> StudyTable:
 
     Args
         name   of `STUDIES`
-        table  path without suffix; empty: figures/study/NAME, else the table of the smoke size.
-               Where neither is there the result has no runs, and what makes them is printed
+        table  path without suffix; empty: figures/study/NAME. Where that is not there the result
+               has no runs, and what makes them is printed
     """
-    smoke = runs_root() / "study" / f"{name}-smoke" / name
-    places = [from_root(table)] if table else [from_root(f"figures/study/{name}"), smoke]
-    found = [path for path in places if path.with_suffix(".parquet").is_file()]
-    if not table and not found:
-        print(f"No run of this study is stored: `unite study {name} --size smoke` (minutes) or "
-              f"`make study` (hours) makes a table.")  # fmt: skip
+    path = from_root(table or f"figures/study/{name}")
+    if not table and not path.with_suffix(".parquet").is_file():
+        print(f"No run of study {name} is stored: `unite study {name} --size smoke` (minutes) or "
+              f"`make study` (hours) makes a table, a parameter of this notebook.")  # fmt: skip
         return StudyTable([], {}, [])
-    path = (found or places)[0]
     opened = read_table(path)
     study = STUDIES[name]
     planned = study.sizes["small"].blocks
@@ -65,7 +62,7 @@ def open_study(name: str, table: str = "") -> StudyTable:
           "blocks complete")  # fmt: skip
     for source, count in sorted(Counter(map(_source_of, opened.runs)).items()):
         print(f"  {count} of {source}")
-    if path == smoke:
+    if path.parent.name.endswith("-smoke"):
         print("These runs only prove that everything works: their numbers mean nothing.")
     return opened
 
@@ -279,6 +276,17 @@ def test_table(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
          "other families, too": _range(row.get("wide_low"), row.get("wide_high")),
          "p": _p(row["p"]), "p (Holm)": _p(row["p_holm"]) if np.isfinite(row["p"]) else "",
          "verdict": row["verdict"]}
+        for row in results
+    ]  # fmt: skip
+
+
+def block_table(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Results of `verdicts` with few blocks, in points: each block's difference, no *t*."""
+    return [
+        {"test": row["test"], "difference": row["contrast"], "on": row["endpoint"],
+         "families": _families(row), "by block": ", ".join(map(_points, row["differences"])),
+         "mean": _points(row["effect"]),
+         "other families, too": _range(row.get("wide_low"), row.get("wide_high"))}
         for row in results
     ]  # fmt: skip
 

@@ -11,6 +11,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "endpoints": ["STUDY_ENDPOINTS", "endpoint_rows", "query_differences"],
         "rows": ["StudyTable", "read_table"],
         "statistics": ["blocks_families_interval", "detectable_difference", "t_interval", "t_test"],
-        "verdicts": ["PLANS", "Cell", "choose_winner", "mask_conclusions"],
+        "verdicts": ["PLANS", "Cell", "choose_winner", "confirmation_of", "mask_conclusions"],
     },
 )

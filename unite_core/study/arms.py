@@ -43,6 +43,8 @@ class Size:
     steps_1: int
     steps_2: int
     blocks: int
+    first_block: int = 0
+    """Seed of the first block; the others follow."""
     fit_pairs: int = 2500
     """Training pairs on which search-time scores are fitted."""
     model: str = ""
@@ -51,6 +53,11 @@ class Size:
     """Whose stages: those for unite-tiny, or the paper's for 2B."""
     batch_size: int = 64
     corpus_options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def seeds(self) -> range:
+        """The blocks' numbers, which are the seeds of all their stages."""
+        return range(self.first_block, self.first_block + self.blocks)
 
 
 @dataclass(frozen=True)
@@ -94,7 +101,7 @@ class Run:
 
     arm: str
     block: int
-    """Its number is the seed of all stages."""
+    """One of `Size.seeds`."""
 
     @property
     def name(self) -> str:
@@ -111,7 +118,7 @@ _EMOJI = Size("emoji", "data/emoji", "data/emoji_clips", steps_1=420, steps_2=42
 _HUB = Size("", "data/unite", "data/unite", steps_1=20_000, steps_2=4_000, blocks=3,
             model="Qwen/Qwen2-VL-2B-Instruct", recipe="paper", batch_size=1024)  # fmt: skip
 
-STUDIES.register("mask")(
+_MASK = STUDIES.register("mask")(
     Study(
         "mask",
         "Does the modality mask help?",
@@ -131,6 +138,21 @@ STUDIES.register("mask")(
         scores=("cosine", "z-score", "centred", "bonus", "probe", "probe-tau", "router", "oracle"),
     )
 )  # fmt: skip
+
+# The winner of the study of the mask, in seeds that did not choose it and at full length.
+STUDIES.register("confirmation")(
+    replace(
+        _MASK,
+        name="confirmation",
+        question="Does the winner hold in runs of its own?",
+        arms=tuple(map(_MASK.arm, ("info_nce", "mamcl", "soft_mask"))),
+        sizes={
+            "smoke": replace(_SMOKE, first_block=2),
+            "small": replace(_EMOJI, steps_1=950, steps_2=950, blocks=2, first_block=6),
+            "full": replace(_HUB, blocks=2, first_block=3),
+        },
+    )
+)
 
 _BOTH = {"image": 0.5, "video": 0.5}
 STUDIES.register("data")(
@@ -169,6 +191,6 @@ STUDIES.register("data")(
 
 def runs_of(study: Study, size: Size) -> Iterator[Run]:
     """All runs, block by block, so that what is there when time runs out is balanced."""
-    for block in range(size.blocks):
+    for block in size.seeds:
         for arm in study.arms:
             yield Run(arm.name, block)

@@ -35,7 +35,7 @@ __all__ = ["make_row", "parts_of", "run_part", "run_study", "table_of"]
 def parts_of(study: Study, size: Size) -> list[str]:
     """All parts in order: `prepare`, `stage1-SEED`, `run-ARM-BLOCK`, `table`."""
     runs = list(runs_of(study, size))
-    seeds = range(size.blocks) if study.shared_stage_1 else ()
+    seeds = size.seeds if study.shared_stage_1 else ()
     return [
         "prepare",
         *(f"stage1-{seed}" for seed in seeds),

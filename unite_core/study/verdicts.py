@@ -29,14 +29,15 @@ from .statistics import (
 )
 
 __all__ = [
-    "CONTRADICTED", "PLANS", "SUPPORTED", "UNDECIDED", "Cell", "Plan", "PlannedTest",
-    "QueryDifferences", "blind_deviation_of", "choose_winner", "endpoint_column",
-    "mask_conclusions", "verdicts",
+    "CONFIRMED", "CONTRADICTED", "NOT_CONFIRMED", "NOT_RUN", "PLANS", "SUPPORTED", "UNDECIDED",
+    "Cell", "Plan", "PlannedTest", "QueryDifferences", "blind_deviation_of", "choose_winner",
+    "confirmation_of", "endpoint_column", "mask_conclusions", "verdicts",
 ]  # fmt: skip
 
 SUPPORTED, CONTRADICTED = "supported", "contradicted"
 UNDECIDED = "undecided at this power"
-_NOT_RUN, _ONE_BLOCK = "not run", "no test of one independent block"
+CONFIRMED, NOT_CONFIRMED, NOT_RUN = "confirmed", "not confirmed", "not run"
+_ONE_BLOCK = "no test of one independent block"
 WINNER = "winner"
 _IN_ONE_INDEX = {name for name, endpoint in ENDPOINTS.items() if endpoint.pool == "mixed"}
 
@@ -88,6 +89,8 @@ class Plan:
     level: float = 0.05
 
 
+_WINS = PlannedTest("5 winner, one index", WINNER, "info_nce", "P3")
+_KEEPS = PlannedTest("6 winner keeps stage 1", WINNER, "mamcl", "P1b", "non-inferior", 0.03)
 PLANS = {
     "mask": Plan(
         "mask",
@@ -98,13 +101,14 @@ PLANS = {
             PlannedTest("2 mask, as trained", "mamcl", "info_nce", "P1b"),
             PlannedTest("3 mask, one index", "mamcl", "info_nce", "P3"),
             PlannedTest("4 mask or chance", "mamcl", "random_mask", "P1b"),
-            PlannedTest("5 winner, one index", WINNER, "info_nce", "P3"),
-            PlannedTest("6 winner keeps stage 1", WINNER, "mamcl", "P1b", "non-inferior", 0.03),
+            _WINS,
+            _KEEPS,
         ),
         beside=(
             PlannedTest("mask, instructed", "mamcl", "info_nce", "P2", "equivalent", 0.03),
         ),
     ),
+    "confirmation": Plan("confirmation", "concept", blocks=2, tests=(_WINS, _KEEPS)),
     "data": Plan(
         "data",
         "concept+development",
@@ -207,11 +211,26 @@ def blind_deviation_of(rows: Sequence[Mapping[str, Any]], plan: Plan) -> float:
     return blind_deviation([_differences(rows, t, Cell(t.first), plan.split).values for t in tests])
 
 
-def mask_conclusions(results: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+def confirmation_of(results: Sequence[Mapping[str, Any]]) -> str:
+    """What the runs at full length say of the winner: confirmed, not confirmed, or not run.
+
+    Two blocks are too few for a *t*: the rule of docs/study.md is that each of them has the winner
+    above InfoNCE in one index, and its P1b above MAMCL's less the margin.
+    """
+    if any(row["blocks"] < row["planned"] for row in results):
+        return NOT_RUN
+    held = all(value > -row["margin"] for row in results for value in row["differences"])
+    return CONFIRMED if held else NOT_CONFIRMED
+
+
+def mask_conclusions(
+    results: Sequence[Mapping[str, Any]], confirmation: str = NOT_RUN
+) -> list[dict[str, str]]:
     """The sentences of docs/study.md on the mask: rows of claim, verdict, because.
 
     "It was the prompt" compares two estimates, so it is asked only where there is a clear
-    difference on P1a to explain.
+    difference on P1a to explain. "Best of both" is supported only with `confirmation_of` the runs
+    at full length.
     """
     of = {row["test"].split()[0]: row for row in results}
     bare, asked = of["1"], of["2"]
@@ -219,11 +238,15 @@ def mask_conclusions(results: Sequence[Mapping[str, Any]]) -> list[dict[str, str
         prompt = SUPPORTED if asked["effect"] < bare["effect"] / 2 else CONTRADICTED
     else:
         prompt = UNDECIDED
+    best = _both(of["5"], of["6"])
+    best["because"] += f"; at full length {confirmation}"
+    if best["verdict"] == SUPPORTED and confirmation != CONFIRMED:
+        best["verdict"] = UNDECIDED
     effects = f"{100 * asked['effect']:+.1f} of {100 * bare['effect']:+.1f} points"
     return [
         {"claim": "the mask keeps stage 1", **_both(of["2"], of["4"])},
         {"claim": "it was the prompt", "verdict": prompt, "because": effects},
-        {"claim": "best of both", **_both(of["5"], of["6"])},
+        {"claim": "best of both", **best},
     ]
 
 
@@ -291,7 +314,7 @@ def _against(values: np.ndarray, kind: Kind, margin: float) -> float:
 def _verdict(row: Mapping[str, Any], p: float, n_tests: int, level: float) -> str:
     """In words. What speaks against a test with a margin is held to level / number of tests."""
     if row["blocks"] < 2:
-        return _ONE_BLOCK if row["blocks"] else _NOT_RUN
+        return _ONE_BLOCK if row["blocks"] else NOT_RUN
     if row["kind"] == "two-sided":
         clear = SUPPORTED if row["effect"] > 0 else CONTRADICTED
         return clear if p < level else UNDECIDED
