@@ -215,10 +215,10 @@ def test_the_number_of_blocks_follows_from_the_spread_of_the_first_two(table):
 def test_a_few_blocks_are_shown_one_by_one():
     opened = made(STUDIES["confirmation"], 2)
     results = verdicts(endpoint_rows(opened, ("P1b", "P3"), ["concept"]), PLANS["confirmation"],
-                       Cell("soft_mask", "probe"))  # fmt: skip
+                       Cell("router", "router"))  # fmt: skip
     first = notebook.block_table(results)[0]
     by_block = [float(value) for value in first["by block"].split(", ")]
-    assert first["difference"] == "soft_mask (probe) − info_nce" and len(by_block) == 2
+    assert first["difference"] == "router (router) − info_nce" and len(by_block) == 2
     assert float(first["mean"]) == pytest.approx(np.mean(by_block), abs=0.1)
     unknown = notebook.block_table(verdicts([], PLANS["confirmation"]))
     assert [row["by block"] + row["mean"] for row in unknown] == ["", ""]

@@ -145,7 +145,7 @@ STUDIES.register("confirmation")(
         _MASK,
         name="confirmation",
         question="Does the winner hold in runs of its own?",
-        arms=tuple(map(_MASK.arm, ("info_nce", "mamcl", "soft_mask"))),
+        arms=tuple(map(_MASK.arm, ("info_nce", "mamcl", "router"))),
         sizes={
             "smoke": replace(_SMOKE, first_block=2),
             "small": replace(_EMOJI, steps_1=950, steps_2=950, blocks=2, first_block=6),
