@@ -215,7 +215,7 @@ def first_stage(wildcards):
     """What a run goes on from."""
     if not STUDIES[wildcards.study].shared_stage_1:
         return f"{HOME}/vision/index.json"
-    return f"{HOME}/stage1/{wildcards.run.rpartition('-')[2]}/model/config.json"
+    return f"{HOME}/stage1/{wildcards.run.rpartition('-')[2]}.done"
 
 
 def runs(study):
@@ -243,12 +243,13 @@ rule study_stage_1:
     input:
         f"{HOME}/vision/index.json",
     output:
-        f"{HOME}/stage1/{{seed}}/model/config.json",
+        # a file beside the folder: snakemake makes the folders of outputs, and an empty `model` is none
+        touch(f"{HOME}/stage1/{{seed}}.done"),
     params:
         lambda wildcards: part(wildcards.study, f"stage1-{wildcards.seed}"),
     threads: 1
     shell:
-        "{params}"
+        "OMP_NUM_THREADS={threads} {params}"
 
 
 rule study_run:
@@ -260,7 +261,7 @@ rule study_run:
         lambda wildcards: part(wildcards.study, f"run-{wildcards.run}"),
     threads: 1
     shell:
-        "{params}"
+        "OMP_NUM_THREADS={threads} {params}"
 
 
 for study in STUDIES:

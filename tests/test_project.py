@@ -196,6 +196,19 @@ def wait_for(file, seconds=60):
 
 
 @pytest.mark.slow
+def test_a_run_of_a_study_is_made_with_all_that_it_goes_on_from(workbook):
+    folder, command, where = workbook
+    made = folder / "runs" / "study" / "mask-smoke"
+    target = [*command, "size=smoke", "--", str(made / "runs" / "mamcl-0" / "row.json")]
+    done = subprocess.run(target, capture_output=True, text=True, **where)
+    assert done.returncode == 0, done.stderr
+    row = json.loads((made / "runs" / "mamcl-0" / "row.json").read_text())
+    assert row["arm"] == "mamcl" and row["threads"] == 1
+    assert {path.name for path in (made / "stage1").iterdir()} == {"0", "0.done"}
+    assert (made / "stage1" / "0" / "model" / "config.json").is_file()
+
+
+@pytest.mark.slow
 def test_the_workbook_passes_parameters_that_its_notebooks_have(workbook):
     _, command, where = workbook
     commands = []

@@ -164,13 +164,13 @@ def gap_table(table: StudyTable, study: Study, measures: Sequence[str]) -> list[
 def with_gap(
     rows: Sequence[Mapping[str, Any]], table: StudyTable, task: str
 ) -> list[dict[str, Any]]:
-    """Rows of `endpoint_rows` with the field `gap` of that task's pairs."""
+    """Rows of `endpoint_rows` with the `gap` of that task's pairs; NaN if they are too few."""
     gaps = {
         (run["run"], each["task"], each["measure"]): each["value"]
         for run in table.runs
         for each in run["gap"]
     }
-    return [{**row, "gap": gaps[row["run"], task, "gap"]} for row in rows]
+    return [{**row, "gap": gaps.get((row["run"], task, "gap"), np.nan)} for row in rows]
 
 
 def difference_table(

@@ -112,7 +112,8 @@ class Run:
 STUDIES: Registry[Study] = Registry("study")
 """Studies by name."""
 
-_SMOKE = Size("shapes", "data/shapes", "data/shapes", steps_1=6, steps_2=6, blocks=2, fit_pairs=100)
+_SMOKE = Size("shapes", "data/shapes", "data/shapes", steps_1=6, steps_2=6, blocks=2, fit_pairs=100,
+              batch_size=16)  # fmt: skip
 _EMOJI = Size("emoji", "data/emoji", "data/emoji_clips", steps_1=420, steps_2=420, blocks=6,
               corpus_options={"clips": [1, 2, 3, 4]})  # fmt: skip
 _HUB = Size("", "data/unite", "data/unite", steps_1=20_000, steps_2=4_000, blocks=3,
@@ -179,7 +180,7 @@ STUDIES.register("data")(
             Arm("fine_after", "fine captions in stage 2", mix=Mix(_BOTH, fine="after")),
         ),
         sizes={
-            "smoke": replace(_SMOKE, train_root="data/shapes", steps_1=6, steps_2=6),
+            "smoke": _SMOKE,
             "small": replace(_EMOJI, train_root="data/emoji_clips", steps_1=200, steps_2=200,
                              blocks=5),
             "full": replace(_HUB, blocks=5),
