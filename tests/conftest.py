@@ -1,18 +1,25 @@
 """Tests run on a CPU, offline, without a display, from the same seeds, and leave the tree alone."""
 
+import atexit
 import os
 import random
+import shutil
+import tempfile
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["MPLBACKEND"] = "Agg"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["JUPYTER_PLATFORM_DIRS"] = "1"
+# Code of exported folders is copied here before it runs: one folder for as long as a process lives,
+# because Python looks for all of `transformers_modules` where it found the first of it.
+os.environ["HF_MODULES_CACHE"] = tempfile.mkdtemp(prefix="unite-modules-")
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+atexit.register(shutil.rmtree, os.environ["HF_MODULES_CACHE"], ignore_errors=True)
 torch.set_num_threads(1)
 settings.register_profile(
     "unite", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]

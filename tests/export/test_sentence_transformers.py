@@ -30,19 +30,6 @@ FEW = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def modules_elsewhere(tmp_path_factory):
-    """The folder into which transformers copies the code that it runs."""
-    import transformers.dynamic_module_utils as dynamic
-
-    cache, path = dynamic.HF_MODULES_CACHE, list(sys.path)
-    dynamic.HF_MODULES_CACHE = str(tmp_path_factory.mktemp("modules"))
-    yield
-    dynamic.HF_MODULES_CACHE, sys.path[:] = cache, path
-    for name in [name for name in sys.modules if name.split(".")[0] == "transformers_modules"]:
-        del sys.modules[name]  # or the next folder of modules would be looked for in this one
-
-
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("export") / "tiny"

@@ -11,10 +11,7 @@ import torch
 from PIL import Image
 from torch.nn.functional import normalize
 
-from tests.export.test_sentence_transformers import (  # noqa: F401 - a fixture
-    FOLDER,
-    modules_elsewhere,
-)
+from tests.export.test_sentence_transformers import FOLDER
 from tests.train.test_parallel import run_processes
 from unite_core.export.sentence_transformers import export_model
 from unite_core.loss.contrastive import mamcl
