@@ -13,7 +13,7 @@ from unite_core.notebook.runs import project_root
 from unite_core.study.arms import STUDIES
 from unite_core.study.endpoints import STUDY_ENDPOINTS, endpoint_rows
 from unite_core.study.rows import StudyTable
-from unite_core.study.statistics import blocks_needed
+from unite_core.study.statistics import blocks_needed, t_interval
 from unite_core.study.verdicts import PLANS, Cell, blind_deviation_of, verdicts
 
 MASK, DATA = STUDIES["mask"], STUDIES["data"]
@@ -111,6 +111,10 @@ def test_means_are_those_of_the_hits_in_percent(table):
             for block in range(2) for task in tasks]  # fmt: skip
     assert found["MAMCL + router"]["P3"] == f"{100 * np.mean(hits):.1f}"
     assert found["MAMCL + router"]["head"] and found["MAMCL"]["head"] == ""
+    wide = by(notebook.mean_table(rows, MASK, {"concept/P3/cosine": "P3"}, interval=True))
+    blocks = [row["concept/P3/cosine"] for row in rows if row["arm"] == "router"]
+    low, high = 100 * np.array(t_interval(np.array(blocks)))
+    assert wide["MAMCL + router"]["P3"] == f"{100 * np.mean(hits):.1f} [{low:.1f}, {high:.1f}]"
     other = by(notebook.metric_table(table, MASK, "P3", "concept", ["mrr"]))
     assert other["MAMCL + router"]["mrr"] == found["MAMCL + router"]["P3"], "made equal above"
     single = notebook.metric_table(table, MASK, "P3", "concept", ["mrr"], pool="single")

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from unite_core.evaluation.significance import holm
 from unite_core.study.arms import STUDIES
@@ -157,10 +158,14 @@ def test_the_blind_deviation_pools_the_tests_with_fixed_arms():
 )  # fmt: skip
 def test_the_sentences_follow_from_the_verdicts(asked, expected):
     effects = {("mamcl", "P1a"): 0.1, ("mamcl", "P1b"): asked}
-    found = mask_conclusions(verdicts(study(effects), MASK))
+    results = verdicts(study(effects), MASK)
+    found = mask_conclusions(results)
     assert [row["claim"] for row in found] == [
         "the mask keeps stage 1", "it was the prompt", "best of both"]  # fmt: skip
     assert [row["verdict"] for row in found[:2]] == expected
+    bare, asked = (np.array(results[number]["differences"]) for number in (0, 1))
+    again = stats.ttest_1samp(asked - bare / 2, 0).confidence_interval()
+    assert found[1]["because"].endswith(f"[{100 * again.low:+.1f}, {100 * again.high:+.1f}]")
     assert found[2]["verdict"] == UNDECIDED
 
 

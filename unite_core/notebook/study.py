@@ -96,17 +96,21 @@ def endpoint_table(
 
 
 def mean_table(
-    rows: Sequence[Mapping[str, Any]], study: Study, columns: Mapping[str, str]
+    rows: Sequence[Mapping[str, Any]],
+    study: Study,
+    columns: Mapping[str, str],
+    interval: bool = False,
 ) -> list[dict[str, Any]]:
-    """Mean over blocks by arm, in percent.
+    """Mean over blocks by arm, in percent, with its 95 % t interval over them if asked for.
 
     Args
         rows     of `endpoint_rows`
         columns  {field: title}
     """
+    said = _spread if interval else _share
     return [
         {"arm": arm.label, "blocks": sum(row["arm"] == arm.name for row in rows)}
-        | {title: _share(_values(rows, arm.name, column)) for column, title in columns.items()}
+        | {title: said(_values(rows, arm.name, column)) for column, title in columns.items()}
         for arm in study.arms
     ]
 
@@ -267,11 +271,13 @@ def deviation_said(rows: Sequence[Mapping[str, Any]], plan: Plan) -> str:
 def test_table(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Results of `verdicts` as rows to print: effect and intervals in points, p, verdict.
 
-    "other families, too" is the interval over blocks and families, if the results have it.
+    "claim" is what the difference has to be, in points. "other families, too" is the interval over
+    blocks and families, if the results have it.
     """
     return [
         {"test": row["test"], "difference": row["contrast"], "on": row["endpoint"],
-         "blocks": f"{row['blocks']} of {row['planned']}", "families": _families(row),
+         "claim": _claim(row), "blocks": f"{row['blocks']} of {row['planned']}",
+         "families": _families(row),
          "effect": _points(row["effect"]), "95 % interval": _range(row["low"], row["high"]),
          "other families, too": _range(row.get("wide_low"), row.get("wide_high")),
          "p": _p(row["p"]), "p (Holm)": _p(row["p_holm"]) if np.isfinite(row["p"]) else "",
@@ -348,6 +354,12 @@ def _settings_of(arm: Arm) -> str:
     return ", ".join(words)
 
 
+def _claim(row: Mapping[str, Any]) -> str:
+    margin = f"{100 * row['margin']:g}"
+    return {"two-sided": "above 0", "non-inferior": f"above -{margin}",
+            "equivalent": f"within ±{margin}"}[row["kind"]]  # fmt: skip
+
+
 def _values(rows: Sequence[Mapping[str, Any]], arm: str, column: str) -> list[float]:
     return [row[column] for row in rows if row["arm"] == arm and column in row]
 
@@ -355,6 +367,13 @@ def _values(rows: Sequence[Mapping[str, Any]], arm: str, column: str) -> list[fl
 def _share(values: Sequence[float]) -> str:
     mean = np.mean(values) if len(values) else np.nan
     return f"{100 * mean:.1f}" if np.isfinite(mean) else ""
+
+
+def _spread(values: Sequence[float]) -> str:
+    if len(values) < 2:
+        return _share(values)
+    low, high = t_interval(np.array(values))
+    return f"{_share(values)} [{100 * low:.1f}, {100 * high:.1f}]"
 
 
 def _points(value: float) -> str:

@@ -229,8 +229,8 @@ def mask_conclusions(
     """The sentences of docs/study.md on the mask: rows of claim, verdict, because.
 
     "It was the prompt" compares two estimates, so it is asked only where there is a clear
-    difference on P1a to explain. "Best of both" is supported only with `confirmation_of` the runs
-    at full length.
+    difference on P1a to explain; its last number has a 95 % interval over blocks. "Best of both" is
+    supported only with `confirmation_of` the runs at full length.
     """
     of = {row["test"].split()[0]: row for row in results}
     bare, asked = of["1"], of["2"]
@@ -242,7 +242,11 @@ def mask_conclusions(
     best["because"] += f"; at full length {confirmation}"
     if best["verdict"] == SUPPORTED and confirmation != CONFIRMED:
         best["verdict"] = UNDECIDED
-    effects = f"{100 * asked['effect']:+.1f} of {100 * bare['effect']:+.1f} points"
+    rest = np.subtract(asked["differences"], np.divide(bare["differences"], 2))
+    effects = (
+        f"{100 * asked['effect']:+.1f} of {100 * bare['effect']:+.1f} points; less half of it "
+        "{:+.1f} [{:+.1f}, {:+.1f}]".format(*(100 * np.array([rest.mean(), *t_interval(rest)])))
+    )
     return [
         {"claim": "the mask keeps stage 1", **_both(of["2"], of["4"])},
         {"claim": "it was the prompt", "verdict": prompt, "because": effects},
