@@ -33,6 +33,20 @@ def rows_of(study: Study, folder) -> dict:
     return {path.parent.name: json.loads(path.read_text()) for path in paths}
 
 
+def budget_by_hand(corpus) -> dict:
+    """What two steps of eight pairs show: a picture of 56 pixels has 4 tokens, its clip 8."""
+    lines = (corpus / "stage2.jsonl").read_text().splitlines()
+    sides = [json.loads(line)[side] for line in lines for side in ("query", "candidate")]
+    pictures = [side["image"] for side in sides if "image" in side]
+    clips = [side["video"] for side in sides if "video" in side]
+    tokens = 16 * (4 * len(pictures) + 8 * len(clips)) / len(lines)
+    return {
+        "steps": 2, "pairs": 16, "records": len(lines), "visual_tokens": round(tokens),
+        "texts": len({side["text"] for side in sides if "text" in side}),
+        "media": len({*pictures, *clips}),
+    }  # fmt: skip
+
+
 def test_a_study_goes_on_and_gives_the_same_rows(corpus, tmp_path, monkeypatch):
     monkeypatch.setenv("UNITE_RUNS", str(tmp_path))
     study = small("mask", ["one_modality", "router"], corpus)
@@ -51,6 +65,7 @@ def test_a_study_goes_on_and_gives_the_same_rows(corpus, tmp_path, monkeypatch):
         made = run_part(study, "smoke", part)
     made_rows = rows_of(study, folder)
     assert {len(row["metrics"]) for row in made_rows.values()} == {270, 300}  # with router's score
+    assert all(row["budget"] == budget_by_hand(corpus) for row in made_rows.values())
     table = read_table(made.with_suffix(""))
     assert [run["run"] for run in table.runs] == ["one_modality-0", "router-0"]
     home = folder / "runs" / "router-0"

@@ -23,13 +23,15 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "trained_model",
         ],
         "study": [
-            "arm_table", "block_table", "blocks_said", "deviation_said", "difference_table",
-            "endpoint_table", "find_winner", "gap_table", "mean_table", "metric_table",
-            "open_study", "power_table", "task_rows", "test_table", "winner_candidates",
-            "with_gap",
+            "arm_table", "budget_table", "difference_table", "endpoint_table", "gap_table",
+            "mean_table", "metric_table", "open_study", "task_rows", "with_gap",
         ],
         "tables": [
             "differences", "error_table", "gains", "hit_and_miss", "leads_said", "markdown_table",
+        ],
+        "tested": [
+            "block_table", "blocks_said", "deviation_said", "find_winner", "power_table",
+            "test_table", "winner_candidates",
         ],
     },
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Tables of the notebooks on the studies: what was run, endpoints, tests, search-time scores.
+"""Tables of the notebooks on the studies: what was run and shown, endpoints, search-time scores.
 
 They hold with none, one or all of the planned blocks; what was not run yet is an empty cell. Shares
 are given in percent and differences in points.
@@ -21,24 +21,14 @@ from ..study.arms import STUDIES, Arm, Study
 from ..study.endpoints import STUDY_ENDPOINTS, endpoint_tasks_of
 from ..study.mixes import Mix
 from ..study.rows import StudyTable, read_table
-from ..study.statistics import (
-    block_differences,
-    blocks_needed,
-    detectable_difference,
-    power,
-    t_interval,
-)
-from ..study.verdicts import Cell, Plan, blind_deviation_of, choose_winner
+from ..study.statistics import block_differences, t_interval
+from .points import points, range_of_points, share, share_with_interval
 from .runs import from_root, project_root
 
 __all__ = [
-    "arm_table", "block_table", "blocks_said", "deviation_said", "difference_table",
-    "endpoint_table", "find_winner", "gap_table", "mean_table", "metric_table", "open_study",
-    "power_table", "task_rows", "test_table", "winner_candidates", "with_gap",
+    "arm_table", "budget_table", "difference_table", "endpoint_table", "gap_table", "mean_table",
+    "metric_table", "open_study", "task_rows", "with_gap",
 ]  # fmt: skip
-
-
-_REPORTED_ONLY = {"bonus", "probe-tau", "oracle"}  # docs/study.md, "Changes" and "Scores"
 
 
 def open_study(name: str, table: str = "") -> StudyTable:
@@ -77,6 +67,20 @@ def arm_table(study: Study, table: StudyTable) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
+def budget_table(table: StudyTable, study: Study) -> list[dict[str, Any]]:
+    """What a run of each arm shows its model, in the mean over blocks; see `study.budget`."""
+    rows = []
+    for arm in study.arms:
+        found = [run["budget"] for run in table.runs
+                 if run["arm"] == arm.name and "budget" in run]  # fmt: skip
+        names = found[0] if found else ()
+        rows.append({"arm": arm.name} | {
+            name.replace("_", " "): round(np.mean([each[name] for each in found]))
+            for name in names
+        })  # fmt: skip
+    return [row for row in rows if len(row) > 1]
+
+
 def endpoint_table(
     table: StudyTable, endpoints: Sequence[str], split: str
 ) -> list[dict[str, Any]]:  # fmt: skip
@@ -107,7 +111,7 @@ def mean_table(
         rows     of `endpoint_rows`
         columns  {field: title}
     """
-    said = _spread if interval else _share
+    said = share_with_interval if interval else share
     return [
         {"arm": arm.label, "blocks": sum(row["arm"] == arm.name for row in rows)}
         | {title: said(_values(rows, arm.name, column)) for column, title in columns.items()}
@@ -141,7 +145,7 @@ def metric_table(
             for each in run["metrics"]
             if each["task"] in tasks and (each["split"], each["pool"], each["score"]) == place
         ]
-        means = {metric: _share([each[metric] for each in found]) for metric in metrics}
+        means = {metric: share([each[metric] for each in found]) for metric in metrics}
         rows.append({"arm": arm.label} | means)
     return rows
 
@@ -193,7 +197,9 @@ def difference_table(
             values = block_differences(rows, arm.name, against, column).values
             line["blocks"] = len(values)
             mean = values.mean() if len(values) else np.nan
-            line[title] = " ".join(filter(None, (_points(mean), _range(*t_interval(values)))))
+            line[title] = " ".join(
+                filter(None, (points(mean), range_of_points(*t_interval(values))))
+            )
         table.append(line)
     return table
 
@@ -219,113 +225,6 @@ def task_rows(
         families = f"{effective_families(labels):.0f} effective families" if labels else "not run"
         titles[task] = f"{task}\n{families}"
     return rows, titles
-
-
-def winner_candidates(study: Study) -> list[Cell]:
-    """Arms and scores among which the winner is chosen; those that are only reported are none."""
-    scores = [score for score in study.scores if score not in _REPORTED_ONLY]
-    return [
-        Cell(arm.name, score)
-        for arm in study.arms
-        for score in scores
-        if score != "router" or "router_weight" in arm.stage
-    ]
-
-
-def find_winner(
-    rows: Sequence[Mapping[str, Any]], study: Study
-) -> tuple[Cell | None, str]:  # fmt: skip
-    """The winner by the written rule, or None, with a sentence that says which or why none."""
-    try:
-        winner = choose_winner(rows, winner_candidates(study))
-    except ValueError as reason:
-        return None, f"no winner yet: {reason}"
-    blocks = {row["block"] for row in rows if row["arm"] == winner.arm}
-    return winner, f"{winner.arm} with {winner.score}, of {len(blocks)} blocks"
-
-
-def blocks_said(results: Sequence[Mapping[str, Any]]) -> str:
-    """How far the tests of `verdicts` can be read: "1 of 6 blocks: no test of one block"."""
-    blocks, planned = results[0]["blocks"], results[0]["planned"]
-    if blocks < 2:
-        said = "no test of one block" if blocks else "nothing to test yet"
-    else:
-        said = "all that were planned" if blocks >= planned else "verdicts are not final"
-    return f"{blocks} of {planned} blocks: {said}"
-
-
-def deviation_said(rows: Sequence[Mapping[str, Any]], plan: Plan) -> str:
-    """The blind deviation of the first two blocks, and how many blocks the written rule asks for.
-
-    Args: rows, of `endpoint_rows` with the endpoints of the plan's primary split.
-    """
-    first_two = [row for row in rows if row["block"] < 2]
-    try:
-        spread = blind_deviation_of(first_two, plan)
-    except ValueError as reason:
-        return f"not known yet: {reason}"
-    needed = blocks_needed(spread, plan.blocks) if np.isfinite(spread) else plan.blocks
-    return f"{_size(spread)} points in the first two blocks, so {needed} blocks"
-
-
-def test_table(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Results of `verdicts` as rows to print: effect and intervals in points, p, verdict.
-
-    "claim" is what the difference has to be, in points. "other families, too" is the interval over
-    blocks and families, if the results have it.
-    """
-    return [
-        {"test": row["test"], "difference": row["contrast"], "on": row["endpoint"],
-         "claim": _claim(row), "blocks": f"{row['blocks']} of {row['planned']}",
-         "families": _families(row),
-         "effect": _points(row["effect"]), "95 % interval": _range(row["low"], row["high"]),
-         "other families, too": _range(row.get("wide_low"), row.get("wide_high")),
-         "p": _p(row["p"]), "p (Holm)": _p(row["p_holm"]) if np.isfinite(row["p"]) else "",
-         "verdict": row["verdict"]}
-        for row in results
-    ]  # fmt: skip
-
-
-def block_table(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Results of `verdicts` with few blocks, in points: each block's difference, no *t*."""
-    return [
-        {"test": row["test"], "difference": row["contrast"], "on": row["endpoint"],
-         "families": _families(row), "by block": ", ".join(map(_points, row["differences"])),
-         "mean": _points(row["effect"]),
-         "other families, too": _range(row.get("wide_low"), row.get("wide_high"))}
-        for row in results
-    ]  # fmt: skip
-
-
-def power_table(
-    results: Sequence[Mapping[str, Any]], n_tests: int, difference: float = 0.03
-) -> list[dict[str, Any]]:
-    """What the first `n_tests` results could have shown, by the spread of their blocks.
-
-    Rows of test, standard deviation of a block's difference, what is found with a power of 80 % at
-    5 % and at 5 % / n_tests with the blocks that are there and with all planned ones, and the
-    power for a true `difference` with these; empty below two blocks.
-    """
-    rows = []
-    for row in results[:n_tests]:
-        spread, planned = row["deviation"], row["planned"]
-        two_sided = row["kind"] == "two-sided"
-        level = 0.05 / n_tests
-        known = np.isfinite(spread) and spread > 0
-        shown = {
-            f"found at {100 * alpha:.2g} %, {words}": _size(
-                detectable_difference(n, spread, alpha, two_sided=two_sided)
-            )
-            for n, words in ((row["blocks"], "so far"), (planned, "all blocks"))
-            for alpha in (0.05, level)
-        }
-        chance = power(difference, planned, spread, level, two_sided) if known else np.nan
-        rows.append(
-            {"test": row["test"], "SD of a block": _size(spread)}
-            | shown
-            | {f"power for {100 * difference:.3g} points": _share([chance])}
-        )
-    return rows
 
 
 def _source_of(run: Mapping[str, Any]) -> str:
@@ -354,48 +253,5 @@ def _settings_of(arm: Arm) -> str:
     return ", ".join(words)
 
 
-def _claim(row: Mapping[str, Any]) -> str:
-    margin = f"{100 * row['margin']:g}"
-    return {"two-sided": "above 0", "non-inferior": f"above -{margin}",
-            "equivalent": f"within ±{margin}"}[row["kind"]]  # fmt: skip
-
-
 def _values(rows: Sequence[Mapping[str, Any]], arm: str, column: str) -> list[float]:
     return [row[column] for row in rows if row["arm"] == arm and column in row]
-
-
-def _share(values: Sequence[float]) -> str:
-    mean = np.mean(values) if len(values) else np.nan
-    return f"{100 * mean:.1f}" if np.isfinite(mean) else ""
-
-
-def _spread(values: Sequence[float]) -> str:
-    if len(values) < 2:
-        return _share(values)
-    low, high = t_interval(np.array(values))
-    return f"{_share(values)} [{100 * low:.1f}, {100 * high:.1f}]"
-
-
-def _points(value: float) -> str:
-    return f"{100 * value:+.1f}" if np.isfinite(value) else ""
-
-
-def _size(value: float) -> str:
-    return f"{100 * value:.1f}" if np.isfinite(value) else ""
-
-
-def _range(low: float | None, high: float | None) -> str:
-    known = low is not None and high is not None and np.isfinite(low) and np.isfinite(high)
-    return f"[{_points(low)}, {_points(high)}]" if known else ""
-
-
-def _p(value: float | None) -> str:
-    if value is None or np.isnan(value):
-        return ""
-    return "< .001" if value < 0.001 else f"{value:.3f}"
-
-
-def _families(row: Mapping[str, Any]) -> str:
-    if not row.get("families"):
-        return ""
-    return f"{row['families']} ({row['effective_families']:.0f} effective)"

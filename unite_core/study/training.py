@@ -36,6 +36,7 @@ from ..tiny.model import TINY
 from ..tiny.stages import TINY_STAGE_1, TINY_STAGE_2
 from ..train.config import STAGE_1, STAGE_2, SamplingConfig, StageConfig, TrainConfig
 from .arms import Run, Size, Study
+from .budget import budget_of
 from .mixes import TEXTS, Mix, draw_records, frame_path, save_frames
 from .provenance import provenance
 
@@ -110,11 +111,14 @@ def train_run(study: Study, size: Size, folder: Path, run: Run, home: Path) -> N
     with working_in(home):
         torch.set_num_threads(1)  # sums depend on it; two runs side by side beat one of two threads
         begun, source = perf_counter(), provenance()
+        configs, store = [], VisionStore(folder / "vision")
         for config in stages_of(study, size, folder, run, home / "train"):
+            configs.append(config)
             model = train(config)
         embedder = UniteEmbedder.load(model)
         items = list(run_items(study, size).values())
-        vectors = embed_stored(embedder, items, VisionStore(folder / "vision"), size.root)
+        vectors = embed_stored(embedder, items, store, size.root)
+        source["budget"] = budget_of(configs, store)
         for name in _KEPT:
             for place in (model.parent / name, model / name):
                 if place.exists():
