@@ -196,7 +196,8 @@ rule compared:
 
 
 # The studies (docs/study.md): `make study`, or one of them by its table. Runs take one thread each
-# and any number goes side by side; on a cluster: --executor slurm, or cluster-generic.
+# and any number goes side by side. On a cluster, whose nodes share this folder: pip install
+# snakemake-executor-plugin-slurm, then snakemake --executor slurm --jobs 50 --config size=full -- study
 SIZE = config.get("size", "small")
 HOME = os.environ.get("UNITE_RUNS", "runs") + "/study/{study}-" + SIZE
 

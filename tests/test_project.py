@@ -17,6 +17,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 from unite_core.notebook.files import parameter_names
 from unite_core.notebook.runs import project_root
+from unite_core.study import STUDIES, runs_of
 
 ROOT = project_root()
 CARD = {
@@ -196,16 +197,34 @@ def wait_for(file, seconds=60):
 
 
 @pytest.mark.slow
-def test_a_run_of_a_study_is_made_with_all_that_it_goes_on_from(workbook):
+def test_two_runs_of_a_study_are_made_side_by_side_with_all_that_they_go_on_from(workbook):
     folder, command, where = workbook
     made = folder / "runs" / "study" / "mask-smoke"
-    target = [*command, "size=smoke", "--", str(made / "runs" / "mamcl-0" / "row.json")]
+    rows = {arm: made / "runs" / f"{arm}-0" / "row.json" for arm in ("mamcl", "info_nce")}
+    target = [*command, "size=smoke", "--", *map(str, rows.values())]
     done = subprocess.run(target, capture_output=True, text=True, **where)
     assert done.returncode == 0, done.stderr
-    row = json.loads((made / "runs" / "mamcl-0" / "row.json").read_text())
-    assert row["arm"] == "mamcl" and row["threads"] == 1
+    for arm, path in rows.items():
+        row = json.loads(path.read_text())
+        assert row["arm"] == arm and row["threads"] == 1
     assert {path.name for path in (made / "stage1").iterdir()} == {"0", "0.done"}
     assert (made / "stage1" / "0" / "model" / "config.json").is_file()
+
+
+@pytest.mark.slow
+def test_a_study_can_be_sent_to_slurm(workbook):
+    _, command, where = workbook
+    command = [word for word in command if word not in ("--cores", "2")]
+    options = ["--executor", "slurm", "--jobs", "50", "--dry-run"]
+    plan = [*command[:3], *options, *command[3:], "size=smoke", "--", "study"]
+    done = subprocess.run(plan, capture_output=True, text=True, **where)
+    assert done.returncode == 0, done.stderr
+    counts = dict(re.findall(r"^(\w+) +(\d+)$", done.stdout, re.MULTILINE))
+    runs = [
+        len(list(runs_of(study, study.sizes["smoke"])))
+        for study in map(STUDIES.__getitem__, STUDIES)
+    ]
+    assert int(counts["study_run"]) == sum(runs) and len(runs) == 3
 
 
 @pytest.mark.slow
