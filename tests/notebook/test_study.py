@@ -78,7 +78,7 @@ def test_numbers_of_the_smoke_size_are_said_to_mean_nothing(monkeypatch, tmp_pat
     for place in ("mask-smoke", "mask-small"):
         assert notebook.open_study("mask", str(tmp_path / place / "mask")) is table
     said = capsys.readouterr().out
-    assert said.count("14 of 42 runs, 2 of 6 blocks complete") == 2
+    assert said.count("16 of 48 runs, 2 of 6 blocks complete") == 2
     assert said.count("mean nothing") == 1
 
 
@@ -88,8 +88,8 @@ def test_a_block_is_complete_with_all_its_arms(table, monkeypatch, tmp_path, cap
     monkeypatch.setattr("unite_core.notebook.study.read_table", lambda path: short)
     notebook.open_study("mask", str(tmp_path / "mask"))
     said = capsys.readouterr().out
-    assert "13 of 42 runs, 1 of 6 blocks complete" in said
-    assert "  13 of commit abc, cpu, 1 thread, torch 2, 3 steps\n" in said
+    assert "15 of 48 runs, 1 of 6 blocks complete" in said
+    assert "  15 of commit abc, cpu, 1 thread, torch 2, 3 steps\n" in said
 
 
 def test_arms_say_what_they_set_and_how_many_runs_there_are(table):

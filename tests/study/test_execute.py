@@ -49,9 +49,9 @@ def budget_by_hand(corpus) -> dict:
 
 def test_a_study_goes_on_and_gives_the_same_rows(corpus, tmp_path, monkeypatch):
     monkeypatch.setenv("UNITE_RUNS", str(tmp_path))
-    study = small("mask", ["one_modality", "router"], corpus)
+    study = small("mask", ["one_modality", "router", "stage_1"], corpus)
     assert parts_of(study, study.sizes["smoke"]) == [
-        "prepare", "stage1-0", "run-one_modality-0", "run-router-0", "table",
+        "prepare", "stage1-0", "run-one_modality-0", "run-router-0", "run-stage_1-0", "table",
     ]  # fmt: skip
     folder = tmp_path / "study" / "mask-smoke"
     for part in ("prepare", "stage1-0", "run-one_modality-0"):
@@ -65,9 +65,13 @@ def test_a_study_goes_on_and_gives_the_same_rows(corpus, tmp_path, monkeypatch):
         made = run_part(study, "smoke", part)
     made_rows = rows_of(study, folder)
     assert {len(row["metrics"]) for row in made_rows.values()} == {270, 300}  # with router's score
-    assert all(row["budget"] == budget_by_hand(corpus) for row in made_rows.values())
+    shown = {name: row["budget"] for name, row in made_rows.items()}
+    assert not any(shown.pop("stage_1-0").values())  # nothing after the shared stage 1
+    assert all(budget == budget_by_hand(corpus) for budget in shown.values())
+    assert (folder / "stage1" / "0" / "adapter").is_dir(), "it stays where the others start"
     table = read_table(made.with_suffix(""))
-    assert [run["run"] for run in table.runs] == ["one_modality-0", "router-0"]
+    names = ["one_modality-0", "router-0", "stage_1-0"]
+    assert [run["run"] for run in table.runs] == names
     home = folder / "runs" / "router-0"
     for path in list(home.iterdir()):
         if path.is_file():
@@ -79,9 +83,7 @@ def test_a_study_goes_on_and_gives_the_same_rows(corpus, tmp_path, monkeypatch):
     }
     (home / "row.json").unlink()  # lost, but the table has it
     run_part(study, "smoke", "table")
-    assert [run["run"] for run in read_table(made.with_suffix("")).runs] == [
-        "one_modality-0", "router-0",
-    ]  # fmt: skip
+    assert [run["run"] for run in read_table(made.with_suffix("")).runs] == names
 
 
 def test_rows_made_again_are_equal_or_say_how_they_differ(corpus, tmp_path, monkeypatch, unite,
@@ -128,7 +130,7 @@ def test_unknown_parts_and_lacking_files_are_named(corpus, tmp_path, monkeypatch
     with pytest.raises(ValueError, match="has no finished run: run the other parts first"):
         run_part(study, "smoke", "table")
     assert unite("study", "mask", "--size", "smoke", "--list") == 0
-    assert len(capsys.readouterr().out.split()) == 1 + 2 + 14 + 1
+    assert len(capsys.readouterr().out.split()) == 1 + 2 + 16 + 1
     assert unite("study", "masks") == 2
     assert "did you mean 'mask'" in capsys.readouterr().err
     assert unite("study", "mask", "--size", "huge") == 2

@@ -242,6 +242,7 @@ def _complete_blocks(study: Study, table: StudyTable) -> list[int]:
 
 def _settings_of(arm: Arm) -> str:
     words = [f"{name} {value}" for name, value in arm.stage.items()]
+    words += ["no stage 2"] * (not arm.trained)
     words += ["batches of one target modality"] * arm.one_modality
     if arm.mix:
         words += [f"{100 * share:.0f} % {kind}" for kind, share in arm.mix.shares.items()]

@@ -30,6 +30,7 @@ def winner_candidates(study: Study) -> list[Cell]:
     return [
         Cell(arm.name, score)
         for arm in study.arms
+        if arm.trained
         for score in scores
         if score != "router" or "router_weight" in arm.stage
     ]

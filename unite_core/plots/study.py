@@ -22,6 +22,7 @@ _ARMS = {
     "info_nce": ("#000000", "s"), "mamcl": ("#E69F00", "o"), "random_mask": ("0.6", "X"),
     "one_modality": ("#56B4E9", "^"), "soft_mask": ("#CC79A7", "D"),
     "modality_term": ("#44AA99", "P"), "router": ("#882255", "v"),
+    "stage_1": ("0.8", "d"),
     "TT": ("#0072B2", "o"), "TI": ("#D55E00", "s"), "TI_wide": ("#F0A07A", "s"),
     "TV": ("#009E73", "^"), "TV_frame": ("#7FCEB9", "<"), "TV_tokens": ("#00664B", ">"),
     "TI_TV": ("#9A6FB0", "D"), "TV_25": ("#D5703A", "D"), "TV_75": ("#5C9C6E", "D"),

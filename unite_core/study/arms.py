@@ -28,6 +28,9 @@ class Arm:
     """Whether a batch has targets of one modality only."""
     mix: Mix | None = None
     """Of the study of data: the records of stage 1."""
+    trained: bool = True
+    """Whether there is a stage 2; else the arm is the shared stage 1 itself, beside which the
+    others stand, and in no test."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +135,7 @@ _MASK = STUDIES.register("mask")(
             Arm("modality_term", "MAMCL + modality term",
                 {"loss": "mamcl", "modality_weight": 0.3}),
             Arm("router", "MAMCL + router", {"loss": "mamcl", "router_weight": 0.3}),
+            Arm("stage_1", "stage 1 alone", trained=False),
         ),
         sizes={"smoke": _SMOKE, "small": _EMOJI, "full": _HUB},
         splits=("concept", "composition", "development"),

@@ -22,7 +22,8 @@ __all__ = ["budget_of"]
 def budget_of(configs: Sequence[TrainConfig], store: VisionStore) -> dict[str, int]:
     """Count what the stages of a run show.
 
-    Args: configs, whose records are there and which count steps; store of all their media.
+    Args: configs, whose records are there and which count steps; store of all their media. Without
+    a config nothing is shown.
     Returns
         steps, pairs (steps times batch size), records, texts and media (distinct), and
         visual_tokens: what that many pairs have on average, drawn as the stages draw them.

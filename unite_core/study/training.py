@@ -112,6 +112,7 @@ def train_run(study: Study, size: Size, folder: Path, run: Run, home: Path) -> N
         torch.set_num_threads(1)  # sums depend on it; two runs side by side beat one of two threads
         begun, source = perf_counter(), provenance()
         configs, store = [], VisionStore(folder / "vision")
+        model = folder / "stage1" / str(run.block) / "model"  # what an arm without a stage 2 is
         for config in stages_of(study, size, folder, run, home / "train"):
             configs.append(config)
             model = train(config)
@@ -119,7 +120,7 @@ def train_run(study: Study, size: Size, folder: Path, run: Run, home: Path) -> N
         items = list(run_items(study, size).values())
         vectors = embed_stored(embedder, items, store, size.root)
         source["budget"] = budget_of(configs, store)
-        for name in _KEPT:
+        for name in _KEPT if configs else ():
             for place in (model.parent / name, model / name):
                 if place.exists():
                     shutil.rmtree(home / name, ignore_errors=True)
@@ -129,7 +130,7 @@ def train_run(study: Study, size: Size, folder: Path, run: Run, home: Path) -> N
         with replacing(home / "vectors.npy") as partial, partial.open("wb") as stream:
             np.save(stream, vectors)
         shutil.copy(model.parent / "train.json", home / "train.json")
-        shutil.rmtree(home / "train")
+        shutil.rmtree(home / "train", ignore_errors=True)  # which a stage 1 alone has none of
 
 
 def stage_1_config(size: Size, folder: Path, seed: int) -> TrainConfig:
@@ -140,7 +141,8 @@ def stage_1_config(size: Size, folder: Path, seed: int) -> TrainConfig:
 
 def stages_of(study: Study, size: Size, folder: Path, run: Run,
               train: Path) -> Iterator[TrainConfig]:  # fmt: skip
-    """The stages that a run trains, in order; each starts from the model of the one before.
+    """The stages that a run trains, in order; each starts from the model of the one before. None
+    for an arm that is the shared stage 1.
 
     Args
         folder  of the study: first stages and visual tokens that runs share
@@ -150,6 +152,8 @@ def stages_of(study: Study, size: Size, folder: Path, run: Run,
     arm = study.arm(run.arm)
     if arm.mix is not None:
         yield from _mix_stages(study, size, folder, arm.mix, run, train)
+        return
+    if not arm.trained:
         return
     stage = replace(_stage(size, 1, size.steps_2, run.block), **arm.stage)
     start = folder / "stage1" / str(run.block) / "model"
