@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from unite_core.evaluation.results import load_results
+from unite_core.model.embedder import UniteEmbedder
+from unite_core.search.modality_probe import PROBE_FILE, ModalityProbe
 
 
 class Planted:
@@ -28,8 +30,6 @@ class Planted:
 @pytest.fixture
 def planted(monkeypatch, tmp_path):
     """`tiny` finds little, `tiny-stage1` nearly all; sixty pairs of two columns of texts."""
-    from unite_core.model.embedder import UniteEmbedder
-
     noise = {"tiny": 5.0, "tiny-stage1": 0.2}
     monkeypatch.setattr(UniteEmbedder, "load", lambda name, **_: Planted(noise[str(name)]))
     monkeypatch.chdir(tmp_path)
@@ -66,6 +66,24 @@ def test_gains_on_several_splits_say_which(planted, unite, capsys):
     out, _ = capsys.readouterr()
     for split in ("known", "new"):
         assert f"words, {split}: tiny-stage1 gains +" in out
+
+
+def test_one_index_is_also_ranked_by_the_factorised_score_of_a_model(planted, unite, capsys):
+    words = ("--data", "pairs.csv", "--score", "factorised")
+    assert unite("evaluate", "tiny", *words) == 2
+    assert "tiny: no modality_probe.safetensors and no router" in capsys.readouterr().err
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(UniteEmbedder, "load", lambda *_, **__: Planted(0.2))
+        (planted / "mine").mkdir()
+        (planted / "mine" / "config.json").write_text("{}")
+        probe = ModalityProbe((1, 2), np.zeros((2, 8)), np.zeros(2), 0.1)
+        probe.save(planted / "mine" / PROBE_FILE)
+        assert unite("evaluate", "mine", *words, "--output", "scores") == 0
+    assert "recall@10, mixed, factorised pool, in percent" in capsys.readouterr().out
+    found = load_results(planted / "scores" / "results-0.json")
+    by = [found.score("text to text", "held out", pool=pool).value
+          for pool in ("mixed", "mixed, factorised")]  # fmt: skip
+    assert by[0] == by[1] > 0.9, "all candidates are texts, whose order it keeps"
 
 
 @pytest.mark.parametrize(("pairs", "k"), [(16, 5), (11, 1)])

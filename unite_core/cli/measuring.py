@@ -13,7 +13,7 @@ _CHANCE = 0.2  # above it recall@k of a small pool says little
 
 
 def evaluate() -> click.Command:
-    def run(model, tasks, data, against, text, image, video, media_root, data_root, output,
+    def run(model, tasks, data, against, score, text, image, video, media_root, data_root, output,
             settings, embed, instruct, compare, list_tasks, card, **given):  # fmt: skip
         if list_tasks:
             from ..evaluation import benchmarks
@@ -28,9 +28,11 @@ def evaluate() -> click.Command:
             columns = {"text": text, "image": image, "video": video}
             models = [*against, model]
             _check_card(model, card)
-            results = _own_data(models, data, columns, media_root, output, as_pairs(embed), how)
+            results = _own_data(
+                models, data, columns, media_root, output, as_pairs(embed), how, score
+            )
             return _note_results(model, results) if card else 0
-        if not (model and tasks and output) or data or against:
+        if not (model and tasks and output) or data or against or score != "cosine":
             raise click.UsageError(
                 "give a model and --data of your own; or a model, tasks and --output; or --compare;"
                 " or --list"
@@ -63,6 +65,10 @@ def _evaluate_options() -> list[click.Parameter]:
                      help="Pairs (folder, CSV, JSON Lines, Parquet), or a file of tasks."),
         click.Option(["--against"], multiple=True, metavar="MODEL",
                      help="With --data: score this model, too, and the gain over it."),
+        click.Option(["--score"], default="cosine", show_default=True,
+                     type=click.Choice(["cosine", "factorised"]),
+                     help="With --data: rank the pool of all modalities by the probability of "
+                     "the modality, too, from each model's probe or router."),
         *column_options(),
         root_option(),
         _card_option("results"),
@@ -110,19 +116,21 @@ def _note_results(model: str, results: dict) -> int:
     return 0
 
 
-def _own_data(models, data, columns, media_root, output, embed: dict, how: dict) -> dict:
+def _own_data(models, data, columns, media_root, output, embed: dict, how: dict,
+              score_by: str) -> dict:  # fmt: skip
     """Score models on pairs or tasks, the last one against those before it."""
     from ..files import working_in
     from .sources import check_names
 
     check_names(*models)
+    scorers = {model: _scorers(model, score_by) for model in models}  # a lacking probe is said now
     tasks, root = _own_tasks(data, columns, media_root, output)
     from ..evaluation.results import save_results
     from ..evaluation.tasks import evaluate as score
     from ..model.embedder import UniteEmbedder
 
     results = {
-        model: score(UniteEmbedder.load(model, **how, **embed), tasks, root)
+        model: score(UniteEmbedder.load(model, **how, **embed), tasks, root, scorers=scorers[model])
         for model in dict.fromkeys(models)
     }
     _show_results(results, tasks)
@@ -134,13 +142,26 @@ def _own_data(models, data, columns, media_root, output, embed: dict, how: dict)
     return results
 
 
+def _scorers(model: str, score_by: str) -> dict:
+    if score_by == "cosine":
+        return {}
+    from functools import partial
+
+    from ..search.factorised import factorised_scores
+    from ..search.query import load_factorised
+
+    found = load_factorised(model)
+    by = partial(factorised_scores, first=found.first, temperature=found.temperature)
+    return {score_by: by}
+
+
 def _show_results(results: dict, tasks) -> None:
-    """Tables of both pools, and what the last model gains over each before it."""
+    """Tables of all pools, and what the last model gains over each before it."""
     from ..evaluation.results import format_table, paired_gain, percent
 
     *before, (last, after) = results.items()
     metric, chance = _telling_metric(after, tasks)
-    for pool in ("single", "mixed"):
+    for pool in dict.fromkeys(score.pool for score in after.scores):
         for shown in dict.fromkeys(("recall@1", metric)):
             click.echo(format_table(results, shown, pool) + "\n")
     if metric != "recall@10":
