@@ -59,6 +59,16 @@ def test_missing_shapes_are_generated_and_missing_emoji_refused(tmp_path, monkey
         notebook.open_corpus("flowers")
 
 
+def test_shipped_stages_stand_in_for_those_of_make_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("unite_core.notebook.stages.from_root", lambda name: tmp_path / name)
+    assert notebook.model_source("runs/main/stage2") == "tiny-stage2"
+    said = capsys.readouterr().out
+    assert said.startswith("runs/main/stage2 is missing (make run trains it): tiny-stage2, which")
+    (tmp_path / "runs" / "main" / "stage2").mkdir(parents=True)
+    assert notebook.model_source("runs/main/stage2") == tmp_path / "runs" / "main" / "stage2"
+    assert capsys.readouterr().out == ""
+
+
 def test_tasks_come_by_split_and_a_missing_split_is_named(tmp_path):
     write_tasks(tmp_path / "tasks.json", [task(split="style"), task(split="concept")])
     assert [t.split for t in notebook.tasks_of(tmp_path, "concept")] == ["concept"]

@@ -15,6 +15,9 @@ __all__ = [
 ]  # fmt: skip
 
 
+_STAND_INS = {"runs/main/stage1": "tiny-stage1", "runs/main/stage2": "tiny-stage2"}
+
+
 def stage_models(stage_1: str, stage_2: str, controls: str = "") -> dict[str, str | Path]:
     """Models in the order of training: base, stage 1, stage 2, controls of stage 2.
 
@@ -39,12 +42,18 @@ def named_runs(runs: str) -> dict[str, Path]:
 def model_source(name: str) -> str | Path:
     """Resolve a model parameter: "" is unite-tiny; else a run folder of notebook 04 or 05, a model
     folder, the name of a shipped stage ("tiny-stage2") or a hub id.
+
+    Where `make run` has not trained the stages that notebooks name by default, those that ship
+    stand in, and that is printed.
     """
     if not name:
         return TINY
     folder = from_root(name)
     if (folder / "run.json").is_file():
         return trained_model(name)
+    if name in _STAND_INS and not folder.is_dir():
+        print(f"{name} is missing (make run trains it): {_STAND_INS[name]}, which ships, stands in")
+        return _STAND_INS[name]
     if not folder.is_dir() and name.count("/") > 1:  # no hub id
         raise FileNotFoundError(
             f"{name} is missing: make run trains it; or give a shipped stage, such as tiny-stage2"
