@@ -55,7 +55,7 @@ def store_notebooks(paths: Iterable[Path], source: Path | None = None) -> None:
     for path in list(paths) or stored:
         print(f"{path.name}: executing with its defaults")
         out = runs_root() / "stored" / path.stem
-        run_notebook(path, {}, out)
+        run_notebook(path, {}, out, force=True)  # what a default names, a table, may have changed
         take_outputs(path, out)
 
 
