@@ -52,11 +52,6 @@ class VisionStore:
         self._media: dict[str, tuple[int, Grid, list[float]]] = {
             name: (start, tuple(grid), seconds) for name, start, grid, seconds in content["media"]
         }
-        starts = [start for start, *_ in self._media.values()]
-        stops = [*starts[1:], len(self.tokens)]
-        self._counts = {
-            name: stop - start for name, start, stop in zip(self._media, starts, stops, strict=True)
-        }
 
     @property
     def names(self) -> list[str]:
@@ -73,9 +68,10 @@ class VisionStore:
                 "store again for this model, or leave it out"
             )
 
-    def visual_tokens(self, item: Mapping) -> int:
+    def visual_tokens(self, processor: Processor, item: Mapping) -> int:
         """Number of visual tokens of an item's media, all of which the store must have."""
-        return sum(self._counts[_name(source)] for source in media_of(as_item(item)))
+        grids = [self._media[_name(source)][1] for source in media_of(as_item(item))]
+        return sum(map(processor.visual_tokens, grids))
 
     def complete(self, processor: Processor, plan: ItemPlan, where: str = "item") -> Encoded | None:
         """The planned item with its visual tokens; None if the store lacks one of its media."""

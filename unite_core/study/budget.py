@@ -13,17 +13,20 @@ import numpy as np
 from ..data.items import as_item
 from ..data.records import read_records
 from ..model.preprocessing import media_of
+from ..model.processor import Processor
 from ..model.vision_store import VisionStore
 from ..train.config import TrainConfig
 
 __all__ = ["budget_of"]
 
 
-def budget_of(configs: Sequence[TrainConfig], store: VisionStore) -> dict[str, int]:
+def budget_of(
+    configs: Sequence[TrainConfig], store: VisionStore, processor: Processor
+) -> dict[str, int]:
     """Count what the stages of a run show.
 
-    Args: configs, whose records are there and which count steps; store of all their media. Without
-    a config nothing is shown.
+    Args: configs, whose records are there and which count steps; store of all their media, and
+    the processor of the model that they train. Without a config nothing is shown.
     Returns
         steps, pairs (steps times batch size), records, texts and media (distinct), and
         visual_tokens: what that many pairs have on average, drawn as the stages draw them.
@@ -33,7 +36,7 @@ def budget_of(configs: Sequence[TrainConfig], store: VisionStore) -> dict[str, i
     for config in configs:
         records = [record for path in config.data for record in read_records(path)]
         items = [[as_item(record[side]) for side in ("query", "candidate")] for record in records]
-        tokens = [sum(map(store.visual_tokens, pair)) for pair in items]
+        tokens = [sum(store.visual_tokens(processor, item) for item in pair) for pair in items]
         weights = [config.weights.get(record.get("task", ""), 1.0) for record in records]
         pairs = config.stage.max_steps * config.stage.batch_size
         found["steps"] += config.stage.max_steps

@@ -119,7 +119,7 @@ def train_run(study: Study, size: Size, folder: Path, run: Run, home: Path) -> N
         embedder = UniteEmbedder.load(model)
         items = list(run_items(study, size).values())
         vectors = embed_stored(embedder, items, store, size.root)
-        source["budget"] = budget_of(configs, store)
+        source["budget"] = budget_of(configs, store, embedder.processor)
         for name in _KEPT if configs else ():
             for place in (model.parent / name, model / name):
                 if place.exists():
