@@ -68,7 +68,9 @@ def test_gains_on_several_splits_say_which(planted, unite, capsys):
         assert f"words, {split}: tiny-stage1 gains +" in out
 
 
-def test_one_index_is_also_ranked_by_the_factorised_score_of_a_model(planted, unite, capsys):
+def test_one_index_is_also_ranked_by_the_factorised_score_of_a_model(planted, unite, capsys,
+                                                                      monkeypatch):  # fmt: skip
+    monkeypatch.setattr("unite_core.search.blocks.model_key", lambda _: "its key")
     words = ("--data", "pairs.csv", "--score", "factorised")
     assert unite("evaluate", "tiny", *words) == 2
     assert "tiny: no modality_probe.safetensors and no router" in capsys.readouterr().err
@@ -79,7 +81,13 @@ def test_one_index_is_also_ranked_by_the_factorised_score_of_a_model(planted, un
         probe = ModalityProbe((1, 2), np.zeros((2, 8)), np.zeros(2), 0.1)
         probe.save(planted / "mine" / PROBE_FILE)
         assert unite("evaluate", "mine", *words, "--output", "scores") == 0
-    assert "recall@10, mixed, factorised pool, in percent" in capsys.readouterr().out
+        out = capsys.readouterr().out
+        ModalityProbe((1, 2), np.zeros((2, 8)), np.zeros(2), 0.1, "another key").save(
+            planted / "mine" / PROBE_FILE
+        )
+        assert unite("evaluate", "mine", *words) == 2
+        assert "the probe was fitted for another model" in capsys.readouterr().err
+    assert "recall@10, mixed, factorised pool, in percent" in out
     found = load_results(planted / "scores" / "results-0.json")
     by = [found.score("text to text", "held out", pool=pool).value
           for pool in ("mixed", "mixed, factorised")]  # fmt: skip

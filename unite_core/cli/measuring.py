@@ -123,16 +123,16 @@ def _own_data(models, data, columns, media_root, output, embed: dict, how: dict,
     from .sources import check_names
 
     check_names(*models)
-    scorers = {model: _scorers(model, score_by) for model in models}  # a lacking probe is said now
     tasks, root = _own_tasks(data, columns, media_root, output)
     from ..evaluation.results import save_results
     from ..evaluation.tasks import evaluate as score
     from ..model.embedder import UniteEmbedder
 
-    results = {
-        model: score(UniteEmbedder.load(model, **how, **embed), tasks, root, scorers=scorers[model])
-        for model in dict.fromkeys(models)
-    }
+    results = {}
+    for model in dict.fromkeys(models):
+        embedder = UniteEmbedder.load(model, **how, **embed)
+        scorers = _scorers(model, embedder, score_by)
+        results[model] = score(embedder, tasks, root, scorers=scorers)
     _show_results(results, tasks)
     if output:
         with working_in(output):
@@ -142,15 +142,17 @@ def _own_data(models, data, columns, media_root, output, embed: dict, how: dict,
     return results
 
 
-def _scorers(model: str, score_by: str) -> dict:
+def _scorers(model: str, embedder, score_by: str) -> dict:
+    """The scores beside cosine; a probe must have been fitted for this embedder."""
     if score_by == "cosine":
         return {}
     from functools import partial
 
+    from ..search.blocks import model_key
     from ..search.factorised import factorised_scores
     from ..search.query import load_factorised
 
-    found = load_factorised(model)
+    found = load_factorised(model, key=model_key(embedder))
     by = partial(factorised_scores, first=found.first, temperature=found.temperature)
     return {score_by: by}
 
