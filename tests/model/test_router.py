@@ -66,7 +66,9 @@ def test_what_is_loaded_is_what_was_saved(tmp_path):
     router.save(tmp_path)
     assert [file.name for file in tmp_path.iterdir()] == ["router.safetensors"]
     again = ModalityRouter.load(tmp_path)
-    assert again.codes == CODES and again.scale == router.scale
+    assert again.codes == CODES and again.scale == router.scale and again.temperature is None
+    ModalityRouter(5, CODES, temperature=0.07).save(tmp_path)
+    assert ModalityRouter.load(tmp_path).temperature == 0.07
     assert not any(weight.requires_grad for weight in again.parameters())
     np.testing.assert_array_equal(
         again.log_probabilities(vectors), router.log_probabilities(vectors)
@@ -86,6 +88,7 @@ def test_a_model_without_one_says_how_to_get_one(tmp_path):
         (lambda t: t.update(bias=torch.zeros(2)), r"misshapen: bias \[2\] instead of \[3\]"),
         (lambda t: t.update(codes=torch.tensor([1, 2])), "misshapen"),
         (lambda t: t["weight"].fill_(torch.nan), "NaN or infinite values: weight"),
+        (lambda t: t.update(temperature=torch.tensor(-0.1)), "temperature must be above 0"),
     ],
 )
 def test_a_damaged_one_is_refused(tmp_path, harm, message):

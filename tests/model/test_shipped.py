@@ -8,9 +8,11 @@ import pytest
 
 from unite_core.model import UniteEmbedder
 from unite_core.model.checkpoint import locate
+from unite_core.model.router import ModalityRouter
 from unite_core.model.shipped import SHIPPED, shipped_folder, write_shipped_stage
 from unite_core.model.weights import CheckpointError
 from unite_core.tiny import TINY
+from unite_core.train.config import STAGES
 
 ITEMS = [{"text": "a waving hand"}, {"text": "a red apple"}, {"text": "Find a picture of: a cat"}]
 
@@ -36,8 +38,21 @@ def test_stages_are_small_and_whole():
     files = [file for name in list(SHIPPED)[1:] for file in shipped_folder(name).iterdir()]
     assert sum(file.stat().st_size for file in files) < 6e6
     assert {file.name for file in files} == {
-        "adapter_model.safetensors", "adapter_config.json", "unite.json",
+        "adapter_model.safetensors", "adapter_config.json", "router.safetensors", "unite.json",
     }  # fmt: skip
+
+
+def test_the_second_stage_knows_which_modality_a_query_asks_for():
+    queries = [
+        {"text": "Find a picture of: a red apple"},
+        {"text": "Find a moving clip of: a red apple"},
+    ]
+    router = ModalityRouter.load("tiny-stage2")
+    found = router.log_probabilities(
+        UniteEmbedder.load("tiny-stage2").embed(queries, progress=False)
+    )
+    assert [router.labels[column] for column in found.argmax(1)] == ["image", "video"]
+    assert router.temperature == STAGES["tiny-stage2"].temperature
 
 
 def test_a_shipped_stage_can_be_trained_on_and_saved(tmp_path, vectors):
@@ -61,7 +76,10 @@ def test_what_is_written_is_the_stage_up_to_rounding(tmp_path):
     embedder.save_lora(tmp_path / "adapter")
     wanted = embedder.embed(ITEMS, progress=False)
     (tmp_path / "weights").symlink_to(TINY)
-    folder = write_shipped_stage(tmp_path / "adapter", "tiny-stage1", tmp_path)
+    router = ModalityRouter(256, (1, 2), temperature=0.05)
+    router.save(tmp_path)
+    folder = write_shipped_stage(tmp_path / "adapter", "tiny-stage1", tmp_path, tmp_path)
+    assert ModalityRouter.load(folder).temperature == 0.05
     assert json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"] == (
         "../weights"
     )

@@ -11,6 +11,7 @@ from unite_core.corpora.shapes import ShapesConfig, build
 from unite_core.evaluation.tasks import RetrievalTask, evaluate, write_tasks
 from unite_core.files import write_json
 from unite_core.model.processor import Processor
+from unite_core.model.router import ModalityRouter
 from unite_core.tiny import TINY_STAGE_1, TINY_STAGE_2, write_texts
 from unite_core.tiny.model import EMBED_CONFIG, TINY, new_model, train_tokenizer
 from unite_core.train.config import STAGE_1, STAGE_2
@@ -67,6 +68,16 @@ def test_shipped_stages_stand_in_for_those_of_make_run(tmp_path, monkeypatch, ca
     (tmp_path / "runs" / "main" / "stage2").mkdir(parents=True)
     assert notebook.model_source("runs/main/stage2") == tmp_path / "runs" / "main" / "stage2"
     assert capsys.readouterr().out == ""
+
+
+def test_first_factors_are_the_probe_and_the_models_own_head(tmp_path):
+    (tmp_path / "model").mkdir()
+    assert notebook.first_factors(tmp_path / "model", "a probe") == {"probe": "a probe"}
+    ModalityRouter(8, (1, 2)).save(tmp_path / "model")
+    assert set(notebook.first_factors(tmp_path / "model", "a probe")) == {"probe"}
+    ModalityRouter(8, (1, 2), temperature=0.03).save(tmp_path / "model")
+    found = notebook.first_factors(tmp_path / "model", "a probe")
+    assert list(found) == ["probe", "head"] and found["head"].temperature == 0.03
 
 
 def test_tasks_come_by_split_and_a_missing_split_is_named(tmp_path):

@@ -227,9 +227,13 @@ def test_a_router_is_the_first_factor_where_there_is_no_probe(world, tmp_path):
         load_factorised(tmp_path)
     router = ModalityRouter(64, [1, 2])
     router.save(tmp_path)
-    with pytest.raises(ValueError, match="a router has no temperature"):
+    with pytest.raises(ValueError, match="learned ones: give one temperature"):
         load_factorised(tmp_path)
-    scorer = load_factorised(tmp_path, 0.05)
+    assert load_factorised(tmp_path, 0.05).temperature == 0.05
+    ModalityRouter(64, [1, 2], temperature=0.03).save(tmp_path)
+    assert load_factorised(tmp_path, 0.05).temperature == 0.05
+    scorer = load_factorised(tmp_path)
+    assert scorer.temperature == 0.03
     index = build_index(ShardFolder(world / "vectors"))
     embedder = UniteEmbedder.load(world / "model")
     found = search_items(index, embedder, [text("red")], 16, scorer=scorer)

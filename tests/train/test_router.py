@@ -129,6 +129,7 @@ def test_it_is_saved_with_the_model_and_not_with_the_adapter(routed):
     router = ModalityRouter.load(routed / "model")
     assert router.labels == ["text", "image", "text+image"]
     assert router.weight.abs().max() > 1e-3 and router.bias.abs().max() > 1e-3
+    assert router.temperature == 0.03
     stored = load_file(routed / "checkpoint-4" / "trained.safetensors")
     assert torch.equal(stored["router.weight"], router.weight)
     assert torch.equal(stored["router.bias"], router.bias)

@@ -261,7 +261,8 @@ def search() -> click.Command:
             click.Option(["--probe"], type=click.Path(exists=True, path_type=Path),
                          help="Probe for factorised; default: the model's, or else its router."),
             click.Option(["--temperature"], type=click.FloatRange(0, min_open=True),
-                         help="Temperature for factorised; default: the probe's."),
+                         help="Temperature for factorised; default: that of the "
+                         "probe, or of the router's training."),
             click.Option(["--embed"], multiple=True, metavar="NAME=VALUE",
                          help="Fields of EmbedConfig, as they were for encode."),
             *load_options(),

@@ -8,6 +8,7 @@ saved beside the model whose vectors it was trained on, and means nothing for th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,13 +22,14 @@ from ..files import replacing
 from .checkpoint import locate
 from .weights import CheckpointError, check_weights, described_by, read_safetensors
 
-__all__ = ["ModalityRouter"]
+__all__ = ["ROUTER_FILE", "ModalityRouter"]
 
 
 # Queries' vectors lie close together, so what tells their modalities apart is small. AdamW moves a
 # weight by the learning rate at most: with a factor this large a few hundred steps are enough.
 _SCALE = 500.0
 _STEM = "router"
+ROUTER_FILE = f"{_STEM}.safetensors"
 _HIGHEST = int(Modality.TEXT | Modality.IMAGE | Modality.VIDEO)  # code
 
 
@@ -35,15 +37,19 @@ class ModalityRouter(nn.Module):
     """p(m | q) as a softmax of scale * W q + b over the target modalities m that were trained.
 
     Args
-        dim    D
-        codes  [M] different codes of `Modality`; their order is that of the columns
-        scale  factor of W q
+        dim          D
+        codes        [M] different codes of `Modality`; their order is that of the columns
+        scale        factor of W q
+        temperature  divisor of the cosines in its training, which a factorised score takes; None:
+                     there was not one alone
     W [M, D] and b [M] are float32 and start at 0: all modalities are equally likely.
     """
 
-    def __init__(self, dim: int, codes: Sequence[int], scale: float = _SCALE):
+    def __init__(self, dim: int, codes: Sequence[int], scale: float = _SCALE,
+                 temperature: float | None = None):  # fmt: skip
         super().__init__()
         self.codes, self.scale = tuple(map(int, codes)), float(scale)
+        self.temperature = temperature
         valid = len(set(self.codes)) == len(self.codes) > 0
         if not valid or not all(0 < code <= _HIGHEST for code in self.codes):
             raise ValueError(f"codes must be different modalities in 1 ... 7, not {self.codes}")
@@ -89,7 +95,9 @@ class ModalityRouter(nn.Module):
             "weight": self.weight.detach(), "bias": self.bias.detach(),
             "codes": torch.tensor(self.codes), "scale": torch.tensor(self.scale).double(),
         }  # fmt: skip
-        with replacing(Path(folder, f"{_STEM}.safetensors")) as partial:
+        if self.temperature is not None:
+            tensors["temperature"] = torch.tensor(self.temperature, dtype=torch.float64)
+        with replacing(Path(folder, ROUTER_FILE)) as partial:
             save_file(tensors, partial)
 
     @classmethod
@@ -99,7 +107,7 @@ class ModalityRouter(nn.Module):
         Args: folder (or hub id) of the model. CheckpointError where it has none, or a damaged one.
         """
         place = locate(folder)
-        file = place / f"{_STEM}.safetensors"
+        file = place / ROUTER_FILE
         if not file.is_file():
             raise CheckpointError(
                 f"{file}: no such file. This model was trained without a router: train stage 2 "
@@ -108,7 +116,10 @@ class ModalityRouter(nn.Module):
         tensors = read_safetensors(place, _STEM)
         with described_by(file):
             codes, scale = tensors.pop("codes").tolist(), tensors.pop("scale").item()
-            router = cls(tensors["weight"].shape[-1], codes, scale)
+            temperature = tensors.pop("temperature").item() if "temperature" in tensors else None
+            if temperature is not None and not 0 < temperature < math.inf:
+                raise ValueError(f"temperature must be above 0, not {temperature}")
+            router = cls(tensors["weight"].shape[-1], codes, scale, temperature)
         check_weights(tensors, {n: w.shape for n, w in router.state_dict().items()}, place)
         router.load_state_dict(tensors)
         return router.requires_grad_(False).eval()

@@ -61,18 +61,21 @@ def is_shipped(folder: str | Path) -> bool:
     return Path(folder).resolve() in [_FOLDER / place for place in SHIPPED.values()]
 
 
-def write_shipped_stage(adapter: str | Path, name: str, folder: str | Path = _FOLDER) -> Path:
+def write_shipped_stage(adapter: str | Path, name: str, folder: str | Path = _FOLDER,
+                        router: str | Path | None = None) -> Path:  # fmt: skip
     """Write a trained stage's adapter as the shipped embedder of that name; returns its folder.
 
     Args
         adapter  the `adapter` folder of the stage's run, or of its run in a study
         name     tiny-stage1 or tiny-stage2
         folder   where shipped embedders lie
-    Weights are rounded to float16.
+        router   folder of the router that was trained with it; None: it has none
+    Weights of the adapter are rounded to float16.
     """
     from safetensors.torch import load_file, save_file
 
     from .checkpoint import publish
+    from .router import ModalityRouter
 
     names = list(SHIPPED)
     before = SHIPPED[names[names.index(name) - 1]]
@@ -86,4 +89,6 @@ def write_shipped_stage(adapter: str | Path, name: str, folder: str | Path = _FO
         text = json.dumps(settings, indent=1, sort_keys=True) + "\n"
         (partial / "adapter_config.json").write_text(text, encoding="utf-8")
         (partial / "unite.json").write_bytes((adapter / "unite.json").read_bytes())
+        if router is not None:
+            ModalityRouter.load(router).save(partial)
     return target

@@ -19,8 +19,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "sweep",
         ],
         "stages": [
-            "model_source", "named_runs", "stage_models", "stage_weights", "train_stage",
-            "trained_model",
+            "first_factors", "model_source", "named_runs", "stage_models", "stage_weights",
+            "train_stage", "trained_model",
         ],
         "study": [
             "arm_table", "budget_table", "difference_table", "endpoint_table", "gap_table",

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..files import read_json
 from ..tiny.model import TINY
 from ..train.config import StageConfig, TrainConfig
 from .runs import from_root
 
+if TYPE_CHECKING:
+    from ..search.factorised import FirstFactor
+
 __all__ = [
-    "model_source", "named_runs", "stage_models", "stage_weights", "train_stage",
+    "first_factors", "model_source", "named_runs", "stage_models", "stage_weights", "train_stage",
     "trained_model",
 ]  # fmt: skip
 
@@ -94,6 +98,19 @@ def train_stage(
             cache_vision=True,
         )
     )
+
+
+def first_factors(model: str | Path, probe: FirstFactor) -> dict[str, FirstFactor]:
+    """What tells a query's modality to a factorised score: the probe, and the model's head if it
+    was trained with one and with one temperature: {"probe": …, "head": …}.
+    """
+    from ..model.checkpoint import locate
+    from ..model.router import ROUTER_FILE, ModalityRouter
+
+    if not (locate(model) / ROUTER_FILE).is_file():
+        return {"probe": probe}
+    head = ModalityRouter.load(model)
+    return {"probe": probe} | ({} if head.temperature is None else {"head": head})
 
 
 def trained_model(run: str) -> Path:

@@ -10,16 +10,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..data.modality import Modality
 from ..files import replacing
 from ..model.embedder import UniteEmbedder
 from .blocks import model_key
-from .factorised import FirstFactor
 from .index import SearchResult, VectorIndex
 from .modality_probe import PROBE_FILE, load_modality_probe
 from .scorers import COSINE, Factorised, Scorer, for_queries
 from .shards import truncate
+
+if TYPE_CHECKING:
+    from ..model.router import ModalityRouter
 
 __all__ = [
     "check_model", "load_factorised", "run_lines", "search_items", "write_run",
@@ -66,7 +69,7 @@ def load_factorised(
 
     Args
         model        folder, or hub id if it has a router
-        temperature  in place of the one that was fitted with the probe; a router needs one
+        temperature  in place of the one that was fitted with the probe or trained with the router
         probe        file of the probe; None: in the model's folder
         key          `model_key` that the probe must have been fitted for; "": not checked
     ValueError if there is neither, no temperature, or a probe of another model.
@@ -80,15 +83,16 @@ def load_factorised(
             )
         return Factorised(found, temperature or found.temperature)
     first = _router(model)
+    temperature = temperature or first.temperature
     if temperature is None:
         raise ValueError(
-            "a router has no temperature of its own: give one, such as that of its training, or "
-            "fit a probe with `unite probe`"
+            f"{model}: its router was trained with temperatures by modality or learned ones: give "
+            "one temperature, or fit a probe with `unite probe`"
         )
     return Factorised(first, temperature)
 
 
-def _router(model: str | Path) -> FirstFactor:
+def _router(model: str | Path) -> ModalityRouter:
     from ..model.router import ModalityRouter
     from ..model.weights import CheckpointError
 

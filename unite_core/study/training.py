@@ -31,6 +31,7 @@ from ..data.records import content_id, read_records, write_records
 from ..evaluation.tasks import RetrievalTask, distinct_items, read_tasks
 from ..files import read_json, replacing, working_in, write_json
 from ..model.embedder import UniteEmbedder
+from ..model.router import ROUTER_FILE
 from ..model.vision_store import VisionStore, build_vision_store, embed_stored
 from ..tiny.model import TINY
 from ..tiny.stages import TINY_STAGE_1, TINY_STAGE_2
@@ -46,8 +47,9 @@ __all__ = [
 ]  # fmt: skip
 
 
-_STAGES = {"tiny": (TINY_STAGE_1, TINY_STAGE_2), "paper": (STAGE_1, STAGE_2)}
-_KEPT = ("adapter", "history.json", "router.safetensors")
+_PLAIN_STAGE_2 = replace(TINY_STAGE_2, router_weight=0.0)  # a router is an arm's own
+_STAGES = {"tiny": (TINY_STAGE_1, _PLAIN_STAGE_2), "paper": (STAGE_1, STAGE_2)}
+_KEPT = ("adapter", "history.json", ROUTER_FILE)
 
 
 def folder_of(study: Study, size_name: str) -> Path:

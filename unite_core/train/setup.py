@@ -96,7 +96,9 @@ def make_router(stage: StageConfig, dim: int, dataset: PairDataset) -> ModalityR
     """A router at its start, with a class for each target modality of the records, if asked for."""
     if not stage.router_weight:
         return None
-    return ModalityRouter(dim, np.unique(dataset.table.target_modality))
+    one = isinstance(stage.temperature, float) and not stage.learn_temperature
+    temperature = stage.temperature if one else None
+    return ModalityRouter(dim, np.unique(dataset.table.target_modality), temperature=temperature)
 
 
 def make_sampler(config: TrainConfig, dataset: PairDataset, rank: int = 0,
