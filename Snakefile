@@ -1,10 +1,11 @@
 """The workbook from corpus to table: `snakemake --cores 2 --config corpus=emoji`.
 
 Every notebook is executed with its defaults, which are the real run; only what differs is given:
-another corpus, seed or place, and `--config steps_1=60 learning_rate_2=5e-4` of the two stages.
-What a notebook needs follows from its parameters. Each rule's output is one results file, so that
-whatever else a killed rule left in its folder (checkpoints above all) is still there when it goes
-on. Commands are `params`, so that a changed setting runs its rule and what follows again.
+another corpus, seed or place, and `--config steps_1=60 learning_rate_2=5e-4 router_weight_2=0` of
+the stages. What a notebook needs follows from its parameters. Each rule's output is one results
+file, so that whatever else a killed rule left in its folder (checkpoints above all) is still there
+when it goes on. Commands are `params`, so that a changed setting runs its rule and what follows
+again.
 """
 
 import os
@@ -60,7 +61,7 @@ def run(name, folder, **parameters):
 
 def stage(number):
     """Parameters of a stage's notebook that `--config` changes."""
-    kinds = {"steps": int, "learning_rate": float}
+    kinds = {"steps": int, "learning_rate": float, "router_weight": float}
     names = {name: f"{name}_{number}" for name in kinds}
     return {name: kinds[name](config[key]) for name, key in names.items() if key in config}
 

@@ -2,7 +2,7 @@
 
     python docs/study_simulation.py
 
-Takes about four minutes on one core. Everything is drawn from fixed seeds.
+Takes about ten minutes on one core. Everything is drawn from fixed seeds.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 
-from unite_core.evaluation.families import effective_families
+from unite_core.evaluation.families import effective_families, joint_effective_families
 from unite_core.plots.common import use_style
 from unite_core.plots.study import plot_power, plot_rates
 from unite_core.study import statistics
 from unite_core.study.simulation import (
+    STUDY_FAMILIES,
     Noise,
     family_wise_errors,
     interval_coverage,
@@ -52,14 +53,14 @@ are simulated with known effects, and analysed by the code that analyses the [st
 
 ## What is simulated
 
-Two arms answer the queries of four tasks; an endpoint is the mean of the four recalls. A query is
+Two arms answer the queries of some tasks; an endpoint is the mean of their recalls. A query is
 a hit where a sum of normal variables is below a threshold: how hard its family is (variance .5),
 how hard it is itself (.5), what the order of data in a block does to it in both arms (.3), and
 the run's own noise (1). Where it says so, added to that are an arm's luck in a block for all
 queries ("block" .003, "much block" .012), its luck with a stage 1, and families that one arm is
 better at (.1, or .05 in "both"). Recall is 50 % on average. Sizes of families are those of the
-emoji corpus with one package of clips (concept split; composition for clips), and large families
-are shared by the tasks:
+study of the mask on the concept split, and large families are shared by the tasks. P1 is four
+tasks, P3 (and P2) seven, whose families are fewer and larger:
 
 {sizes}
 
@@ -68,12 +69,13 @@ for each coverage (.7 points at 95 %), {few} where only endpoints are drawn.
 
 ## False positives
 
-Two-sided paired *t* of block differences at 5 %, blocks with a stage 1 each, no effect:
+Two-sided paired *t* of block differences at 5 %, blocks with a stage 1 each, no effect. SD is that
+of a block's difference, in points:
 
 {false_positives}
 
-Binary hits and few blocks do no harm. Queries alone give blocks the spread of two points that the
-plan assumes.
+Binary hits and few blocks do no harm. Queries alone give blocks nearly the spread of two points
+that the plan assumes.
 
 ## Intervals
 
@@ -93,8 +95,8 @@ their chance twice.
 
 ## Blocks that share a stage 1
 
-Six blocks from three stages 1, standard deviation of a block's luck fixed (variance .006), a
-share of it from stage 1; no effect. Percent of studies:
+From here on P1 alone. Six blocks from three stages 1, standard deviation of a block's luck fixed
+(variance .006), a share of it from stage 1; no effect. Percent of studies:
 
 {stage_1}
 
@@ -155,21 +157,29 @@ def false_positives() -> str:
     rows = []
     for name, noise in list(STRUCTURES.items())[:3]:
         for blocks in BLOCKS:
-            drawn = simulate(noise, blocks=blocks, replicates=MANY).by_block()
-            spread = 100 * drawn.var(-1, ddof=1).mean() ** 0.5
-            rows.append([name, blocks, f"{spread:.1f}", percent(rejections(drawn))])
-    return markdown_table(rows, ["noise", "blocks", "SD of a block (points)", "p < .05 (%)"], 1)
+            row = [name, blocks]
+            for endpoint in STUDY_FAMILIES:
+                studies = simulate(noise, blocks=blocks, replicates=MANY, endpoint=endpoint)
+                drawn = studies.by_block()
+                spread = 100 * drawn.var(-1, ddof=1).mean() ** 0.5
+                row += [f"{spread:.1f}", percent(rejections(drawn))]
+            rows.append(row)
+    head = [f"{name}: {what}" for name in STUDY_FAMILIES for what in ("SD", "p < .05 (%)")]
+    return markdown_table(rows, ["noise", "blocks", *head], 1)
 
 
 def coverages() -> str:
     rows = []
     for name, noise in STRUCTURES.items():
         for blocks in BLOCKS:
-            studies = simulate(noise, 0.03, blocks, replicates=SOME)
-            found = interval_coverage(studies, 0.03, 600)
-            rows.append([name, blocks, *map(percent, found.values())])
-    head = ["noise", "blocks", "t, these queries", "blocks + families", "percentiles"]
-    return markdown_table(rows, head, 1)
+            row = [name, blocks]
+            for endpoint in STUDY_FAMILIES:
+                studies = simulate(noise, 0.03, blocks, replicates=SOME, endpoint=endpoint)
+                row += map(percent, interval_coverage(studies, 0.03, 600).values())
+            rows.append(row)
+    ways = ("t", "blocks + families", "percentiles")
+    head = [f"{name}: {way}" for name in STUDY_FAMILIES for way in ways]
+    return markdown_table(rows, ["noise", "blocks", *head], 1)
 
 
 def shared_stage_1() -> tuple[str, dict]:
@@ -250,10 +260,15 @@ def winners() -> tuple[str, dict]:
 
 
 def sizes() -> str:
-    studies = simulate(Noise(), replicates=1)
-    rows = [[name, len(families), len(set(families.tolist())),
-             f"{effective_families(families.tolist()):.1f}"]
-            for name, families in studies.families.items()]  # fmt: skip
+    rows = []
+    for endpoint in STUDY_FAMILIES:
+        drawn = simulate(Noise(), replicates=1, endpoint=endpoint).families
+        labels = {name: families.tolist() for name, families in drawn.items()}
+        rows += [[f"{endpoint}: {name}", len(of), len(set(of)), f"{effective_families(of):.1f}"]
+                 for name, of in labels.items()]  # fmt: skip
+        joint = f"{joint_effective_families(labels):.1f}"
+        rows.append([f"*{endpoint}, all*", sum(map(len, labels.values())),
+                     len({label for of in labels.values() for label in of}), joint])  # fmt: skip
     return markdown_table(rows, ["task", "queries", "families", "effective"], 1)
 
 

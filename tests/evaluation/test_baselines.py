@@ -10,6 +10,7 @@ from unite_core.evaluation.baselines import (
     RandomProjection,
     TextOnly,
     Thumbnails,
+    ahead_of,
     baseline_rows,
     format_baselines,
     run_baselines,
@@ -156,3 +157,19 @@ def test_what_cannot_be_done_is_absent_with_its_reason(root):
     assert "– BM25: a side has items without words" in text
     assert "– text only: no text model was given" in text
     assert text.splitlines()[3].split()[-1] == "100.0"
+
+
+def test_where_a_baseline_finds_more_than_the_model_is_listed(root):
+    class Indifferent:
+        def embed(self, items, media_root=".", progress=True):
+            return np.ones((len(items), 1), np.float32)
+
+    tasks = [task([{"image": f"{name}2.png"} for name in "abc"]), worded()]
+    baselines = run_baselines(tasks, root)
+    able = {"model": evaluate(Thumbnails(), tasks[:1], root)}
+    assert ahead_of(able, baselines, tasks[:1], "recall@1") == []
+    unable = {"model": evaluate(Indifferent(), tasks[:1], root)}
+    (found,) = ahead_of(unable, baselines, tasks[:1], "recall@1")
+    assert (found["task"], found["by"]) == ("t, s", "thumbnails")
+    assert found["model"].startswith("33.3") and found["more"].startswith("100.0")
+    assert ahead_of({"able": able["model"]} | unable, baselines, tasks[:1], "recall@1") == []

@@ -1,5 +1,6 @@
 """What notebook 09 is made of: counterparts, the other modality's prompt, parameters."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +9,8 @@ import torch
 
 from unite_core import notebook
 from unite_core.evaluation.tasks import RetrievalTask
+from unite_core.gap.mixed_pool import mixed_pool
+from unite_core.gap.offsets import prompt_offset
 from unite_core.loss.contrastive import info_nce, mamcl
 from unite_core.model.prompts import build_prompt
 from unite_core.tiny import TINY_STAGE_2
@@ -74,6 +77,46 @@ def test_a_text_can_have_the_prompt_of_another_modality():
     assert build_prompt(notebook.text_as(text, "text"), "raw") == build_prompt(text)
     asked = build_prompt(image).partition("Summary")[2]
     assert build_prompt(notebook.text_as(text, "image"), "raw").partition("Summary")[2] == asked
+
+
+def test_a_search_of_all_by_all_is_said_with_families():
+    rng = np.random.default_rng(0)
+    sides = {name: rng.standard_normal((60, 8)) for name in ("text", "image")}
+    pool = mixed_pool(sides, k=5)
+    row = notebook.pool_rows(pool, [str(number // 2) for number in range(60)])[0]
+    assert (row["query"], row["counterpart"], row["families"]) == ("text", "image", "30 (30.0)")
+    found = 100 * np.mean(pool.ranks["text", "image"] <= 10)
+    value, low, high = map(float, re.findall(r"[\d.]+", row["mixed R@10"]))
+    assert value == pytest.approx(found, abs=0.05) and low < value < high
+    share = 100 * pool.same_modality_share["text"]
+    assert float(row["own modality in 5"].split()[0]) == pytest.approx(share, abs=0.05)
+    assert notebook.pool_rows(pool, ["a"] * 30 + ["b"] * 30)[0]["mixed R@10"] == f"{found:.1f}"
+    assert notebook.pool_rows(pool)[0]["families"] == "60 (60.0)"
+
+
+def prompted(rng, things):
+    """Texts, the same under a prompt that moves them, and images; two of each family alike."""
+    moves = 0.5 * np.eye(6)[0], 0.8 * np.eye(6)[1]
+    family = np.repeat(rng.standard_normal((things // 2, 6)), 2, axis=0)
+    text, image = (family + rng.standard_normal((things, 6)) for _ in range(2))
+    sides = np.stack([text, text + moves[0], image + moves[1]])
+    return sides / np.linalg.norm(sides, axis=2, keepdims=True)
+
+
+def test_intervals_of_the_prompts_part_hold_its_truth():
+    rng, held = np.random.default_rng(0), []
+    truth = prompt_offset(*prompted(rng, 40_000))
+    for _ in range(60):
+        text, moved, image = prompted(rng, 120)
+        material = {
+            "m": {"pairs": {"text": text, "image": image}, "prompt": {"text as image": moved}},
+            "given": {"pairs": {"text": text, "image": image}},
+        }
+        (row,) = notebook.prompt_rows(material, [str(number // 2) for number in range(120)])
+        ends = {name: re.findall(r"-?[\d.]+", row[name]) for name in truth}
+        held.append([float(e[1]) <= truth[name] <= float(e[2]) for name, e in ends.items()])
+    assert (np.mean(held, axis=0) > 0.85).all()
+    assert "[" not in notebook.prompt_rows(material, ["a"] * 60 + ["b"] * 60)[0]["prompt"]
 
 
 def test_given_vectors_are_named_checked_and_aligned(tmp_path):

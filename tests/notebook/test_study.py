@@ -116,7 +116,7 @@ def test_means_are_those_of_the_hits_in_percent(table):
     low, high = 100 * np.array(t_interval(np.array(blocks)))
     assert wide["MAMCL + router"]["P3"] == f"{100 * np.mean(hits):.1f} [{low:.1f}, {high:.1f}]"
     other = by(notebook.metric_table(table, MASK, "P3", "concept", ["mrr"]))
-    assert other["MAMCL + router"]["mrr"] == found["MAMCL + router"]["P3"], "made equal above"
+    assert other["MAMCL + router"]["mrr"] == wide["MAMCL + router"]["P3"], "made equal above"
     single = notebook.metric_table(table, MASK, "P3", "concept", ["mrr"], pool="single")
     assert by(single)["MAMCL"] != other["MAMCL"]
 

@@ -1,10 +1,15 @@
 """Simulated studies have the effects they claim, and the statistics keep their promises on them."""
 
+from collections import Counter
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from unite_core.study.endpoints import endpoint_tasks_of
+from unite_core.study.rows import read_table
 from unite_core.study.simulation import (
-    EMOJI_FAMILIES,
+    STUDY_FAMILIES,
     Noise,
     coverage,
     family_wise_errors,
@@ -16,18 +21,28 @@ from unite_core.study.simulation import (
 )
 from unite_core.study.statistics import power
 
+STORED = Path(__file__).parents[2] / "figures" / "study" / "mask"
 LUCK = Noise(block=0.003, family_by_arm=0.05)
 
 
-def test_studies_have_the_families_and_the_effect_they_are_given():
-    studies = simulate(LUCK, 0.05, blocks=4, replicates=400)
-    for name, sizes in EMOJI_FAMILIES.items():
+@pytest.mark.parametrize("endpoint", STUDY_FAMILIES)
+def test_families_are_those_of_the_stored_study(endpoint):
+    name = {"P1": "P1b"}.get(endpoint, endpoint)
+    stored = endpoint_tasks_of(read_table(STORED), name, "concept")
+    sizes = [dict(Counter(Counter(labels).values())) for labels in stored.values()]
+    assert [*STUDY_FAMILIES[endpoint].values()] == sizes
+
+
+@pytest.mark.parametrize("endpoint", STUDY_FAMILIES)
+def test_studies_have_the_families_and_the_effect_they_are_given(endpoint):
+    studies = simulate(LUCK, 0.05, blocks=4, replicates=400, endpoint=endpoint)
+    for name, sizes in STUDY_FAMILIES[endpoint].items():
         assert studies.differences[name].shape == (400, 4, sum(n * k for n, k in sizes.items()))
         assert len(set(studies.families[name].tolist())) == sum(sizes.values())
     by_block = studies.by_block()
     for values in (by_block.mean(1), studies.expected.astype(float)):  # 400 of each
         assert values.mean() == pytest.approx(0.05, abs=3 * values.std() / 20)
-    again = simulate(LUCK, 0.05, blocks=4, replicates=400)
+    again = simulate(LUCK, 0.05, blocks=4, replicates=400, endpoint=endpoint)
     np.testing.assert_array_equal(by_block, again.by_block())
 
 
@@ -44,16 +59,18 @@ def test_stage_1_moves_the_blocks_that_share_it_together():
     assert abs(np.corrcoef(by_block[:, 0], by_block[:, 1])[0, 1]) < 0.2
 
 
-@pytest.mark.parametrize("blocks", [3, 6])
-def test_false_positives_and_coverage_keep_their_bounds(blocks):
-    studies = simulate(Noise(block=0.003), blocks=blocks, replicates=3000)
+@pytest.mark.parametrize(("blocks", "endpoint"), [(3, "P1"), (6, "P1"), (6, "P3")])
+def test_false_positives_and_coverage_keep_their_bounds(blocks, endpoint):
+    studies = simulate(Noise(block=0.003), blocks=blocks, replicates=3000, endpoint=endpoint)
     assert rejections(studies.by_block()) <= 0.06
     found = interval_coverage(studies, 0.0, 200)
     assert min(found["t"], found["resampled"]) >= 0.93
 
 
-def test_intervals_cover_effects_that_differ_by_family():
-    found = interval_coverage(simulate(LUCK, 0.03, replicates=800), 0.03, 200)
+@pytest.mark.parametrize("endpoint", STUDY_FAMILIES)
+def test_intervals_cover_effects_that_differ_by_family(endpoint):
+    studies = simulate(LUCK, 0.03, replicates=800, endpoint=endpoint)
+    found = interval_coverage(studies, 0.03, 200)
     assert min(found["t"], found["resampled"]) >= 0.93
 
 

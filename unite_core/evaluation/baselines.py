@@ -31,8 +31,8 @@ from .results import FAMILIES_NOTE, EvaluationResult, format_families, percent
 from .tasks import RetrievalTask, evaluate
 
 __all__ = [
-    "Baseline", "RandomProjection", "TextOnly", "Thumbnails", "baseline_rows", "format_baselines",
-    "run_baselines", "says_something", "shows_something", "without_sentence",
+    "Baseline", "RandomProjection", "TextOnly", "Thumbnails", "ahead_of", "baseline_rows",
+    "format_baselines", "run_baselines", "says_something", "shows_something", "without_sentence",
 ]  # fmt: skip
 
 
@@ -173,6 +173,27 @@ def baseline_rows(
         row = {"task": task.name, "split": task.split, "kind": task.kind}
         rows.append(row | {name: getattr(first, name) for name in shared} | scores)
     return rows
+
+
+def ahead_of(
+    results: Mapping[str, EvaluationResult],
+    baselines: Mapping[str, Baseline],
+    tasks: Sequence[RetrievalTask],
+    metric: str = "recall@10",
+) -> list[dict]:
+    """The tasks in which a baseline finds more than every model: task and split, families, the best
+    model's and the best baseline's score as text in percent, and the baseline's name.
+    """
+    found = []
+    for row in baseline_rows(results, baselines, tasks, metric):
+        model = max(results, key=lambda name: row[name].value)
+        able = [name for name in baselines if row[name] is not None]
+        best = max(able, key=lambda name: row[name].value, default=model)
+        if row[best].value > row[model].value:
+            said = [percent(row[n].value, row[n].low, row[n].high) for n in (model, best)]
+            about = {"task": f"{row['task']}, {row['split']}", "families": format_families(row)}
+            found.append(about | {model: said[0], "more": said[1], "by": best})
+    return found
 
 
 def format_baselines(

@@ -19,7 +19,7 @@ from .distribution import held_out_hits
 from .moments import Moments, debiased_cka, debiased_gap_squared, relative_gap
 
 __all__ = [
-    "MixedPool", "compare_corrections", "consequences", "mixed_pool", "ndcg", "recall",
+    "MixedPool", "compare_corrections", "consequences", "mixed_pool", "recall",
     "replacement_curve",
 ]  # fmt: skip
 
@@ -37,6 +37,7 @@ class MixedPool:
     by_chance  [M, M] the same for a random order
     ranks      {(q, m): [N]} rank of the counterpart of modality m in the mixed pool, from 1
     single     {(q, m): [N]} its rank among candidates of modality m only
+    own_share  {q: [N]} share of the query's own modality among its K best
     k          K
     """
 
@@ -45,26 +46,13 @@ class MixedPool:
     by_chance: np.ndarray
     ranks: dict[tuple[str, str], np.ndarray]
     single: dict[tuple[str, str], np.ndarray]
+    own_share: dict[str, np.ndarray]
     k: int
 
     @property
     def same_modality_share(self) -> dict[str, float]:
         """{modality: share of its own items among the K best of its queries}."""
         return dict(zip(self.names, np.diag(self.confusion).tolist(), strict=True))
-
-    def rows(self) -> list[dict]:
-        """One row per ordered pair of modalities: recall and nDCG in percent, median rank."""
-        rows = []
-        for (query, other), ranks in self.ranks.items():
-            alone = self.single[query, other]
-            rows.append({
-                "query": query, "counterpart": other, "n": len(ranks),
-                "single R@1": 100 * recall(alone, 1), "single R@10": 100 * recall(alone, 10),
-                "mixed R@1": 100 * recall(ranks, 1), "mixed R@10": 100 * recall(ranks, 10),
-                "mixed nDCG@10": 100 * ndcg(ranks, 10), "median rank": float(np.median(ranks)),
-                "same modality": 100 * self.same_modality_share[query],
-            })  # fmt: skip
-        return rows
 
 
 def mixed_pool(
@@ -85,6 +73,7 @@ def mixed_pool(
     confusion = np.zeros((len(names), len(names)))
     ranks = {(q, m): np.empty(n) for q in names for m in names if q != m}
     single = {pair: np.empty(n) for pair in ranks}
+    own = {name: np.empty(n) for name in names}
     for start in range(0, len(stacked), _BLOCK):
         rows = np.arange(start, min(start + _BLOCK, len(stacked)))
         scores = stacked[rows] @ stacked.T  # [B, M N]
@@ -96,6 +85,7 @@ def mixed_pool(
         for modality in np.unique(code[rows]):
             here = code[rows] == modality
             confusion[modality] += shares[here].sum(0) / n
+            own[names[modality]][rows[here] % n] = shares[here, modality]
             for other in range(len(names)):
                 if other != modality:
                     pair, thing = (names[modality], names[other]), rows[here] % n
@@ -104,7 +94,7 @@ def mixed_pool(
                     single[pair][thing] = _ranks(scores[here][:, code == other], thing)
     size = len(stacked) - 1
     by_chance = (n - np.eye(len(names))) / size
-    return MixedPool(tuple(names), confusion, by_chance, ranks, single, k)
+    return MixedPool(tuple(names), confusion, by_chance, ranks, single, own, k)
 
 
 def replacement_curve(
@@ -172,11 +162,6 @@ def compare_corrections(
 def recall(ranks: np.ndarray, k: int) -> float:
     """Recall@k: share of ranks that are at most k."""
     return float(np.mean(ranks <= k))
-
-
-def ndcg(ranks: np.ndarray, k: int) -> float:
-    """nDCG@k with one positive: mean of 1 / log2(rank + 1), 0 beyond k."""
-    return float(_gains(ranks, k).mean())
 
 
 def consequences(

@@ -10,7 +10,10 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "batches": ["FIGURE_2B", "embedded_batch", "mixed_batch"],
         "corpus": ["kind_of", "open_corpus", "tasks_of"],
-        "counterparts": ["embed_counterparts", "find_counterparts", "given_vectors", "text_as"],
+        "counterparts": [
+            "embed_counterparts", "find_counterparts", "given_vectors", "pool_rows", "prompt_rows",
+            "text_as",
+        ],
         "evaluations": ["evaluate_models"],
         "files": ["NotebookError", "ParameterError"],
         "questions": ["caption_pairs", "first_of_each_shape", "question_kinds"],

@@ -4,17 +4,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from scipy import stats
 
 from ..data.records import content_id
+from ..evaluation.families import effective_families, enough_families, family_interval
+from ..evaluation.results import format_families, percent
 from ..evaluation.tasks import RetrievalTask
+from ..gap.mixed_pool import MixedPool
+from ..gap.offsets import prompt_offset
 from ..gap.vectors import MINIMUM, load_vectors, unit_vectors
 from .runs import from_root
 
-__all__ = ["embed_counterparts", "find_counterparts", "given_vectors", "text_as"]
+__all__ = [
+    "embed_counterparts", "find_counterparts", "given_vectors", "pool_rows", "prompt_rows",
+    "text_as",
+]  # fmt: skip
 
 
 _PROMPT_WORDS = {"image": "image", "video": "video", "text": "sentence"}
@@ -100,6 +108,52 @@ def embed_counterparts(
     return vectors
 
 
+def pool_rows(
+    pool: MixedPool, families: Sequence[str] | None = None, seed: int = 0
+) -> list[dict[str, str]]:
+    """What is found in an index of everything, a row for each query and counterpart modality.
+
+    Recall in percent with its 95 % interval over families, in the counterparts' own pool and in the
+    mixed one, and the share of the query's own modality among the K best. `families` [N] has the
+    label of each thing; without it each is its own.
+    """
+    things = len(next(iter(pool.ranks.values())))
+    labels = [str(row) for row in range(things)] if families is None else list(families)
+    counted = {"families": len(set(labels)), "effective_families": effective_families(labels)}
+
+    def said(values):
+        return percent(float(np.mean(values)), *family_interval(values, labels, seed))
+
+    own = {name: said(share) for name, share in pool.own_share.items()}
+    return [
+        {"query": query, "counterpart": other, "n": things, "families": format_families(counted)}
+        | {"own pool R@10": said(pool.single[query, other] <= 10), "mixed R@1": said(ranks <= 1)}
+        | {"mixed R@10": said(ranks <= 10), f"own modality in {pool.k}": own[query]}
+        for (query, other), ranks in pool.ranks.items()
+    ]
+
+
+def prompt_rows(
+    material: Mapping[str, Mapping[str, Mapping[str, np.ndarray]]], families: Sequence[str]
+) -> list[dict[str, str]]:
+    """What the prompt has of the gap between texts and images, a row for each model that was asked.
+
+    Args
+        material  {model: groups of `embed_counterparts`}
+        families  [N] label of each pair
+    Values of `gap.prompt_offset` with 95 % intervals, by leaving each family out once.
+    """
+
+    def of(groups):
+        sides = (groups["pairs"]["text"], *groups["prompt"].values(), groups["pairs"]["image"])
+        return lambda kept: prompt_offset(*(side[kept] for side in sides))
+
+    return [
+        {"model": name} | _leaving_out(of(groups), families)
+        for name, groups in material.items() if "prompt" in groups
+    ]  # fmt: skip
+
+
 def given_vectors(files: str) -> dict[str, np.ndarray]:
     """Read vectors named in a parameter: "text: texts.npy, image: store.safetensors::image".
 
@@ -117,6 +171,23 @@ def given_vectors(files: str) -> dict[str, np.ndarray]:
         sizes = {name: list(rows.shape) for name, rows in vectors.items()}
         raise ValueError(f"two or more modalities of the same things are needed, not {sizes}")
     return vectors
+
+
+def _leaving_out(
+    measure: Callable[[np.ndarray], dict[str, float]], families: Sequence[str]
+) -> dict[str, str]:
+    """Values of all rows with 95 % t intervals from the values without one family each."""
+    codes = np.unique(list(families), return_inverse=True)[1]
+    parts = [measure(np.flatnonzero(codes != code)) for code in range(codes.max() + 1)]
+    effective = effective_families(families)
+    width = stats.t.ppf(0.975, effective - 1) if enough_families(families) else np.nan
+    said = {}
+    for name, value in measure(np.arange(len(codes))).items():
+        spread = np.var([part[name] for part in parts])  # over n, not n - 1
+        half = width * ((len(parts) - 1) * spread) ** 0.5
+        ends = "" if np.isnan(half) else f" [{value - half:.3f}, {value + half:.3f}]"
+        said[name] = f"{value:.3f}{ends}"
+    return said
 
 
 def _answers(tasks, first: str, second: str) -> dict[str, tuple[dict, dict, str]]:

@@ -128,7 +128,8 @@ def metric_table(
     score: str = "cosine",
     pool: str = "",
 ) -> list[dict[str, Any]]:
-    """Other metrics of an endpoint's tasks by arm: means over tasks, then blocks, in percent.
+    """Other metrics of an endpoint's tasks by arm: means over tasks, then blocks, in percent with a
+    95 % t interval over blocks.
 
     Args
         metrics  names of `study.rows.metrics_of`
@@ -138,14 +139,18 @@ def metric_table(
     place = (split, pool or STUDY_ENDPOINTS[endpoint].pool, score)
     rows = []
     for arm in study.arms:
-        found = [
-            each
+        runs = [
+            [each for each in run["metrics"]
+             if each["task"] in tasks and (each["split"], each["pool"], each["score"]) == place]
             for run in table.runs
             if run["arm"] == arm.name
-            for each in run["metrics"]
-            if each["task"] in tasks and (each["split"], each["pool"], each["score"]) == place
-        ]
-        means = {metric: share([each[metric] for each in found]) for metric in metrics}
+        ]  # fmt: skip
+        means = {
+            metric: share_with_interval(
+                [np.mean([each[metric] for each in found]) for found in runs if found]
+            )
+            for metric in metrics
+        }
         rows.append({"arm": arm.label} | means)
     return rows
 

@@ -9,7 +9,7 @@ data does, and what a stage 1 does to the difference of the arms.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,20 +27,37 @@ from .statistics import (
 )
 
 __all__ = [
-    "EMOJI_FAMILIES", "Noise", "Simulated", "coverage", "family_wise_errors", "interval_coverage",
+    "STUDY_FAMILIES", "Noise", "Simulated", "coverage", "family_wise_errors", "interval_coverage",
     "rejections", "re_estimated_rejections", "simulate", "winner_rejections",
 ]  # fmt: skip
 
 
-EMOJI_FAMILIES = {
-    "text → image": {1: 104, 2: 2, 3: 4, 4: 4, 5: 2, 6: 2, 8: 2, 9: 1, 12: 3, 13: 3, 14: 3},
-    "image → text": {1: 114, 2: 4, 3: 4, 4: 5, 5: 2, 7: 1, 8: 1, 9: 3, 10: 2, 11: 1, 12: 2, 13: 3},
-    "image → image": {1: 105, 2: 3, 3: 2, 4: 6, 5: 2, 6: 2, 7: 2, 9: 2, 10: 4, 11: 2, 13: 1,
-                      14: 1, 16: 1},
-    "text → video": {1: 9, 2: 3, 3: 10, 4: 3, 6: 2},
+STUDY_FAMILIES = {
+    "P1": {
+        "text → image": {1: 104, 2: 2, 3: 4, 4: 4, 5: 2, 6: 2, 8: 2, 9: 1, 12: 3, 13: 3, 14: 3},
+        "image → text": {1: 114, 2: 4, 3: 4, 4: 5, 5: 2, 7: 1, 8: 1, 9: 3, 10: 2, 11: 1, 12: 2,
+                         13: 3},
+        "text → video": {1: 44, 2: 1, 3: 1, 4: 1, 5: 8, 6: 2, 12: 2, 13: 1, 15: 5, 16: 3, 17: 1,
+                         18: 1},
+        "image → image": {1: 105, 2: 3, 3: 2, 4: 6, 5: 2, 6: 2, 7: 2, 9: 2, 10: 4, 11: 2, 13: 1,
+                          14: 1, 16: 1},
+    },
+    "P3": {
+        "image + tone → image": {5: 13, 15: 13},
+        "image + gender → image": {3: 1, 18: 13},
+        "image + style → image": {1: 110, 2: 3, 3: 2, 4: 4, 5: 3, 6: 1, 9: 3, 10: 4, 11: 2, 12: 1,
+                                  13: 2, 14: 1},
+        "image + moving → video": {1: 43, 2: 1, 3: 1, 5: 7, 6: 4, 9: 1, 11: 1, 14: 1, 15: 4, 16: 3,
+                                   17: 3},
+        "video + change → video": {1: 2, 2: 3, 3: 1, 4: 2, 6: 4, 9: 1, 16: 2, 18: 1, 19: 2, 20: 1,
+                                   21: 1, 22: 1, 23: 1, 24: 2, 26: 1},
+        "image + question → text": {1: 102, 2: 1, 3: 2, 4: 6, 5: 3, 6: 2, 7: 1, 10: 6, 11: 1,
+                                    12: 4, 13: 1},
+        "text → image + text": {1: 109, 2: 6, 3: 3, 4: 4, 5: 2, 8: 1, 10: 4, 11: 3, 12: 2, 13: 3},
+    },
 }  # fmt: skip
-"""{task: {queries of a family: families of that size}} as in the emoji corpus with one package of
-clips: the concept split, and the composition split for clips."""
+"""{endpoint: {task: {queries of a family: families of that size}}}, as in the study of the mask on
+the concept split: plain queries, and instructions."""
 _REPLICATES_AT_ONCE = 100
 _DEVIATION = 0.02  # of a block's difference, as docs/study.md assumes
 _MARGIN = 0.03
@@ -93,16 +110,19 @@ def simulate(
     replicates: int = 1000,
     seed: int = 0,
     recall: float = 0.5,
+    endpoint: str = "P1",
 ) -> Simulated:
     """Draw studies in which the second arm finds `effect` more than the first.
 
     Args
-        effect  difference of recall over endlessly many blocks, families and queries
-        seeds   number of stages 1 that blocks take in turn; None: one for each block
-        recall  mean of the two arms
+        effect    difference of recall over endlessly many blocks, families and queries
+        seeds     number of stages 1 that blocks take in turn; None: one for each block
+        recall    mean of the two arms
+        endpoint  of `STUDY_FAMILIES`, whose tasks are asked
     """
     generator = np.random.default_rng(seed)
-    member, task = _queries()
+    tasks = STUDY_FAMILIES[endpoint]
+    member, task = _queries(tasks.values())
     of_block = np.arange(blocks) % (seeds or blocks)
     parts = [
         _replicates(noise, effect, recall, of_block, min(_REPLICATES_AT_ONCE, replicates - done),
@@ -110,7 +130,7 @@ def simulate(
         for done in range(0, replicates, _REPLICATES_AT_ONCE)
     ]  # fmt: skip
     drawn = np.concatenate([part[0] for part in parts])
-    places = {name: task == number for number, name in enumerate(EMOJI_FAMILIES)}
+    places = {name: task == number for number, name in enumerate(tasks)}
     return Simulated(
         {name: drawn[..., where] for name, where in places.items()},
         {name: member[where] for name, where in places.items()},
@@ -215,10 +235,10 @@ def winner_rejections(
     return float((clear & (differences.mean(-1) > 0)).mean())
 
 
-def _queries() -> tuple[np.ndarray, np.ndarray]:
+def _queries(tasks: Iterable[dict[int, int]]) -> tuple[np.ndarray, np.ndarray]:
     """[Q] family and task of each query; the largest families of the tasks are the same."""
     member, task = [], []
-    for number, sizes in enumerate(EMOJI_FAMILIES.values()):
+    for number, sizes in enumerate(tasks):
         large_first = sorted(sizes, reverse=True)
         of_family = np.repeat(large_first, [sizes[size] for size in large_first])
         member.append(np.repeat(np.arange(len(of_family)), of_family))
