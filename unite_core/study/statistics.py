@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from scipy import optimize, special, stats
 
-from ..evaluation.families import joint_family_draws
+from ..evaluation.families import joint_effective_families, joint_family_draws
 
 __all__ = [
     "BlockDifferences", "Kind", "blind_deviation", "block_differences", "blocks_families_interval",
@@ -179,8 +179,9 @@ def blocks_families_interval(
     Families are drawn with replacement, jointly across tasks and blocks; the variance of the
     endpoint over these draws is added to that of its mean over blocks. The interval is
     mean ± t · root of the sum, with Satterthwaite's degrees of freedom: percentiles of draws of
-    blocks and families cover too little where few blocks differ. What is random in single queries
-    is in both parts, so the interval is wide rather than narrow.
+    blocks and families cover too little where few blocks differ. Families count as many as are
+    effective (`joint_effective_families`). What is random in single queries is in both parts, so
+    the interval is wide rather than narrow.
 
     Args
         differences       {task: [..., B, Q]} of the two arms, query by query
@@ -198,11 +199,12 @@ def blocks_families_interval(
         total = counts.sum(1)
         shares = np.where(total > 0, 1 / np.maximum(total, 1), np.nan)[:, None] * counts  # [R, Q]
         resampled.append(tasks[name].mean(-2) @ shares.T)  # [..., R]
-    n_families = len({label for labels in families.values() for label in labels})
-    family_part = np.nanmean(resampled, axis=0).var(-1, ddof=1) * n_families / (n_families - 1)
-    variance = error**2 + family_part
+    effective = joint_effective_families(families)
     with np.errstate(divide="ignore", invalid="ignore"):
-        df = variance**2 / (error**4 / df + family_part**2 / (n_families - 1))
+        spread = np.nanmean(resampled, axis=0).var(-1, ddof=1)
+        family_part = spread * np.divide(effective, effective - 1)
+        variance = error**2 + family_part
+        df = variance**2 / (error**4 / df + family_part**2 / (effective - 1))
     reach = np.where(variance == 0, 0.0, _quantile(df, level) * np.sqrt(variance))
     return mean, mean - reach, mean + reach
 
