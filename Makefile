@@ -1,7 +1,7 @@
 # Every target creates .venv when it is missing and installs again when the pins have changed.
 #   make run      corpus, two training stages, evaluation, figures; ends with the table
 #   make notebooks, make figures  after it: its outputs into notebooks/, its figures into figures/
-#   make controls after it: stage 2 again with InfoNCE and with a random mask, beside MAMCL
+#   make controls after it: stage 2 again with InfoNCE and with a random mask, beside MAMCL, all with the head
 #   make study    both studies of docs/study.md, SIZE=smoke (minutes), small (hours) or full (GPUs)
 #   make test     all tests and all notebooks
 #   make test-browser  notebooks and applications in a browser (chromium), into runs/browser

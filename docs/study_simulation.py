@@ -60,7 +60,7 @@ the run's own noise (1). Where it says so, added to that are an arm's luck in a 
 queries ("block" .003, "much block" .012), its luck with a stage 1, and families that one arm is
 better at (.1, or .05 in "both"). Recall is 50 % on average. Sizes of families are those of the
 study of the mask on the concept split, and large families are shared by the tasks. P1 is four
-tasks, P3 (and P2) seven, whose families are fewer and larger:
+tasks; P3 (and P2) seven, of which some have few and large families:
 
 {sizes}
 

@@ -47,11 +47,12 @@ class Fixed:
 
 
 def stage_of(number: int, steps: int):
-    """The stage of `make run`, for so many steps."""
+    """The stage of `make run` without its router, which older commits lack, for so many steps."""
     from unite_core.tiny import TINY_STAGE_1, TINY_STAGE_2
 
     stage = (TINY_STAGE_1, TINY_STAGE_2)[number - 1]
-    return replace(stage, max_steps=steps, save_steps=steps)
+    plain = {"router_weight": 0.0} if hasattr(stage, "router_weight") else {}
+    return replace(stage, max_steps=steps, save_steps=steps, **plain)
 
 
 def train_here(task: dict) -> dict[str, list[float]]:

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from unite_core.evaluation.results import load_results
 from unite_core.model.embedder import UniteEmbedder
@@ -80,18 +81,38 @@ def test_one_index_is_also_ranked_by_the_factorised_score_of_a_model(planted, un
         (planted / "mine" / "config.json").write_text("{}")
         probe = ModalityProbe((1, 2), np.zeros((2, 8)), np.zeros(2), 0.1)
         probe.save(planted / "mine" / PROBE_FILE)
-        assert unite("evaluate", "mine", *words, "--output", "scores") == 0
+        assert unite("evaluate", "mine", *words, "--against", "tiny", "--output", "scores") == 0
         out = capsys.readouterr().out
         ModalityProbe((1, 2), np.zeros((2, 8)), np.zeros(2), 0.1, "another key").save(
             planted / "mine" / PROBE_FILE
         )
         assert unite("evaluate", "mine", *words) == 2
         assert "the probe was fitted for another model" in capsys.readouterr().err
-    assert "recall@10, mixed, factorised pool, in percent" in out
-    found = load_results(planted / "scores" / "results-0.json")
+    assert "tiny: has neither probe nor router, so it is scored by cosine alone" in out
+    table = out.partition("recall@10, mixed, factorised pool, in percent")[2].partition("\n\n")[0]
+    assert "mine" in table and "tiny" not in table
+    assert "mine gains" in out
+    found = load_results(planted / "scores" / "results-1.json")
     by = [found.score("text to text", "held out", pool=pool).value
           for pool in ("mixed", "mixed, factorised")]  # fmt: skip
     assert by[0] == by[1] > 0.9, "all candidates are texts, whose order it keeps"
+
+
+def test_a_model_that_ships_with_a_router_needs_no_probe(unite, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = []
+    for name in ("red", "green", "blue", "yellow"):
+        Image.new("RGB", (56, 56), name).save(f"{name}.png")
+        rows.append(f"{name} sheet,{name}.png\n")
+    (tmp_path / "pairs.csv").write_text("text,image\n" + "".join(rows))
+    factorised = ("--model", "tiny-stage2", "--score", "factorised", "--k", "3", "--text")
+    assert unite("search", "pairs.csv", *factorised, "Find a picture of: red sheet") == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [line[2] for line in lines] == ["image"] * 3 and float(lines[0][3]) > 0.9
+    assert unite("evaluate", "tiny-stage2", "--data", "pairs.csv", "--score", "factorised") == 0
+    assert "mixed, factorised pool" in capsys.readouterr().out
+    assert unite("search", "pairs.csv", "--model", "tiny-stage1", *factorised[2:], "red") == 2
+    assert "tiny-stage1: no modality_probe.safetensors and no router" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("pairs", "k"), [(16, 5), (11, 1)])

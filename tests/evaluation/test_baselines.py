@@ -170,6 +170,7 @@ def test_where_a_baseline_finds_more_than_the_model_is_listed(root):
     assert ahead_of(able, baselines, tasks[:1], "recall@1") == []
     unable = {"model": evaluate(Indifferent(), tasks[:1], root)}
     (found,) = ahead_of(unable, baselines, tasks[:1], "recall@1")
-    assert (found["task"], found["by"]) == ("t, s", "thumbnails")
-    assert found["model"].startswith("33.3") and found["more"].startswith("100.0")
+    assert (found["task"], found["baseline"]) == ("t, s", "thumbnails")
+    assert found["model"] == "model" and found["recall"].startswith("33.3")
+    assert found["its recall"].startswith("100.0") and found["more"].startswith("+66.7")
     assert ahead_of({"able": able["model"]} | unable, baselines, tasks[:1], "recall@1") == []

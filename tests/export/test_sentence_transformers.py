@@ -17,6 +17,7 @@ from tests.model.test_checkpoint import LIMITS, MIXED, plain_checkpoint
 from unite_core import UniteEmbedder
 from unite_core.export import sentence_transformers as export
 from unite_core.export.sentence_transformers import ExportError, check_export, export_model, probes
+from unite_core.model.router import ROUTER_FILE, ModalityRouter
 
 pytest.importorskip("sentence_transformers")
 from sentence_transformers import SentenceTransformer
@@ -211,6 +212,14 @@ def test_adapters_are_merged_and_narrow_types_written(tmp_path):
     assert all(each.cosine > 0.999 for each in differences)
     weights = load_file(tmp_path / "out" / "model.safetensors")
     assert {weight.dtype for weight in weights.values()} == {torch.bfloat16}
+
+
+def test_the_router_of_a_model_goes_with_its_export(tmp_path):
+    export.write_export("tiny-stage2", tmp_path / "out", "float32", text_only=False)
+    router = ModalityRouter.load(tmp_path / "out")
+    assert router.labels == ModalityRouter.load("tiny-stage2").labels
+    export.write_export("tiny-stage2", tmp_path / "texts", "float32", text_only=True)
+    assert not (tmp_path / "texts" / ROUTER_FILE).exists()
 
 
 def test_a_folder_that_gives_other_vectors_is_refused(exported, tmp_path):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from unite_core import notebook
+from unite_core import gap, notebook
 from unite_core.evaluation.tasks import RetrievalTask
 from unite_core.gap.mixed_pool import mixed_pool
 from unite_core.gap.offsets import prompt_offset
@@ -91,32 +91,40 @@ def test_a_search_of_all_by_all_is_said_with_families():
     share = 100 * pool.same_modality_share["text"]
     assert float(row["own modality in 5"].split()[0]) == pytest.approx(share, abs=0.05)
     assert notebook.pool_rows(pool, ["a"] * 30 + ["b"] * 30)[0]["mixed R@10"] == f"{found:.1f}"
-    assert notebook.pool_rows(pool)[0]["families"] == "60 (60.0)"
+    assert notebook.pool_rows(pool)[0]["families"] == "each row one"
 
 
 def prompted(rng, things):
-    """Texts, the same under a prompt that moves them, and images; two of each family alike."""
+    """Texts, the same under a prompt that moves them, images, and families of 1, 2, 3, 1, … 6."""
     moves = 0.5 * np.eye(6)[0], 0.8 * np.eye(6)[1]
-    family = np.repeat(rng.standard_normal((things // 2, 6)), 2, axis=0)
-    text, image = (family + rng.standard_normal((things, 6)) for _ in range(2))
+    sizes = np.tile([1, 2, 3, 1, 1, 6], things)
+    family = np.repeat(np.arange(len(sizes)), sizes)[:things]
+    alike = rng.standard_normal((len(sizes), 6))[family]
+    text, image = (alike + rng.standard_normal((things, 6)) for _ in range(2))
     sides = np.stack([text, text + moves[0], image + moves[1]])
-    return sides / np.linalg.norm(sides, axis=2, keepdims=True)
+    return *(sides / np.linalg.norm(sides, axis=2, keepdims=True)), [str(one) for one in family]
 
 
 def test_intervals_of_the_prompts_part_hold_its_truth():
     rng, held = np.random.default_rng(0), []
-    truth = prompt_offset(*prompted(rng, 40_000))
-    for _ in range(60):
-        text, moved, image = prompted(rng, 120)
+    *sides, families = prompted(rng, 40_000)
+    truth = prompt_offset(*sides, groups=families)
+    for _ in range(40):
+        text, moved, image, families = prompted(rng, 140)
         material = {
             "m": {"pairs": {"text": text, "image": image}, "prompt": {"text as image": moved}},
             "given": {"pairs": {"text": text, "image": image}},
         }
-        (row,) = notebook.prompt_rows(material, [str(number // 2) for number in range(120)])
+        (row,) = notebook.prompt_rows(material, families)
         ends = {name: re.findall(r"-?[\d.]+", row[name]) for name in truth}
         held.append([float(e[1]) <= truth[name] <= float(e[2]) for name, e in ends.items()])
-    assert (np.mean(held, axis=0) > 0.85).all()
-    assert "[" not in notebook.prompt_rows(material, ["a"] * 60 + ["b"] * 60)[0]["prompt"]
+    assert np.mean(held) > 0.9 and (np.mean(held, axis=0) > 0.75).all()
+    total = gap.measure(text, image, groups=families)["gap"].value
+    assert float(row["total"].split()[0]) == pytest.approx(total, abs=6e-4)
+    for few in (["a"] * 70 + ["b"] * 70, ["a"] * 140):
+        assert "[" not in notebook.prompt_rows(material, few)[0]["prompt"]
+    fifty = {"pairs": {"text": text[:50], "image": image[:50]}, "prompt": {"": moved[:50]}}
+    assert "[" not in notebook.prompt_rows({"m": fifty}, families[:50])[0]["prompt"]
 
 
 def test_given_vectors_are_named_checked_and_aligned(tmp_path):

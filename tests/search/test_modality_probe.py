@@ -227,7 +227,7 @@ def test_a_router_is_the_first_factor_where_there_is_no_probe(world, tmp_path):
         load_factorised(tmp_path)
     router = ModalityRouter(64, [1, 2])
     router.save(tmp_path)
-    with pytest.raises(ValueError, match="learned ones: give one temperature"):
+    with pytest.raises(ValueError, match="its router has no temperature"):
         load_factorised(tmp_path)
     assert load_factorised(tmp_path, 0.05).temperature == 0.05
     ModalityRouter(64, [1, 2], temperature=0.03).save(tmp_path)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from unite_core.evaluation.families import joint_effective_families
 from unite_core.study.endpoints import endpoint_tasks_of
 from unite_core.study.rows import read_table
 from unite_core.study.simulation import (
@@ -29,8 +30,12 @@ LUCK = Noise(block=0.003, family_by_arm=0.05)
 def test_families_are_those_of_the_stored_study(endpoint):
     name = {"P1": "P1b"}.get(endpoint, endpoint)
     stored = endpoint_tasks_of(read_table(STORED), name, "concept")
-    sizes = [dict(Counter(Counter(labels).values())) for labels in stored.values()]
-    assert [*STUDY_FAMILIES[endpoint].values()] == sizes
+    sizes = {task.removesuffix(", asked"): dict(Counter(Counter(labels).values()))
+             for task, labels in stored.items()}  # fmt: skip
+    assert sizes == STUDY_FAMILIES[endpoint]
+    drawn = simulate(LUCK, replicates=1, endpoint=endpoint).families
+    simulated = joint_effective_families({task: of.tolist() for task, of in drawn.items()})
+    assert simulated == pytest.approx(joint_effective_families(stored), rel=0.05)
 
 
 @pytest.mark.parametrize("endpoint", STUDY_FAMILIES)

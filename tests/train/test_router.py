@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from unite_core.train.checkpoints import trained_weights
 from unite_core.train.config import STAGE_2, StageConfig, TrainConfig
 from unite_core.train.losses import router_loss
 from unite_core.train.run import train
+from unite_core.train.setup import make_router
 from unite_core.train.trainer import UniteTrainer
 
 CHECKPOINT = Path(__file__).parents[1] / "data" / "unite_qwen2vl_tiny"
@@ -51,6 +53,27 @@ def test_its_loss_and_gradients_are_those_of_the_plain_cross_entropy():
                              strict=True):  # fmt: skip
         np.testing.assert_allclose(found, wanted, atol=1e-6)
         assert abs(wanted).max() > 1e-2
+
+
+def records_that_ask_for(*codes):
+    return SimpleNamespace(table=SimpleNamespace(target_modality=np.array(codes)))
+
+
+@pytest.mark.parametrize(("changes", "temperature"), [
+    ({"temperature": 0.05}, 0.05),
+    ({"temperature": {"text": 0.05, "image": 0.02}}, None),
+    ({"learn_temperature": True}, None),
+])  # fmt: skip
+def test_it_has_the_temperature_of_its_training_if_there_is_one(changes, temperature):
+    stage = replace(STAGE_2, router_weight=0.3, **changes)
+    router = make_router(stage, 8, records_that_ask_for(1, 2, 2, 3))
+    assert router.codes == (1, 2, 3) and router.temperature == temperature
+
+
+def test_without_two_modalities_to_tell_apart_none_is_trained():
+    assert make_router(STAGE_2, 8, records_that_ask_for(1, 2)) is None
+    with pytest.warns(UserWarning, match="all records ask for image: no router is trained"):
+        assert make_router(replace(STAGE_2, router_weight=1.0), 8, records_that_ask_for(2)) is None
 
 
 def test_parts_of_it_add_up():
@@ -152,7 +175,7 @@ def test_what_is_added_to_the_loss_is_logged(corpus, tmp_path, routed):
     assert not {"router_accuracy", "router_loss", "modality_loss"} & set(plain)
     added = 0.3 * rows[0]["router_loss"] + 0.2 * rows[0]["modality_loss"]
     assert rows[0]["loss"] == pytest.approx(plain["loss"] + added, rel=1e-5)  # the same dropout
-    with pytest.raises(CheckpointError, match="trained without a router"):
+    with pytest.raises(CheckpointError, match="has no router: train stage 2"):
         ModalityRouter.load(tmp_path / "model")
 
 

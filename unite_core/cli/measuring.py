@@ -68,7 +68,7 @@ def _evaluate_options() -> list[click.Parameter]:
         click.Option(["--score"], default="cosine", show_default=True,
                      type=click.Choice(["cosine", "factorised"]),
                      help="With --data: rank the pool of all modalities by the probability of "
-                     "the modality, too, from each model's probe or router."),
+                     "the modality, too, from the models' probes or routers."),
         *column_options(),
         root_option(),
         _card_option("results"),
@@ -123,6 +123,7 @@ def _own_data(models, data, columns, media_root, output, embed: dict, how: dict,
     from .sources import check_names
 
     check_names(*models)
+    factorised = _with_first_factor(models) if score_by == "factorised" else []
     tasks, root = _own_tasks(data, columns, media_root, output)
     from ..evaluation.results import save_results
     from ..evaluation.tasks import evaluate as score
@@ -131,7 +132,7 @@ def _own_data(models, data, columns, media_root, output, embed: dict, how: dict,
     results = {}
     for model in dict.fromkeys(models):
         embedder = UniteEmbedder.load(model, **how, **embed)
-        scorers = _scorers(model, embedder, score_by)
+        scorers = _scorers(model, embedder) if model in factorised else {}
         results[model] = score(embedder, tasks, root, scorers=scorers)
     _show_results(results, tasks)
     if output:
@@ -142,10 +143,20 @@ def _own_data(models, data, columns, media_root, output, embed: dict, how: dict,
     return results
 
 
-def _scorers(model: str, embedder, score_by: str) -> dict:
+def _with_first_factor(models) -> list[str]:
+    """The models that can have a factorised score, the evaluated one among them."""
+    from ..search.query import has_first_factor, load_factorised
+
+    *others, last = models
+    load_factorised(last)
+    for model in others:
+        if not has_first_factor(model):
+            click.echo(f"{model}: has neither probe nor router, so it is scored by cosine alone")
+    return [*filter(has_first_factor, others), last]
+
+
+def _scorers(model: str, embedder) -> dict:
     """The scores beside cosine; a probe must have been fitted for this embedder."""
-    if score_by == "cosine":
-        return {}
     from functools import partial
 
     from ..search.blocks import model_key
@@ -154,7 +165,7 @@ def _scorers(model: str, embedder, score_by: str) -> dict:
 
     found = load_factorised(model, key=model_key(embedder))
     by = partial(factorised_scores, first=found.first, temperature=found.temperature)
-    return {score_by: by}
+    return {"factorised": by}
 
 
 def _show_results(results: dict, tasks) -> None:
@@ -164,8 +175,10 @@ def _show_results(results: dict, tasks) -> None:
     *before, (last, after) = results.items()
     metric, chance = _telling_metric(after, tasks)
     for pool in dict.fromkeys(score.pool for score in after.scores):
+        scored = {name: result for name, result in results.items()
+                  if any(score.pool == pool for score in result.scores)}  # fmt: skip
         for shown in dict.fromkeys(("recall@1", metric)):
-            click.echo(format_table(results, shown, pool) + "\n")
+            click.echo(format_table(scored, shown, pool) + "\n")
     if metric != "recall@10":
         click.echo(f"{metric}, not recall@10: in so small a pool chance alone reaches "
                    f"{chance:.0%} of recall@10")  # fmt: skip

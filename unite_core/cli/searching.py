@@ -58,6 +58,8 @@ def _search(source, model, embed, queries, output, media_root, instruction, moda
     from ..search import query
     from ..search.corpus import Corpus
 
+    if score == "factorised" and probe is None:
+        query.load_factorised(model, temperature)  # before anything is embedded: is there one?
     embedder = UniteEmbedder.load(model, **how, **as_pairs(embed))
     if data:
         found, items = _index_of(data, embedder)

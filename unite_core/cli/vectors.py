@@ -117,9 +117,9 @@ def probe() -> click.Command:
     return config_command(
         ProbeConfig,
         "Fit which modality a query asks for, and save it with the model for `search --score "
-        "factorised`.",
+        "factorised`, which takes it before a router.",
         run,
-        "unite probe data/shapes/stage2.jsonl --model tiny-stage2 --output probe.safetensors "
+        "unite probe data/shapes/stage2.jsonl --model tiny-stage1 --output probe.safetensors "
         "--records 60",
         _fill,
         column_options(),

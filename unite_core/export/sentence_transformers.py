@@ -11,6 +11,7 @@ such code.
 from __future__ import annotations
 
 import re
+import shutil
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +20,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..files import replacing_folder, working_in, write_json
+from ..model.checkpoint import locate
 from ..model.embedder import UniteEmbedder
+from ..model.router import ROUTER_FILE
 from .text_only import write_text_files
 
 __all__ = ["Difference", "ExportError", "check_export", "export_model", "probes"]
@@ -147,7 +150,9 @@ def write_export(model: str | Path, folder: Path, dtype: str, text_only: bool) -
 
     embedder = _merged(model, dtype)
     folder.mkdir(parents=True, exist_ok=True)
-    kinds = (write_text_files if text_only else _write_whole)(embedder, folder)
+    kinds = (
+        write_text_files(embedder, folder) if text_only else _write_whole(embedder, model, folder)
+    )
     modules = [
         {"idx": i, "name": str(i), "path": path, "type": kind}
         for i, (path, kind) in enumerate(kinds.items())
@@ -166,9 +171,11 @@ def write_export(model: str | Path, folder: Path, dtype: str, text_only: bool) -
     (folder / "README.md").write_text(text, encoding="utf-8")
 
 
-def _write_whole(embedder: UniteEmbedder, folder: Path) -> dict[str, str]:
+def _write_whole(embedder: UniteEmbedder, model: str | Path, folder: Path) -> dict[str, str]:
     """Write checkpoint and code; returns {path in the folder: class} of the modules."""
     embedder.save(folder)
+    if (router := locate(model) / ROUTER_FILE).is_file():
+        shutil.copyfile(router, folder / ROUTER_FILE)  # of the same vectors; ours alone reads it
     for name, text in flat_code(_MODULE).items():
         (folder / name).write_text(text, encoding="utf-8")
     write_json(folder / "1_Normalize" / "config.json", {}, indent=2)

@@ -4,8 +4,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from .families import Families
 from .moments import Moments, debiased_gap_squared
 from .vectors import check_sides, distinct_rows
 
@@ -40,8 +43,9 @@ def offset_direction(x: np.ndarray, y: np.ndarray) -> dict[str, float | np.ndarr
 
 
 def prompt_offset(
-    text: np.ndarray, text_as_other: np.ndarray, other: np.ndarray, paired: bool = True
-) -> dict[str, float]:
+    text: np.ndarray, text_as_other: np.ndarray, other: np.ndarray, paired: bool = True,
+    groups: Sequence | None = None,
+) -> dict[str, float]:  # fmt: skip
     """How much of a gap is due to the prompt, from the same texts under both modalities' prompts.
 
     UNITE's prompts name "sentence", "image" or "video", so a text and an image differ in words
@@ -51,6 +55,7 @@ def prompt_offset(
         text           [N, D]  texts under the prompt of texts
         text_as_other  [N, D]  the same texts, row by row, under the other modality's prompt
         other          [N, D]  the other modality under its prompt; with `paired` the same things
+        groups         [N] families of pairs, as in `measure`; no mean compares two of one
     Returns debiased gaps, signed squares where the name says so:
         total    text to other, the gap that is usually reported
         prompt   text to text_as_other: the words alone
@@ -59,15 +64,19 @@ def prompt_offset(
         cosine   of the prompt's offset with the rest, text_as_other to other; both are estimated
                  on the same texts, so it is uncertain near 0
     """
-    sides, _ = distinct_rows(
+    if groups is not None and not paired:
+        raise ValueError("groups are those of pairs: leave them out, or give pairs")
+    sides, kept = distinct_rows(
         {"text": text, "text_as_other": text_as_other, "other": other},
         together=("text", "text_as_other", "other") if paired else ("text", "text_as_other"),
     )
     text, text_as_other, other = sides.values()
+    families = None if groups is None else Families.of(groups, (kept["text"], kept["other"]), True)
+    pairs = {"total": (text, other, paired), "prompt": (text, text_as_other, True),
+             "without": (text_as_other, other, paired)}  # fmt: skip
     squares = {
-        "total": debiased_gap_squared(Moments.of_vectors(text, other, paired)),
-        "prompt": debiased_gap_squared(Moments.of_vectors(text, text_as_other, True)),
-        "without": debiased_gap_squared(Moments.of_vectors(text_as_other, other, paired)),
+        name: debiased_gap_squared(Moments.of_vectors(*pair, families))
+        for name, pair in pairs.items()
     }
     gaps = {name: max(square, 0.0) ** 0.5 for name, square in squares.items()}
     product = gaps["prompt"] * gaps["without"]

@@ -50,6 +50,8 @@ class ModalityRouter(nn.Module):
         super().__init__()
         self.codes, self.scale = tuple(map(int, codes)), float(scale)
         self.temperature = temperature
+        if temperature is not None and not 0 < temperature < math.inf:
+            raise ValueError(f"temperature must be above 0, not {temperature}")
         valid = len(set(self.codes)) == len(self.codes) > 0
         if not valid or not all(0 < code <= _HIGHEST for code in self.codes):
             raise ValueError(f"codes must be different modalities in 1 ... 7, not {self.codes}")
@@ -110,15 +112,13 @@ class ModalityRouter(nn.Module):
         file = place / ROUTER_FILE
         if not file.is_file():
             raise CheckpointError(
-                f"{file}: no such file. This model was trained without a router: train stage 2 "
+                f"{file}: no such file. This folder has no router: train stage 2 "
                 "with router_weight above 0, or fit a probe on vectors of training queries"
             )
         tensors = read_safetensors(place, _STEM)
         with described_by(file):
             codes, scale = tensors.pop("codes").tolist(), tensors.pop("scale").item()
             temperature = tensors.pop("temperature").item() if "temperature" in tensors else None
-            if temperature is not None and not 0 < temperature < math.inf:
-                raise ValueError(f"temperature must be above 0, not {temperature}")
             router = cls(tensors["weight"].shape[-1], codes, scale, temperature)
         check_weights(tensors, {n: w.shape for n, w in router.state_dict().items()}, place)
         router.load_state_dict(tensors)

@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from ..evaluation.results import format_families, percent
 from ..evaluation.tasks import RetrievalTask
 from ..gap.mixed_pool import MixedPool
 from ..gap.offsets import prompt_offset
-from ..gap.vectors import MINIMUM, load_vectors, unit_vectors
+from ..gap.vectors import MINIMUM, distinct_rows, load_vectors, unit_vectors
 from .runs import from_root
 
 __all__ = [
@@ -115,18 +116,19 @@ def pool_rows(
 
     Recall in percent with its 95 % interval over families, in the counterparts' own pool and in the
     mixed one, and the share of the query's own modality among the K best. `families` [N] has the
-    label of each thing; without it each is its own.
+    label of each thing; without it each is taken as one of its own, which the table says.
     """
     things = len(next(iter(pool.ranks.values())))
     labels = [str(row) for row in range(things)] if families is None else list(families)
     counted = {"families": len(set(labels)), "effective_families": effective_families(labels)}
+    counted = "each row one" if families is None else format_families(counted)
 
     def said(values):
         return percent(float(np.mean(values)), *family_interval(values, labels, seed))
 
     own = {name: said(share) for name, share in pool.own_share.items()}
     return [
-        {"query": query, "counterpart": other, "n": things, "families": format_families(counted)}
+        {"query": query, "counterpart": other, "n": things, "families": counted}
         | {"own pool R@10": said(pool.single[query, other] <= 10), "mixed R@1": said(ranks <= 1)}
         | {"mixed R@10": said(ranks <= 10), f"own modality in {pool.k}": own[query]}
         for (query, other), ranks in pool.ranks.items()
@@ -141,17 +143,19 @@ def prompt_rows(
     Args
         material  {model: groups of `embed_counterparts`}
         families  [N] label of each pair
-    Values of `gap.prompt_offset` with 95 % intervals, by leaving each family out once.
+    Values of `gap.prompt_offset` with 95 % intervals, by leaving each family out once; without
+    them where families are too few, or a model's vectors without the largest one.
     """
-
-    def of(groups):
-        sides = (groups["pairs"]["text"], *groups["prompt"].values(), groups["pairs"]["image"])
-        return lambda kept: prompt_offset(*(side[kept] for side in sides))
-
-    return [
-        {"model": name} | _leaving_out(of(groups), families)
-        for name, groups in material.items() if "prompt" in groups
-    ]  # fmt: skip
+    rows = []
+    for name, groups in material.items():
+        if "prompt" in groups:
+            (asked,) = groups["prompt"].values()
+            sides = {"text": groups["pairs"]["text"], "asked": asked,
+                     "image": groups["pairs"]["image"]}  # fmt: skip
+            sides, kept = distinct_rows(sides, tuple(sides))
+            labels = np.asarray(families)[kept["text"]]
+            rows.append({"model": name} | _leaving_out([*sides.values()], labels))
+    return rows
 
 
 def given_vectors(files: str) -> dict[str, np.ndarray]:
@@ -173,20 +177,26 @@ def given_vectors(files: str) -> dict[str, np.ndarray]:
     return vectors
 
 
-def _leaving_out(
-    measure: Callable[[np.ndarray], dict[str, float]], families: Sequence[str]
-) -> dict[str, str]:
-    """Values of all rows with 95 % t intervals from the values without one family each."""
-    codes = np.unique(list(families), return_inverse=True)[1]
-    parts = [measure(np.flatnonzero(codes != code)) for code in range(codes.max() + 1)]
-    effective = effective_families(families)
-    width = stats.t.ppf(0.975, effective - 1) if enough_families(families) else np.nan
+def _leaving_out(sides: Sequence[np.ndarray], families: np.ndarray) -> dict[str, str]:
+    """Prompt's offset of all rows with 95 % t intervals from those without one family each."""
+
+    def measured(rows):
+        groups = families[rows] if len(set(families[rows])) > 1 else None
+        with warnings.catch_warnings():  # few families: the table of the gap has said so
+            warnings.filterwarnings("ignore", "groups make", UserWarning)
+            return prompt_offset(*(side[rows] for side in sides), groups=groups)
+
+    whole = measured(np.arange(len(families)))
+    codes, sizes = np.unique(families, return_inverse=True, return_counts=True)[1:]
+    if not enough_families(families) or len(families) - sizes.max() < MINIMUM:
+        return {name: f"{value:.3f}" for name, value in whole.items()}
+    parts = [measured(np.flatnonzero(codes != code)) for code in range(len(sizes))]
+    width = stats.t.ppf(0.975, effective_families(families) - 1)
     said = {}
-    for name, value in measure(np.arange(len(codes))).items():
+    for name, value in whole.items():
         spread = np.var([part[name] for part in parts])  # over n, not n - 1
         half = width * ((len(parts) - 1) * spread) ** 0.5
-        ends = "" if np.isnan(half) else f" [{value - half:.3f}, {value + half:.3f}]"
-        said[name] = f"{value:.3f}{ends}"
+        said[name] = f"{value:.3f} [{value - half:.3f}, {value + half:.3f}]"
     return said
 
 

@@ -11,7 +11,8 @@ from ..train.config import StageConfig, TrainConfig
 from .runs import from_root
 
 if TYPE_CHECKING:
-    from ..search.factorised import FirstFactor
+    from ..model.router import ModalityRouter
+    from ..search.modality_probe import ModalityProbe
 
 __all__ = [
     "first_factors", "model_source", "named_runs", "stage_models", "stage_weights", "train_stage",
@@ -100,7 +101,9 @@ def train_stage(
     )
 
 
-def first_factors(model: str | Path, probe: FirstFactor) -> dict[str, FirstFactor]:
+def first_factors(
+    model: str | Path, probe: ModalityProbe
+) -> dict[str, ModalityProbe | ModalityRouter]:
     """What tells a query's modality to a factorised score: the probe, and the model's head if it
     was trained with one and with one temperature: {"probe": …, "head": …}.
     """
@@ -110,7 +113,10 @@ def first_factors(model: str | Path, probe: FirstFactor) -> dict[str, FirstFacto
     if not (locate(model) / ROUTER_FILE).is_file():
         return {"probe": probe}
     head = ModalityRouter.load(model)
-    return {"probe": probe} | ({} if head.temperature is None else {"head": head})
+    if head.temperature is None:
+        print("the head has no temperature of its own, so that the probe alone is tried")
+        return {"probe": probe}
+    return {"probe": probe, "head": head}
 
 
 def trained_model(run: str) -> Path:

@@ -98,8 +98,9 @@ def log_probabilities_among(
     lacking = [Modality(code).label for code in codes if code not in known]
     if lacking:
         raise ValueError(
-            f"the first factor gives no probability for {', '.join(lacking)}: fit it on queries "
-            f"that ask for that modality too, or search only among the others"
+            f"the first factor gives no probability for {', '.join(lacking)}: its probe was fitted "
+            "(or its router trained) on queries that never ask for that. Fit a probe on queries "
+            "that do, or search only among the others"
         )
     columns = [known.index(code) for code in codes]
     values = np.asarray(first.log_probabilities(query_vectors), np.float64)[:, columns]

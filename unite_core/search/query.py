@@ -10,22 +10,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..data.modality import Modality
 from ..files import replacing
+from ..model.checkpoint import locate
 from ..model.embedder import UniteEmbedder
+from ..model.router import ROUTER_FILE, ModalityRouter
+from ..model.weights import CheckpointError
 from .blocks import model_key
 from .index import SearchResult, VectorIndex
 from .modality_probe import PROBE_FILE, load_modality_probe
 from .scorers import COSINE, Factorised, Scorer, for_queries
 from .shards import truncate
 
-if TYPE_CHECKING:
-    from ..model.router import ModalityRouter
-
 __all__ = [
-    "check_model", "load_factorised", "run_lines", "search_items", "write_run",
+    "check_model", "has_first_factor", "load_factorised", "run_lines", "search_items", "write_run",
 ]  # fmt: skip
 
 
@@ -61,6 +60,11 @@ def check_model(index: VectorIndex, embedder: UniteEmbedder) -> None:
         )
 
 
+def has_first_factor(model: str | Path) -> bool:
+    """Whether a folder, or hub id, has what `load_factorised` loads: a probe or a router."""
+    return Path(model, PROBE_FILE).is_file() or (locate(model) / ROUTER_FILE).is_file()
+
+
 def load_factorised(
     model: str | Path, temperature: float | None = None, probe: str | Path | None = None,
     key: str = "",
@@ -86,16 +90,13 @@ def load_factorised(
     temperature = temperature or first.temperature
     if temperature is None:
         raise ValueError(
-            f"{model}: its router was trained with temperatures by modality or learned ones: give "
-            "one temperature, or fit a probe with `unite probe`"
+            f"{model}: its router has no temperature (it was trained with several or a learned "
+            "one, or saved before routers had one): give one, or fit a probe with `unite probe`"
         )
     return Factorised(first, temperature)
 
 
 def _router(model: str | Path) -> ModalityRouter:
-    from ..model.router import ModalityRouter
-    from ..model.weights import CheckpointError
-
     try:
         return ModalityRouter.load(model)
     except CheckpointError as error:
