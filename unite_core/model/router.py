@@ -113,7 +113,8 @@ class ModalityRouter(nn.Module):
         if not file.is_file():
             raise CheckpointError(
                 f"{file}: no such file. This folder has no router: train stage 2 "
-                "with router_weight above 0, or fit a probe on vectors of training queries"
+                "with router_weight above 0 on records that ask for two modalities or more, or fit "
+                "a probe on vectors of training queries"
             )
         tensors = read_safetensors(place, _STEM)
         with described_by(file):

@@ -76,7 +76,8 @@ class StageConfig:
     temperature."""
     router_weight: NonNegative = 0.0
     """Weight of the cross-entropy of the target modality by a linear head on the query's vector,
-    which is trained, too, and saved with the model; 0: no head."""
+    which is trained, too, and saved with the model, unless all records ask for one modality;
+    0: no head."""
     false_negative_margin: float | None = None
     """Drop negatives whose cosine is this far above the positive's; null: none."""
     refresh_steps: Count | None = None

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from ..data.modality import Modality
 from ..data.pair_store import record_files
 from ..data.pairs import PairDataset
 from ..data.readers import HUB
@@ -97,18 +95,13 @@ def vision_store(config: TrainConfig, embedder: UniteEmbedder) -> VisionStore | 
 def make_router(stage: StageConfig, dim: int, dataset: PairDataset) -> ModalityRouter | None:
     """A router at its start, with a class for each target modality of the records.
 
-    None if the stage asks for none, or if all records ask for one modality, which is warned of. It
-    has the stage's temperature, unless that is learned or differs by modality.
+    None if the stage asks for none, or if all records ask for one modality: there is nothing to
+    tell. It has the stage's temperature, unless that is learned or differs by modality.
     """
     if not stage.router_weight:
         return None
     codes = np.unique(dataset.table.target_modality)
     if len(codes) < 2:
-        warnings.warn(
-            f"all records ask for {Modality(int(codes[0])).label}: no router is trained, since "
-            "there is no modality to tell from another",
-            stacklevel=2,
-        )
         return None
     one = isinstance(stage.temperature, float) and not stage.learn_temperature
     temperature = stage.temperature if one else None
