@@ -60,7 +60,9 @@ the run's own noise (1). Where it says so, added to that are an arm's luck in a 
 queries ("block" .003, "much block" .012), its luck with a stage 1, and families that one arm is
 better at (.1, or .05 in "both"). Recall is 50 % on average. Sizes of families are those of the
 study of the mask on the concept split, and large families are shared by the tasks. P1 is four
-tasks; P3 (and P2) seven, of which some have few and large families:
+tasks; P3 (and P2) seven, of which some have few and large families. Families of the tasks are the
+same by their rank in size, so there are fewer of them in all than in the study (193 and 195), with
+as many effective ones (42 and 28):
 
 {sizes}
 
@@ -145,7 +147,8 @@ first arm at 5 %, two-sided, so that 2.5 % are due:
 
 {winner}
 
-A seventh of the winners are the first arm itself, hence less than 2.5 % in other blocks. So test 5
+The study chose among 29 arms with scores, so this is a lower bound. A seventh of the winners are
+the first arm itself, hence less than 2.5 % in other blocks. So test 5
 is read together with the confirmation of the winner in runs of its own.
 """
 
