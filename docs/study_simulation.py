@@ -2,7 +2,7 @@
 
     python docs/study_simulation.py
 
-Takes about ten minutes on one core. Everything is drawn from fixed seeds.
+Takes about two minutes on one core. Everything is drawn from fixed seeds.
 """
 
 from __future__ import annotations

@@ -120,8 +120,8 @@ def pool_rows(
     """
     things = len(next(iter(pool.ranks.values())))
     labels = [str(row) for row in range(things)] if families is None else list(families)
-    counted = {"families": len(set(labels)), "effective_families": effective_families(labels)}
-    counted = "each row one" if families is None else format_families(counted)
+    counts = {"families": len(set(labels)), "effective_families": effective_families(labels)}
+    counted = "each row one" if families is None else format_families(counts)
 
     def said(values):
         return percent(float(np.mean(values)), *family_interval(values, labels, seed))
