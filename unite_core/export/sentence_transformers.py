@@ -20,9 +20,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..files import replacing_folder, working_in, write_json
-from ..model.checkpoint import locate
 from ..model.embedder import UniteEmbedder
-from ..model.router import ROUTER_FILE
+from ..model.router import router_file
 from .text_only import write_text_files
 
 __all__ = ["Difference", "ExportError", "check_export", "export_model", "probes"]
@@ -174,8 +173,8 @@ def write_export(model: str | Path, folder: Path, dtype: str, text_only: bool) -
 def _write_whole(embedder: UniteEmbedder, model: str | Path, folder: Path) -> dict[str, str]:
     """Write checkpoint and code; returns {path in the folder: class} of the modules."""
     embedder.save(folder)
-    if (router := locate(model) / ROUTER_FILE).is_file():
-        shutil.copyfile(router, folder / ROUTER_FILE)  # of the same vectors; ours alone reads it
+    if router := router_file(model):
+        shutil.copyfile(router, folder / router.name)  # of the same vectors; ours alone reads it
     for name, text in flat_code(_MODULE).items():
         (folder / name).write_text(text, encoding="utf-8")
     write_json(folder / "1_Normalize" / "config.json", {}, indent=2)

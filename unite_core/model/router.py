@@ -22,7 +22,7 @@ from ..files import replacing
 from .checkpoint import locate
 from .weights import CheckpointError, check_weights, described_by, read_safetensors
 
-__all__ = ["ROUTER_FILE", "ModalityRouter"]
+__all__ = ["ROUTER_FILE", "ModalityRouter", "router_file"]
 
 
 # Queries' vectors lie close together, so what tells their modalities apart is small. AdamW moves a
@@ -31,6 +31,12 @@ _SCALE = 500.0
 _STEM = "router"
 ROUTER_FILE = f"{_STEM}.safetensors"
 _HIGHEST = int(Modality.TEXT | Modality.IMAGE | Modality.VIDEO)  # code
+
+
+def router_file(model: str | Path) -> Path | None:
+    """The file of the head trained with a model (folder or hub id); None where there is none."""
+    file = locate(model) / ROUTER_FILE
+    return file if file.is_file() else None
 
 
 class ModalityRouter(nn.Module):
@@ -108,19 +114,18 @@ class ModalityRouter(nn.Module):
 
         Args: folder (or hub id) of the model. CheckpointError where it has none, or a damaged one.
         """
-        place = locate(folder)
-        file = place / ROUTER_FILE
-        if not file.is_file():
+        file = router_file(folder)
+        if file is None:
             raise CheckpointError(
-                f"{file}: no such file. This folder has no router: train stage 2 "
+                f"{folder} has no router: train stage 2 "
                 "with router_weight above 0 on records that ask for two modalities or more, or fit "
                 "a probe on vectors of training queries"
             )
-        tensors = read_safetensors(place, _STEM)
+        tensors = read_safetensors(file.parent, _STEM)
         with described_by(file):
             codes, scale = tensors.pop("codes").tolist(), tensors.pop("scale").item()
             temperature = tensors.pop("temperature").item() if "temperature" in tensors else None
             router = cls(tensors["weight"].shape[-1], codes, scale, temperature)
-        check_weights(tensors, {n: w.shape for n, w in router.state_dict().items()}, place)
+        check_weights(tensors, {n: w.shape for n, w in router.state_dict().items()}, file.parent)
         router.load_state_dict(tensors)
         return router.requires_grad_(False).eval()

@@ -107,10 +107,9 @@ def first_factors(
     """What tells a query's modality to a factorised score: the probe, and the model's head if it
     was trained with one and with one temperature: {"probe": …, "head": …}.
     """
-    from ..model.checkpoint import locate
-    from ..model.router import ROUTER_FILE, ModalityRouter
+    from ..model.router import ModalityRouter, router_file
 
-    if not (locate(model) / ROUTER_FILE).is_file():
+    if router_file(model) is None:
         return {"probe": probe}
     head = ModalityRouter.load(model)
     if head.temperature is None:

@@ -13,9 +13,8 @@ from pathlib import Path
 
 from ..data.modality import Modality
 from ..files import replacing
-from ..model.checkpoint import locate
 from ..model.embedder import UniteEmbedder
-from ..model.router import ROUTER_FILE, ModalityRouter
+from ..model.router import ModalityRouter, router_file
 from ..model.weights import CheckpointError
 from .blocks import model_key
 from .index import SearchResult, VectorIndex
@@ -62,7 +61,7 @@ def check_model(index: VectorIndex, embedder: UniteEmbedder) -> None:
 
 def has_first_factor(model: str | Path) -> bool:
     """Whether a folder, or hub id, has what `load_factorised` loads: a probe or a router."""
-    return Path(model, PROBE_FILE).is_file() or (locate(model) / ROUTER_FILE).is_file()
+    return Path(model, PROBE_FILE).is_file() or router_file(model) is not None
 
 
 def load_factorised(

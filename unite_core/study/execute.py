@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ..files import file_hash, read_json, write_json
-from ..model.router import ROUTER_FILE, ModalityRouter
+from ..model.router import ModalityRouter, router_file
 from ..settings import read_config
 from ..train.config import TrainConfig
 from .arms import Run, Size, Study, runs_of
@@ -76,7 +76,7 @@ def make_row(study: Study, size: Size, folder: Path, run: Run, home: Path) -> Pa
     fit = None
     if study.needs_fit:
         config = read_config(TrainConfig, home / "train.json")
-        router = ModalityRouter.load(home) if (home / ROUTER_FILE).is_file() else None
+        router = ModalityRouter.load(home) if router_file(home) else None
         fit = fit_scores(fit_records(size), vectors, config.stage.temperature, router)
     ranks = list(rank_tasks(tasks, vectors, study.scores, fit))
     identity = {
