@@ -204,9 +204,8 @@ HOME = os.environ.get("UNITE_RUNS", "runs") + "/study/{study}-" + SIZE
 
 
 def table(study):
-    """The table that a study of this size writes."""
-    folder = "figures/study" if SIZE == "small" else HOME.format(study=study)
-    return f"{folder}/{study}.parquet"
+    """The table of this folder's runs; rows of `small` that figures/study lacks are added there."""
+    return f"{HOME.format(study=study)}/{study}.parquet"
 
 
 def part(study, name):

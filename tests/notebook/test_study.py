@@ -111,6 +111,9 @@ def test_means_are_those_of_the_hits_in_percent(table):
             for block in range(2) for task in tasks]  # fmt: skip
     assert found["MAMCL + router"]["P3"] == f"{100 * np.mean(hits):.1f}"
     assert found["MAMCL + router"]["head"] and found["MAMCL"]["head"] == ""
+    mean = notebook.arm_means(rows, "concept/P3/router")
+    assert list(mean) == ["router"]
+    assert found["MAMCL + router"]["head"] == f"{100 * mean['router']:.1f}"
     wide = by(notebook.mean_table(rows, MASK, {"concept/P3/cosine": "P3"}, interval=True))
     blocks = [row["concept/P3/cosine"] for row in rows if row["arm"] == "router"]
     low, high = 100 * np.array(t_interval(np.array(blocks)))
@@ -123,7 +126,7 @@ def test_means_are_those_of_the_hits_in_percent(table):
 
 def test_the_gap_is_that_of_an_arms_blocks(table):
     row = by(notebook.gap_table(table, MASK, ["gap"]))["MAMCL"]
-    assert row == {"arm": "MAMCL", "gap, text → image": "1.00 [0.50, 1.50]"}
+    assert row == {"arm": "MAMCL", "gap, text → image": "1.00 (0.50 to 1.50)"}
     rows = notebook.with_gap(endpoint_rows(table, ["P3"], ["concept"]), table, "text → image")
     unmeasured = notebook.with_gap(rows, table, "text → sound")  # shapes have too few pairs
     assert all(np.isnan(row["gap"]) for row in unmeasured)
@@ -131,6 +134,8 @@ def test_the_gap_is_that_of_an_arms_blocks(table):
 
 
 def test_endpoints_say_their_queries_and_families(table):
+    said = notebook.endpoint_caption(table, ["P1a", "P1b"], ["concept"])
+    assert said == "On concept: P1a, P1b: 96 queries, 12 families (12 effective)."
     (row,) = notebook.endpoint_table(table, ["P1a"], "concept")
     assert (row["tasks"], row["queries"], row["families"]) == ("4 of 4", 96, 12)
     assert row["effective"] == pytest.approx(12)
@@ -146,6 +151,10 @@ def test_differences_are_within_blocks_with_their_interval():
     mean = np.mean([value["TV", block] - value["TI_TV", block] for block in range(3)])
     words = found["text-video"]["still"]
     assert words.startswith(f"{100 * mean:+.1f} [") and found["text-video"]["blocks"] == 3
+    rows[0]["processor"] = "Z80"  # of the first block's TV
+    mixed = by(notebook.difference_table(rows, DATA, "TI_TV", {column: "still"}))
+    assert mixed["text-video"] == found["text-video"] | {"blocks": "3, 1 across processors"}
+    assert mixed["text-image"] == found["text-image"]
     one = notebook.difference_table(rows[: len(DATA.arms)], DATA, "TI_TV", {column: "still"})
     assert "[" not in by(one)["text-video"]["still"], "no interval of one block"
 

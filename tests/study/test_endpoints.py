@@ -22,7 +22,7 @@ def table():
     rng = np.random.default_rng(0)
     names = {task for endpoint in STUDY_ENDPOINTS.values() for task in endpoint.tasks}
     tasks, hits = [], {}
-    runs = [{"run": f"{arm}-{block}", "arm": arm, "block": block}
+    runs = [{"run": f"{arm}-{block}", "arm": arm, "block": block, "processor": "cpu"}
             for block in range(3) for arm in ("mamcl", "info_nce")]  # fmt: skip
     for name in sorted(names):
         for split in SPLITS:

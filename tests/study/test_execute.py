@@ -109,6 +109,27 @@ def test_rows_made_again_are_equal_or_say_how_they_differ(corpus, tmp_path, monk
     assert unite(*again[:-1], "1") == 0, "rows of this processor come first"
 
 
+def test_a_row_of_the_committed_table_is_never_replaced(corpus, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("UNITE_RUNS", raising=False)
+    study = small("mask", ["stage_1"], corpus)
+    study = replace(study, sizes={"small": replace(study.sizes["smoke"], blocks=2)})
+    committed = tmp_path / "figures" / "study" / "mask"
+    for part in ("prepare", "stage1-0", "run-stage_1-0", "table"):
+        own = run_part(study, "small", part)
+    assert "figures/study/mask: 1 added; 0 of its rows differ" in capsys.readouterr().out
+    elsewhere = rows.rows_of(read_table(committed))
+    elsewhere["stage_1-0"] |= {"vectors": "other", "processor": "Z80"}
+    tasks = study_training.study_tasks(study, study.sizes["small"])
+    rows.write_table(committed, elsewhere.values(), tasks)
+    for part in ("stage1-1", "run-stage_1-1", "table"):
+        run_part(study, "small", part)
+    assert "figures/study/mask: 1 added; 1 of its rows differ" in capsys.readouterr().out
+    kept = {run["run"]: run["processor"] for run in read_table(committed).runs}
+    made = {run["run"]: run["processor"] for run in read_table(own.with_suffix("")).runs}
+    assert kept == made | {"stage_1-0": "Z80"} and len(made) == 2
+
+
 def test_arms_of_data_train_on_their_mixes(corpus, tmp_path, monkeypatch):
     monkeypatch.setenv("UNITE_RUNS", str(tmp_path))
     study = small("data", ["TV_frame", "fine_between"], corpus)

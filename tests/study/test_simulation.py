@@ -21,15 +21,17 @@ from unite_core.study.simulation import (
     winner_rejections,
 )
 from unite_core.study.statistics import power
+from unite_core.study.verdicts import PLANS
 
-STORED = Path(__file__).parents[2] / "figures" / "study" / "mask"
+STORED = Path(__file__).parents[2] / "figures" / "study"
 LUCK = Noise(block=0.003, family_by_arm=0.05)
 
 
 @pytest.mark.parametrize("endpoint", STUDY_FAMILIES)
 def test_families_are_those_of_the_stored_study(endpoint):
     name = {"P1": "P1b"}.get(endpoint, endpoint)
-    stored = endpoint_tasks_of(read_table(STORED), name, "concept")
+    study, split = ("data", PLANS["data"].split) if name == "plain" else ("mask", "concept")
+    stored = endpoint_tasks_of(read_table(STORED / study), name, split)
     sizes = {task.removesuffix(", asked"): dict(Counter(Counter(labels).values()))
              for task, labels in stored.items()}  # fmt: skip
     assert sizes == STUDY_FAMILIES[endpoint]
@@ -64,7 +66,7 @@ def test_stage_1_moves_the_blocks_that_share_it_together():
     assert abs(np.corrcoef(by_block[:, 0], by_block[:, 1])[0, 1]) < 0.2
 
 
-@pytest.mark.parametrize(("blocks", "endpoint"), [(3, "P1"), (6, "P1"), (6, "P3")])
+@pytest.mark.parametrize(("blocks", "endpoint"), [(3, "P1"), (6, "P1"), (6, "P3"), (5, "plain")])
 def test_false_positives_and_coverage_keep_their_bounds(blocks, endpoint):
     studies = simulate(Noise(block=0.003), blocks=blocks, replicates=3000, endpoint=endpoint)
     assert rejections(studies.by_block()) <= 0.06

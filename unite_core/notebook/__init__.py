@@ -26,8 +26,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "train_stage", "trained_model",
         ],
         "study": [
-            "arm_table", "budget_table", "difference_table", "endpoint_table", "gap_table",
-            "mean_table", "metric_table", "open_study", "task_rows", "with_gap",
+            "arm_means", "arm_table", "budget_table", "difference_table", "endpoint_caption",
+            "endpoint_table", "gap_table", "mean_table", "metric_table", "open_study", "task_rows",
+            "with_gap",
         ],
         "tables": [
             "differences", "error_table", "gains", "hit_and_miss", "leads_said", "markdown_table",

@@ -26,8 +26,9 @@ from .points import points, range_of_points, share, share_with_interval
 from .runs import from_root, project_root
 
 __all__ = [
-    "arm_table", "budget_table", "difference_table", "endpoint_table", "gap_table", "mean_table",
-    "metric_table", "open_study", "task_rows", "with_gap",
+    "arm_means", "arm_table", "budget_table", "difference_table", "endpoint_caption",
+    "endpoint_table", "gap_table", "mean_table", "metric_table", "open_study", "task_rows",
+    "with_gap",
 ]  # fmt: skip
 
 
@@ -97,6 +98,27 @@ def endpoint_table(
              "effective": joint_effective_families(tasks) if tasks else ""}
         )  # fmt: skip
     return rows
+
+
+def endpoint_caption(table: StudyTable, endpoints: Sequence[str], splits: Sequence[str]) -> str:
+    """What stands below a table or figure: queries, families and effective families by endpoint.
+
+    Endpoints of the same queries are named together.
+    """
+    said = []
+    for split in splits:
+        named = defaultdict(list)
+        for name, row in zip(endpoints, endpoint_table(table, endpoints, split), strict=True):
+            effective = f" ({row['effective']:.0f} effective)" if row["effective"] else ""
+            named[f"{row['queries']} queries, {row['families']} families{effective}"].append(name)
+        said.append(f"On {split}: " + "; ".join(f"{', '.join(of)}: {n}" for n, of in named.items()))
+    return ". ".join(said) + "."
+
+
+def arm_means(rows: Sequence[Mapping[str, Any]], column: str) -> dict[str, float]:
+    """{arm: mean over its blocks} of a field of `endpoint_rows`; arms without it are left out."""
+    arms = dict.fromkeys(row["arm"] for row in rows if column in row)
+    return {arm: float(np.mean(_values(rows, arm, column))) for arm in arms}
 
 
 def mean_table(
@@ -169,7 +191,7 @@ def gap_table(table: StudyTable, study: Study, measures: Sequence[str]) -> list[
                 if each["measure"] in measures:
                     values[f"{each['measure']}, {each['task']}"].append(each["value"])
         rows.append({"arm": arm.label} | {
-            name: f"{np.mean(v):.2f} [{min(v):.2f}, {max(v):.2f}]" for name, v in values.items()
+            name: f"{np.mean(v):.2f} ({min(v):.2f} to {max(v):.2f})" for name, v in values.items()
         })  # fmt: skip
     return rows
 
@@ -191,16 +213,21 @@ def difference_table(
 ) -> list[dict[str, Any]]:
     """What each arm has more than `against`: means over blocks with their 95 % t intervals.
 
-    Not corrected for the number of cells: to look at, not to conclude from.
+    Blocks whose two runs were made on different kinds of processor are counted apart: there one
+    seed does not give equal runs. Not corrected for the number of cells: to look at, not to
+    conclude from.
     """
+    made_on = {(row["arm"], row["block"]): row["processor"] for row in rows}
     table = []
     for arm in study.arms:
         if arm.name == against:
             continue
         line: dict[str, Any] = {"arm": arm.label}
         for column, title in columns.items():
-            values = block_differences(rows, arm.name, against, column).values
-            line["blocks"] = len(values)
+            found = block_differences(rows, arm.name, against, column)
+            values = found.values
+            across = sum(made_on[arm.name, b] != made_on[against, b] for b in found.blocks)
+            line["blocks"] = f"{len(values)}, {across} across processors" if across else len(values)
             mean = values.mean() if len(values) else np.nan
             line[title] = " ".join(
                 filter(None, (points(mean), range_of_points(*t_interval(values))))

@@ -91,12 +91,11 @@ def test_table(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def block_table(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Results of `verdicts` with few blocks, in points: each block's difference, no *t*."""
+    """Results of `verdicts` with few blocks, in points: each block's difference, no interval."""
     return [
         {"test": row["test"], "difference": row["contrast"], "on": row["endpoint"],
          "families": _families(row), "by block": ", ".join(map(points, row["differences"])),
-         "mean": points(row["effect"]),
-         "other families, too": range_of_points(row.get("wide_low"), row.get("wide_high"))}
+         "mean": points(row["effect"])}
         for row in results
     ]  # fmt: skip
 

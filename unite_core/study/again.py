@@ -10,7 +10,7 @@ from typing import Any
 
 from ..files import read_json
 from .arms import Study, runs_of
-from .execute import make_row, table_of
+from .execute import make_row, stored_table
 from .provenance import provenance
 from .rows import read_table, rows_of
 from .training import folder_of, prepare, train_stage_1
@@ -28,7 +28,7 @@ def make_again(study: Study, size_name: str, count: int) -> Iterator[tuple[str, 
     Yields: run and `compare_rows` of it.
     """
     size, folder = study.sizes[size_name], folder_of(study, size_name)
-    stored = rows_of(read_table(table_of(study, size_name)))
+    stored = rows_of(read_table(stored_table(study, size_name)))
     runs = {run.name: run for run in runs_of(study, size)}
     drawn = random.Random(0).sample(sorted(stored), len(stored))
     here = provenance()["processor"]

@@ -35,7 +35,8 @@ class Arm:
 
 @dataclass(frozen=True)
 class Size:
-    """How much of a study is run: `smoke` proves that it works, `small` what was run here."""
+    """How much of a study is run: `smoke` proves that it works, `small` is what was run, `full` a
+    plan for GPUs that has not been run."""
 
     corpus: str
     """Name of the corpus that `root` is made of, where it is missing."""

@@ -45,12 +45,13 @@ def endpoint_tasks_of(table: StudyTable, endpoint: str, split: str) -> dict[str,
 def endpoint_rows(
     table: StudyTable, endpoints: Sequence[str], splits: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """One row for each run: run, arm, block, and a field for each endpoint and score.
+    """One row for each run: run, arm, block, processor, and a field for each endpoint and score.
 
     Fields are named by `endpoint_column`: those of all scores that the run has. An endpoint
     without a task that has enough families is NaN.
     """
-    rows = [{name: run[name] for name in ("run", "arm", "block")} for run in table.runs]
+    known = ("run", "arm", "block", "processor")
+    rows = [{name: run[name] for name in known} for run in table.runs]
     scores = sorted({(run, pool, score) for run, _, _, pool, score in table.hits})
     for endpoint in endpoints:
         pool = STUDY_ENDPOINTS[endpoint].pool

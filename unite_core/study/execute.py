@@ -29,7 +29,7 @@ from .training import (
     train_stage_1,
 )
 
-__all__ = ["make_row", "parts_of", "run_part", "run_study", "table_of"]
+__all__ = ["make_row", "parts_of", "run_part", "run_study", "stored_table"]
 
 
 def parts_of(study: Study, size: Size) -> list[str]:
@@ -89,23 +89,36 @@ def make_row(study: Study, size: Size, folder: Path, run: Run, home: Path) -> Pa
     return home / "row.json"
 
 
-def table_of(study: Study, size_name: str) -> Path:
-    """Where the table of a size lies, without suffix."""
-    folder = folder_of(study, size_name)
-    return (Path("figures/study") if size_name == "small" else folder) / study.name
+def stored_table(study: Study, size_name: str) -> Path:
+    """Where the rows lie that `make_again` compares with, without suffix: for `small` the table
+    that is committed, else that of the runs' own folder."""
+    folder = Path("figures/study") if size_name == "small" else folder_of(study, size_name)
+    return folder / study.name
 
 
 def _table(study: Study, size: Size, size_name: str, folder: Path) -> Path:
-    """Write the table of the runs that are done, which need not be all.
+    """Write the table of the runs of this folder that are done, which need not be all.
 
-    Rows of runs that the table has and this folder lacks stay: they were run elsewhere.
+    Rows of `small` that `stored_table` lacks are added there, too; none there is ever replaced,
+    since on another kind of processor a run gives another row.
     """
-    path = table_of(study, size_name)
-    rows = rows_of(read_table(path)) if path.with_suffix(".parquet").is_file() else {}
-    found = [folder / "runs" / run.name / "row.json" for run in runs_of(study, size)]
-    rows |= {row["run"]: row for row in map(read_json, filter(Path.is_file, found))}
+    own, stored = folder / study.name, stored_table(study, size_name)
+    planned = [folder / "runs" / run.name / "row.json" for run in runs_of(study, size)]
+    found = {row["run"]: row for row in map(read_json, filter(Path.is_file, planned))}
+    rows = _rows_at(own) | found  # a run's folder may be gone
     if not rows:
         raise ValueError(f"{folder} has no finished run: run the other parts first")
-    write_table(path, rows.values(), study_tasks(study, size))
-    print(f"{len(rows)} of {len(found)} runs")
-    return path.with_suffix(".parquet")
+    tasks = study_tasks(study, size)
+    write_table(own, rows.values(), tasks)
+    print(f"{len(rows)} of {len(planned)} runs")
+    if stored != own:
+        there = _rows_at(stored)
+        write_table(stored, (rows | there).values(), tasks)
+        both = rows.keys() & there
+        differ = sum(rows[name]["vectors"] != there[name]["vectors"] for name in both)
+        print(f"{stored}: {len(rows.keys() - there)} added; {differ} of its rows differ from these")
+    return own.with_suffix(".parquet")
+
+
+def _rows_at(path: Path) -> dict:
+    return rows_of(read_table(path)) if path.with_suffix(".parquet").is_file() else {}

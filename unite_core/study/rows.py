@@ -2,8 +2,8 @@
 
 `NAME.parquet` has a row for each run: arm, block, seeds, where it comes from, its configuration,
 the metrics of every task, the gap. `NAME_hits.parquet` says for each run, task, pool and score
-which queries had their positive among the first ten, a bit each. `NAME_tasks.json` has the tasks'
-families and kinds, so that intervals over families need nothing but these three files.
+which queries had their positive among the first ten, a bit each. `NAME_tasks.parquet` has the
+tasks' families and kinds, so that intervals over families need nothing but these three files.
 """
 
 # Shapes: Q queries.
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from ..evaluation.tasks import RetrievalTask
-from ..files import read_json, replacing, write_json
+from ..files import replacing
 from .scoring import Ranks
 
 __all__ = ["StudyTable", "metrics_of", "read_table", "row_of", "rows_of", "write_table"]
@@ -82,7 +82,7 @@ def write_table(path: str | Path, rows: Iterable[Mapping[str, Any]],
             place = {name: metrics[name] for name in _PLACE}
             hits.append({"run": row["run"], **place, "hits": bytes.fromhex(packed)})
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path.with_name(f"{path.name}_tasks.json"), list(map(_described, tasks)))
+    _write(path.with_name(f"{path.name}_tasks.parquet"), list(map(_described, tasks)))
     _write(path.with_name(f"{path.name}_hits.parquet"), hits)
     _write(path.with_suffix(".parquet"), runs)
 
@@ -96,7 +96,7 @@ def read_table(path: str | Path) -> StudyTable:
         raise FileNotFoundError(
             f"{path.with_suffix('.parquet')} is missing: `unite study {path.name}` makes it"
         )
-    tasks = read_json(path.with_name(f"{path.name}_tasks.json"))
+    tasks = parquet.read_table(path.with_name(f"{path.name}_tasks.parquet")).to_pylist()
     queries = {(task["name"], task["split"]): len(task["families"]) for task in tasks}
     hits = {}
     for row in parquet.read_table(path.with_name(f"{path.name}_hits.parquet")).to_pylist():

@@ -55,9 +55,20 @@ STUDY_FAMILIES = {
                                     12: 4, 13: 1},
         "text → image + text": {1: 109, 2: 6, 3: 3, 4: 4, 5: 2, 8: 1, 10: 4, 11: 3, 12: 2, 13: 3},
     },
+    "plain": {
+        "text → image": {1: 207, 2: 3, 3: 5, 4: 4, 5: 2, 6: 3, 8: 2, 9: 1, 12: 3, 13: 3, 14: 3,
+                         18: 7},
+        "image → text": {1: 217, 2: 5, 3: 5, 4: 5, 5: 2, 6: 1, 7: 1, 8: 1, 9: 3, 10: 2, 11: 1,
+                         12: 2, 13: 3, 18: 7},
+        "text → video": {1: 79, 2: 1, 3: 2, 4: 1, 5: 8, 6: 3, 12: 4, 13: 1, 15: 5, 16: 3, 17: 1,
+                         18: 6},
+        "image → image": {1: 208, 2: 4, 3: 3, 4: 6, 5: 2, 6: 3, 7: 2, 9: 2, 10: 4, 11: 2, 13: 1,
+                          14: 1, 16: 1, 18: 7},
+    },
 }  # fmt: skip
-"""{endpoint: {task: {queries of a family: families of that size}}}, as in the study of the mask on
-the concept split: plain queries, and instructions."""
+"""{endpoint: {task: {queries of a family: families of that size}}}: plain queries (P1) and
+instructions (P3) as in the study of the mask on the concept split, and the plain queries of the
+study of data."""
 _REPLICATES_AT_ONCE = 100
 _DEVIATION = 0.02  # of a block's difference, as docs/study.md assumes
 _MARGIN = 0.03
