@@ -28,7 +28,8 @@ def table():
         for split in SPLITS:
             families = [f"{split} {i % 8}" for i in range(24)] if name == FEW else [
                 f"{split} {i % 12}" for i in range(12 + len(name))]  # fmt: skip
-            tasks.append({"name": name, "split": split, "families": families})
+            kind = "instructed" if name in STUDY_ENDPOINTS["P2"].tasks else "plain"
+            tasks.append({"name": name, "split": split, "kind": kind, "families": families})
             for run in runs:
                 for pool, scores in (("single", ("cosine", "centred")),
                                      ("mixed", ("cosine", "probe"))):  # fmt: skip
@@ -43,6 +44,17 @@ def test_tasks_with_few_families_are_left_out_unless_splits_together_have_enough
     assert list(endpoint_tasks_of(table, "plain", "concept")) == [t for t in plain if t != FEW]
     together = endpoint_tasks_of(table, "plain", "concept+development")
     assert list(together) == list(plain) and len(together[FEW]) == 48
+
+
+def test_other_data_are_asked_with_their_tasks_of_the_endpoints_kind(table):
+    def renamed(name):
+        return f"other {name}"
+
+    other = StudyTable(table.runs, table.hits, [t | {"name": renamed(t["name"])}
+                                                for t in table.tasks])  # fmt: skip
+    named = STUDY_ENDPOINTS["P2"].tasks
+    assert sorted(endpoint_tasks_of(other, "P2", "concept")) == sorted(map(renamed, named))
+    assert not endpoint_tasks_of(other, "still", "concept"), "no kind stands for it"
 
 
 def test_an_endpoint_is_the_mean_of_its_tasks_in_its_pool(table):

@@ -143,6 +143,16 @@ def test_arms_of_data_train_on_their_mixes(corpus, tmp_path, monkeypatch):
     assert (corpus / "frames").is_dir()
 
 
+@pytest.mark.parametrize("name", STUDIES)
+def test_the_size_for_gpus_trains_the_papers_stages_within_memory(name, tmp_path):
+    study = STUDIES[name]
+    size = study.sizes["full"]
+    config = study_training.stage_1_config(size, tmp_path, 0)
+    assert config.bf16 and config.gradient_checkpointing and config.grad_cache
+    assert (config.stage.lora_rank, config.stage.batch_size) == (8, 1024)
+    assert study.name == "confirmation" or size.blocks >= 5
+
+
 def test_unknown_parts_and_lacking_files_are_named(corpus, tmp_path, monkeypatch, unite, capsys):
     monkeypatch.setenv("UNITE_RUNS", str(tmp_path))
     study = small("mask", ["mamcl"], tmp_path / "nothing")

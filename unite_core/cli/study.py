@@ -40,7 +40,7 @@ def study() -> click.Command:
             click.Argument(["name"]),
             click.Option(["--size"], default="small", show_default=True,
                          help="smoke: minutes, on shapes; small: as in figures/study; full: the "
-                         "paper's model, for GPUs."),
+                         "paper's model on your data, for GPUs (a plan, not run yet)."),
             click.Option(["--part"], help="Only this part."),
             click.Option(["--list", "show"], is_flag=True, help="List the parts."),
             click.Option(["--again"], type=click.IntRange(min=1), metavar="N",

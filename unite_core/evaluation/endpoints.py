@@ -22,6 +22,9 @@ class Endpoint:
     tasks: tuple[str, ...]
     pool: str = "single"
     metric: str = "recall@10"
+    kind: str = ""
+    """Of `RetrievalTask`: in a study of other data, which has none of the tasks, all of that kind
+    are meant; empty: none."""
 
 
 _PLAIN = ("text → image", "image → text", "text → video", "image → image")
@@ -31,10 +34,10 @@ _INSTRUCTED = (
     "text → image + text",
 )  # fmt: skip
 ENDPOINTS = {
-    "P1a": Endpoint("plain, bare", _PLAIN),
-    "P1b": Endpoint("plain, as trained", tuple(f"{task}, asked" for task in _PLAIN)),
-    "P2": Endpoint("instructed", _INSTRUCTED),
-    "P3": Endpoint("instructed, one index", _INSTRUCTED, pool="mixed"),
+    "P1a": Endpoint("plain, bare", _PLAIN, kind="plain"),
+    "P1b": Endpoint("plain, as trained", tuple(f"{task}, asked" for task in _PLAIN), kind="asked"),
+    "P2": Endpoint("instructed", _INSTRUCTED, kind="instructed"),
+    "P3": Endpoint("instructed, one index", _INSTRUCTED, pool="mixed", kind="instructed"),
 }
 """Endpoints of the emoji studies, as docs/study.md names them."""
 

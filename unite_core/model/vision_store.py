@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -101,22 +101,43 @@ def build_vision_store(embedder: UniteEmbedder, items: Iterable[Mapping], media_
     sources.pop("", None)
     if Path(folder, "index.json").is_file():
         return _opened(folder, embedder, sources)
+    if not sources:
+        raise ValueError("none of the items has a media file, so there is nothing to store")
     names, processor = sorted(sources), embedder.processor
-    entries, parts, start = [], [], 0
-    for first in tqdm(range(0, len(names), _PORTION), disable=not progress, desc="visual tokens"):
-        portion = names[first : first + _PORTION]
-        pixels = [processor.reader.read(sources[name], media_root) for name in portion]
-        media = [patches_of(torch.from_numpy(p.frames), processor.layout) for p in pixels]
-        with torch.inference_mode():
-            tokens = encode_media(embedder, media)
-        for name, part, (_, grid), read in zip(portion, tokens, media, pixels, strict=True):
-            entries.append([name, start, list(grid), read.seconds])
-            parts.append(part.float().cpu().numpy())
-            start += len(part)
+    entries: list[list] = []
+
+    def tokens_of_all() -> Iterator[np.ndarray]:
+        start, portions = 0, range(0, len(names), _PORTION)
+        for first in tqdm(portions, disable=not progress, desc="visual tokens"):
+            portion = names[first : first + _PORTION]
+            pixels = [processor.reader.read(sources[name], media_root) for name in portion]
+            media = [patches_of(torch.from_numpy(p.frames), processor.layout) for p in pixels]
+            with torch.inference_mode():
+                tokens = encode_media(embedder, media)
+            for name, part, (_, grid), read in zip(portion, tokens, media, pixels, strict=True):
+                entries.append([name, start, list(grid), read.seconds])
+                start += len(part)
+                yield part.float().cpu().numpy()
+
     with publish(folder) as partial:
-        np.save(partial / "tokens.npy", np.concatenate(parts))
+        _write_rows(partial / "tokens.npy", tokens_of_all())
         write_json(partial / "index.json", {"origin": origin(embedder), "media": entries})
     return VisionStore(folder)
+
+
+def _write_rows(path: Path, parts: Iterable[np.ndarray]) -> None:
+    """Write arrays [n, D] one after another as one .npy file; only one is in memory at a time."""
+    rows, header = 0, {}
+    with path.open("wb") as stream:
+        for part in parts:
+            if not rows:
+                header = np.lib.format.header_data_from_array_1_0(part)
+                np.lib.format.write_array_header_1_0(stream, header)
+            stream.write(np.ascontiguousarray(part).tobytes())
+            rows += len(part)
+        header["shape"] = (rows, *header["shape"][1:])
+        stream.seek(0)  # numpy pads headers so that the number of rows can grow in place
+        np.lib.format.write_array_header_1_0(stream, header)
 
 
 def _opened(folder: str | Path, embedder: UniteEmbedder, wanted: Iterable[str]) -> VisionStore:

@@ -57,6 +57,8 @@ class Size:
     """Whose stages: those for unite-tiny, or the paper's for 2B."""
     batch_size: int = 64
     corpus_options: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of TrainConfig in place of the study's, such as how a large model fits a GPU."""
 
     @property
     def seeds(self) -> range:
@@ -120,8 +122,10 @@ _SMOKE = Size("shapes", "data/shapes", "data/shapes", steps_1=6, steps_2=6, bloc
               batch_size=16)  # fmt: skip
 _EMOJI = Size("emoji", "data/emoji", "data/emoji_clips", steps_1=420, steps_2=420, blocks=6,
               corpus_options={"clips": [1, 2, 3, 4]})  # fmt: skip
-_HUB = Size("", "data/unite", "data/unite", steps_1=20_000, steps_2=4_000, blocks=3,
-            model="Qwen/Qwen2-VL-2B-Instruct", recipe="paper", batch_size=1024)  # fmt: skip
+_HUB = Size("", "data/unite", "data/unite", steps_1=2_000, steps_2=1_000, blocks=6,
+            model="Qwen/Qwen2-VL-2B-Instruct", recipe="paper", batch_size=1024,
+            settings={"bf16": True, "gradient_checkpointing": True, "grad_cache": True,
+                      "forward_tokens": 8192, "forward_items": 512, "workers": 8})  # fmt: skip
 
 _MASK = STUDIES.register("mask")(
     Study(
@@ -155,7 +159,7 @@ STUDIES.register("confirmation")(
         sizes={
             "smoke": replace(_SMOKE, first_block=2),
             "small": replace(_EMOJI, steps_1=950, steps_2=950, blocks=2, first_block=6),
-            "full": replace(_HUB, blocks=2, first_block=3),
+            "full": replace(_HUB, blocks=2, first_block=6),
         },
     )
 )

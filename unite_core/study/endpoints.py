@@ -30,14 +30,16 @@ def endpoint_tasks_of(table: StudyTable, endpoint: str, split: str) -> dict[str,
 
     `split` may join several, as in "concept+development", whose queries are taken together.
     Nothing if no task has enough; tasks that the corpus does not have (shapes lack most) are
-    left out, too.
+    left out, too. A corpus that has none of them gives all its tasks of the endpoint's kind.
     """
-    known = {(task["name"], task["split"]) for task in table.tasks}
-    parts = split.split("+")
+    parts, of = split.split("+"), STUDY_ENDPOINTS[endpoint]
+    kinds = {(task["name"], task["split"]): task["kind"] for task in table.tasks}
+    names = [task for task in of.tasks if any((task, part) in kinds for part in parts)]
+    others = {name for (name, _), kind in kinds.items() if kind == of.kind and kind}
     families = {
         task: [label for part in parts for label in table.families(task, part)]
-        for task in STUDY_ENDPOINTS[endpoint].tasks
-        if known.issuperset((task, part) for part in parts)
+        for task in names or sorted(others)
+        if all((task, part) in kinds for part in parts)
     }
     return {task: labels for task, labels in families.items() if enough_families(labels)}
 

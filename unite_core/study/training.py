@@ -68,7 +68,8 @@ def prepare(study: Study, size: Size, folder: Path) -> Path:
         elif not Path(root, "tasks.json").is_file():
             raise ValueError(
                 f"{root} has no tasks.json: this size of study {study.name} needs stage1.jsonl, "
-                "stage2.jsonl, tasks.json and the media of both in that folder"
+                f"stage2.jsonl, tasks.json{', concepts.json' * study.of_data} and all their media "
+                "in that folder; docs/study.md, Three sizes, says what is in them"
             )
     if (folder / "vision" / "index.json").is_file():
         return folder / "vision"
@@ -260,7 +261,7 @@ def _config(size: Size, folder: Path, model: str, stage: StageConfig, output: Pa
     return TrainConfig(
         model, (str(Path(size.train_root, f"{stage.name}.jsonl")),), str(output), stage, size.root,
         weights=weights.get(stage.name, {}), logging_steps=max(1, stage.max_steps // 40),
-        cache_vision=True, vision_store=str(folder / "vision"),
+        cache_vision=True, vision_store=str(folder / "vision"), **size.settings,
     )  # fmt: skip
 
 
