@@ -95,8 +95,9 @@ bootstrap.
 The product bootstrap counts the chance in single queries three times and is too wide where there
 is little else; with few blocks that differ much it is too narrow. So `blocks_families_interval`
 stands beside the tests. It is conservative, too, where queries are all the noise, since it counts
-their chance twice. Families count there as many as are effective, which matters for P3. Of three
-blocks that differ much it covers a little less than it says; the studies have six and five.
+their chance twice. Families count there as many as are effective, which matters for P3. Of two or
+three blocks that differ much it covers less than it says, so `verdicts` gives it from five blocks
+on; the studies have six and five, the confirmation two.
 
 ## Blocks that share a stage 1
 

@@ -89,5 +89,5 @@ def test_differences_of_queries_add_up_to_those_of_endpoints(table, split):
         assert {task: values.shape for task, values in differences.items()} == {
             task: (3, len(labels)) for task, labels in families.items()
         }
-        assert result["wide_low"] <= result["effect"] <= result["wide_high"]
+        assert np.isnan(result["wide_low"]), "three blocks are too few"
     assert found[3]["verdict"] == "not run"

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
+import torch
 
 from unite_core.corpora.shapes import ShapesConfig, build
 from unite_core.study import STUDIES, parts_of, read_table, rows, run_part
@@ -107,6 +108,19 @@ def test_rows_made_again_are_equal_or_say_how_they_differ(corpus, tmp_path, monk
     assert "mamcl-0: differs, recall@10 by 0.0 points (root mean square of " in said
     assert " 0.0 at most; processor was Z80, is " in said
     assert unite(*again[:-1], "1") == 0, "rows of this processor come first"
+
+
+def test_shared_tokens_do_not_depend_on_the_threads_at_hand(corpus, tmp_path, monkeypatch):
+    monkeypatch.setenv("UNITE_RUNS", str(tmp_path))
+    used = []
+    monkeypatch.setattr(study_training, "build_vision_store",
+                        lambda *_: used.append(torch.get_num_threads()))  # fmt: skip
+    study, before = small("mask", ["stage_1"], corpus), torch.get_num_threads()
+    for threads in (1, 3):
+        torch.set_num_threads(threads)
+        run_part(study, "smoke", "prepare")
+    torch.set_num_threads(before)
+    assert used == [2, 2]
 
 
 def test_a_row_of_the_committed_table_is_never_replaced(corpus, tmp_path, monkeypatch, capsys):

@@ -125,7 +125,9 @@ def test_the_interval_over_families_needs_ten():
 
     found = verdicts(study({}), MASK, queries=queries)
     assert (found[0]["families"], found[0]["effective_families"]) == (40, pytest.approx(40))
-    assert found[0]["wide_low"] < found[0]["wide_high"]
+    assert found[0]["wide_low"] < found[0]["effect"] < found[0]["wide_high"]
+    few, enough = (verdicts(study({}, n), MASK, queries=queries)[0]["wide_low"] for n in (4, 5))
+    assert np.isnan(few) and not np.isnan(enough)
     assert found[1]["families"] == 6 and np.isnan(found[1]["wide_low"])
     assert "families" not in found[4], "not run"
 

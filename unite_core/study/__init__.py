@@ -10,7 +10,10 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "execute": ["parts_of", "run_part", "run_study"],
         "endpoints": ["STUDY_ENDPOINTS", "endpoint_rows", "query_differences"],
         "rows": ["StudyTable", "read_table"],
-        "statistics": ["blocks_families_interval", "detectable_difference", "t_interval", "t_test"],
+        "statistics": [
+            "block_differences", "blocks_families_interval", "detectable_difference", "t_interval",
+            "t_test",
+        ],
         "verdicts": ["PLANS", "Cell", "choose_winner", "confirmation_of", "mask_conclusions"],
     },
-)
+)  # fmt: skip

@@ -49,6 +49,7 @@ __all__ = [
 
 _PLAIN_STAGE_2 = replace(TINY_STAGE_2, router_weight=0.0)  # a router is an arm's own
 _STAGES = {"tiny": (TINY_STAGE_1, _PLAIN_STAGE_2), "paper": (STAGE_1, STAGE_2)}
+_STORE_THREADS = 2  # whatever the machine has: sums depend on it, and rows must come again
 _KEPT = ("adapter", "history.json", ROUTER_FILE)
 
 
@@ -85,6 +86,7 @@ def prepare(study: Study, size: Size, folder: Path) -> Path:
         for record in read_records(Path(size.train_root, f"{stage}.jsonl")):
             items += [record["query"], record["candidate"], *record.get("negatives", ())]
     with working_in(folder):
+        torch.set_num_threads(_STORE_THREADS)
         build_vision_store(UniteEmbedder.load(_backbone(size)), items, size.root, folder / "vision")
     return folder / "vision"
 

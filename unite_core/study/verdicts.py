@@ -38,6 +38,7 @@ SUPPORTED, CONTRADICTED = "supported", "contradicted"
 UNDECIDED = "undecided at this power"
 CONFIRMED, NOT_CONFIRMED, NOT_RUN = "confirmed", "not confirmed", "not run"
 _ONE_BLOCK = "no test of one independent block"
+_FEWEST_BLOCKS = 5  # of the interval for other families, too
 WINNER = "winner"
 _IN_ONE_INDEX = {name for name, endpoint in ENDPOINTS.items() if endpoint.pool == "mixed"}
 
@@ -156,7 +157,8 @@ def verdicts(
         blocks), deviation, differences, blocks, planned, p, p_holm (None beside the tests),
         p_against (of the opposite, where there is a margin), verdict, detectable (what a test at
         level / number of tests shows with a power of 80 %; from the margin where there is one) and,
-        with `queries`, wide_low, wide_high, families, effective_families.
+        with `queries`, wide_low, wide_high, families, effective_families. The wide interval needs
+        five blocks: of fewer it covers less than 93 % in simulations (docs/study_simulation.md).
     """
     split = split or plan.split
     tests = (*plan.tests, *plan.beside)
@@ -281,15 +283,15 @@ def _result(rows, test: PlannedTest, plan: Plan, winner, split: str, queries) ->
         differences, families = queries(
             first, Cell(test.second), test.endpoint, split, found.blocks
         )
-        result |= _over_families(differences, families)
+        result |= _over_families(differences, families, len(values))
     return result
 
 
-def _over_families(differences, families) -> dict[str, Any]:
+def _over_families(differences, families, blocks: int) -> dict[str, Any]:
     families = {task: families[task] for task in differences}
     effective = joint_effective_families(families) if families else 0.0
     low = high = float("nan")
-    if effective >= MINIMUM_FAMILIES:
+    if effective >= MINIMUM_FAMILIES and blocks >= _FEWEST_BLOCKS:
         _, low, high = map(float, blocks_families_interval(differences, families))
     return {
         "wide_low": low, "wide_high": high, "effective_families": effective,
