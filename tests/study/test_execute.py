@@ -106,7 +106,7 @@ def test_rows_made_again_are_equal_or_say_how_they_differ(corpus, tmp_path, monk
     said = capsys.readouterr().out
     assert "router-0: equal to its row\n" in said
     assert "mamcl-0: differs, recall@10 by 0.0 points (root mean square of " in said
-    assert " 0.0 at most; processor was Z80, is " in said
+    assert " 0.0 at most, every hit equal; processor was Z80, is " in said
     assert unite(*again[:-1], "1") == 0, "rows of this processor come first"
 
 

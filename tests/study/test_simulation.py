@@ -76,7 +76,7 @@ def test_false_positives_and_coverage_keep_their_bounds(blocks, endpoint):
 
 @pytest.mark.parametrize("endpoint", STUDY_FAMILIES)
 def test_intervals_cover_effects_that_differ_by_family(endpoint):
-    studies = simulate(LUCK, 0.03, replicates=800, endpoint=endpoint)
+    studies = simulate(LUCK, 0.03, replicates=3000, endpoint=endpoint)
     found = interval_coverage(studies, 0.03, 200)
     assert min(found["t"], found["resampled"]) >= 0.93
 

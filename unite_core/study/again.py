@@ -57,5 +57,6 @@ def compare_rows(stored: Mapping[str, Any], made: Mapping[str, Any]) -> str:
     names = ["processor", "threads", *filter(re.compile("version_").match, stored), "commit"]
     others = [f"{name} was {stored[name]}, is {made[name]}"
               for name in names if stored[name] != made[name]]  # fmt: skip
+    hits = ", every hit equal" * (stored["hits"] == made["hits"])
     told = ", ".join(others) or "all else equal"
-    return f"recall@10 by {spread}, {max(apart):.1f} at most; {told}"
+    return f"recall@10 by {spread}, {max(apart):.1f} at most{hits}; {told}"

@@ -125,7 +125,7 @@ _EMOJI = Size("emoji", "data/emoji", "data/emoji_clips", steps_1=420, steps_2=42
 _HUB = Size("", "data/unite", "data/unite", steps_1=2_000, steps_2=1_000, blocks=6,
             model="Qwen/Qwen2-VL-2B-Instruct", recipe="paper", batch_size=1024,
             settings={"bf16": True, "gradient_checkpointing": True, "grad_cache": True,
-                      "forward_tokens": 8192, "forward_items": 512, "workers": 8})  # fmt: skip
+                      "forward_tokens": 8192, "forward_items": 512})  # fmt: skip
 
 _MASK = STUDIES.register("mask")(
     Study(
