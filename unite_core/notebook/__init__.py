@@ -30,9 +30,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "endpoint_table", "gap_table", "mean_table", "metric_table", "open_study", "task_rows",
             "with_gap",
         ],
-        "tables": [
-            "differences", "error_table", "gains", "hit_and_miss", "leads_said", "markdown_table",
-        ],
+        "tables": ["differences", "error_table", "gains", "hit_and_miss", "leads_said",
+                   "markdown_table"],
         "tested": [
             "block_table", "blocks_said", "deviation_said", "find_winner", "power_table",
             "test_table", "winner_candidates",
