@@ -95,8 +95,8 @@ bootstrap.
 The product bootstrap counts the chance in single queries three times and is too wide where there
 is little else; with few blocks that differ much it is too narrow. So `blocks_families_interval`
 stands beside the tests. It is conservative, too, where queries are all the noise, since it counts
-their chance twice. Families count there as many as are effective, which matters for P3. Of two or
-three blocks that differ much it covers less than it says, so `verdicts` gives it from five blocks
+their chance twice. Families count there as many as are effective, which matters for P3. Of two
+blocks, and of three that differ much, it covers less than it says, so `verdicts` gives it from five
 on; the studies have six and five, the confirmation two.
 
 ## Blocks that share a stage 1
@@ -107,9 +107,8 @@ From here on P1 alone. Six blocks from three stages 1, standard deviation of a b
 {stage_1}
 
 As if all six were independent, the *t* finds too much as soon as stage 1 matters. The *t* of the
-three means holds, but with 2 degrees of freedom it shows little. `verdicts` averages the blocks
-of one stage 1 first. A stage 1 for each block costs three short trainings more and has neither
-fault: then both are the same.
+three means holds, but with 2 degrees of freedom it shows little. A stage 1 for each block costs
+three short trainings more and has neither fault, so the studies have that.
 
 ![Error rates by what blocks share, and of selected winners](figures/study_errors.svg)
 

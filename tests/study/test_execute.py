@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from unite_core.corpora.shapes import ShapesConfig, build
-from unite_core.study import STUDIES, parts_of, read_table, rows, run_part
+from unite_core.study import STUDIES, parts_of, read_table, rows, run_part, runs_of
+from unite_core.study import execute as study_execute
 from unite_core.study import training as study_training
 from unite_core.study.arms import Size, Study
 
@@ -139,6 +140,12 @@ def test_a_row_of_the_committed_table_is_never_replaced(corpus, tmp_path, monkey
     for part in ("stage1-1", "run-stage_1-1", "table"):
         run_part(study, "small", part)
     assert "figures/study/mask: 1 added; 1 of its rows differ" in capsys.readouterr().out
+    shorter = [replace(tasks[0], queries=tasks[0].queries[1:], families=tasks[0].families[1:],
+                       positives=tasks[0].positives[1:], query_concepts=None,
+                       candidate_concepts=None), *tasks[1:]]  # fmt: skip
+    monkeypatch.setattr(study_execute, "study_tasks", lambda *_: shorter)
+    with pytest.raises(ValueError, match="has rows of other tasks than the corpus has now"):
+        run_part(study, "small", "table")
     kept = {run["run"]: run["processor"] for run in read_table(committed).runs}
     made = {run["run"]: run["processor"] for run in read_table(own.with_suffix("")).runs}
     assert kept == made | {"stage_1-0": "Z80"} and len(made) == 2
@@ -157,14 +164,17 @@ def test_arms_of_data_train_on_their_mixes(corpus, tmp_path, monkeypatch):
     assert (corpus / "frames").is_dir()
 
 
-@pytest.mark.parametrize("name", STUDIES)
-def test_the_size_for_gpus_trains_the_papers_stages_within_memory(name, tmp_path):
+@pytest.mark.parametrize("name", ["mask", "confirmation"])
+def test_every_arm_of_the_size_for_gpus_has_a_configuration(name, tmp_path):
     study = STUDIES[name]
     size = study.sizes["full"]
-    config = study_training.stage_1_config(size, tmp_path, 0)
-    assert config.bf16 and config.gradient_checkpointing and config.grad_cache
-    assert (config.stage.lora_rank, config.stage.batch_size) == (8, 1024)
-    assert study.name == "confirmation" or size.blocks >= 5
+    configs = [study_training.stage_1_config(size, tmp_path, 0)]
+    for run in runs_of(study, size):
+        configs += study_training.stages_of(study, size, tmp_path, run, tmp_path)
+    assert len(configs) == 1 + size.blocks * sum(arm.trained for arm in study.arms)
+    for config in configs:
+        assert config.bf16 and config.gradient_checkpointing and config.grad_cache
+        assert (config.stage.lora_rank, config.stage.batch_size) == (8, 1024)
 
 
 def test_unknown_parts_and_lacking_files_are_named(corpus, tmp_path, monkeypatch, unite, capsys):

@@ -130,10 +130,11 @@ def _write_rows(path: Path, parts: Iterable[np.ndarray]) -> None:
     rows, header = 0, {}
     with path.open("wb") as stream:
         for part in parts:
-            if not rows:
+            part = np.ascontiguousarray(part)
+            if not header:
                 header = np.lib.format.header_data_from_array_1_0(part)
                 np.lib.format.write_array_header_1_0(stream, header)
-            stream.write(np.ascontiguousarray(part).tobytes())
+            stream.write(part.tobytes())
             rows += len(part)
         header["shape"] = (rows, *header["shape"][1:])
         stream.seek(0)  # numpy pads headers so that the number of rows can grow in place

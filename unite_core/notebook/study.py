@@ -92,7 +92,7 @@ def endpoint_table(
         of = STUDY_ENDPOINTS[name]
         rows.append(
             {"endpoint": f"{name}: {of.name}", "pool": of.pool,
-             "tasks": f"{len(tasks)} of {len(of.tasks)}",
+             "tasks": f"{len(tasks)} of {max(len(tasks), len(of.tasks))}",
              "queries": sum(map(len, tasks.values())),
              "families": len({label for labels in tasks.values() for label in labels}),
              "effective": joint_effective_families(tasks) if tasks else ""}
@@ -245,7 +245,8 @@ def task_rows(
     """
     parts = split.split("+")
     known = {(task["name"], task["split"]) for task in table.tasks}
-    rows = [{name: run[name] for name in ("run", "arm", "block")} for run in table.runs]
+    known_of = ("run", "arm", "block", "processor")
+    rows = [{name: run[name] for name in known_of} for run in table.runs]
     titles = {}
     for task in tasks:
         there = known.issuperset((task, part) for part in parts)

@@ -23,7 +23,8 @@ def make_again(study: Study, size_name: str, count: int) -> Iterator[tuple[str, 
 
     Runs made on this kind of processor are drawn before others, which need not be equal. They lie
     in the study's folder under `again`, and start from its visual tokens and first stages, which
-    are made if they are not there. A killed call goes on where it was.
+    are made if they are not there. A killed call goes on where it was, and a row that lies there is
+    compared as it is: remove `again` to make rows anew.
 
     Yields: run and `compare_rows` of it.
     """

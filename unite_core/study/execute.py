@@ -6,18 +6,20 @@ of a level do not depend on each other: several processes, or snakemake, may sha
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 
+from ..evaluation.tasks import RetrievalTask
 from ..files import file_hash, read_json, write_json
 from ..model.router import ModalityRouter, router_file
 from ..settings import read_config
 from ..train.config import TrainConfig
 from .arms import Run, Size, Study, runs_of
 from .gaps import gaps_of
-from .rows import read_table, row_of, rows_of, write_table
+from .rows import described, read_table, row_of, rows_of, write_table
 from .scoring import fit_scores, rank_tasks
 from .training import (
     fit_records,
@@ -70,6 +72,7 @@ def make_row(study: Study, size: Size, folder: Path, run: Run, home: Path) -> Pa
     """Train and score a run of a study in `folder` into `home`, where its row lies then."""
     if (home / "row.json").is_file():
         return home / "row.json"
+    torch.set_num_threads(1)
     train_run(study, size, folder, run, home)
     tasks = study_tasks(study, size)
     vectors = dict(zip(run_items(study, size), np.load(home / "vectors.npy"), strict=True))
@@ -105,20 +108,30 @@ def _table(study: Study, size: Size, size_name: str, folder: Path) -> Path:
     own, stored = folder / study.name, stored_table(study, size_name)
     planned = [folder / "runs" / run.name / "row.json" for run in runs_of(study, size)]
     found = {row["run"]: row for row in map(read_json, filter(Path.is_file, planned))}
-    rows = _rows_at(own) | found  # a run's folder may be gone
-    if not rows:
+    if not (found or own.with_suffix(".parquet").is_file()):
         raise ValueError(f"{folder} has no finished run: run the other parts first")
     tasks = study_tasks(study, size)
+    rows = _rows_at(own, tasks) | found  # a run's folder may be gone
     write_table(own, rows.values(), tasks)
     print(f"{len(rows)} of {len(planned)} runs")
     if stored != own:
-        there = _rows_at(stored)
-        write_table(stored, (rows | there).values(), tasks)
+        there = _rows_at(stored, tasks)
+        if rows.keys() - there:
+            write_table(stored, (rows | there).values(), tasks)
         both = rows.keys() & there
         differ = sum(rows[name]["vectors"] != there[name]["vectors"] for name in both)
         print(f"{stored}: {len(rows.keys() - there)} added; {differ} of its rows differ from these")
     return own.with_suffix(".parquet")
 
 
-def _rows_at(path: Path) -> dict:
-    return rows_of(read_table(path)) if path.with_suffix(".parquet").is_file() else {}
+def _rows_at(path: Path, tasks: Sequence[RetrievalTask]) -> dict:
+    """Rows of a table, if there is one; ValueError where they answered other tasks than these."""
+    if not path.with_suffix(".parquet").is_file():
+        return {}
+    table = read_table(path)
+    if table.tasks != described(tasks):
+        raise ValueError(
+            f"{path}.parquet has rows of other tasks than the corpus has now: build the corpus "
+            "that they are of, or move the table away"
+        )
+    return rows_of(table)

@@ -22,7 +22,15 @@ from ..evaluation.tasks import RetrievalTask
 from ..files import replacing
 from .scoring import Ranks
 
-__all__ = ["StudyTable", "metrics_of", "read_table", "row_of", "rows_of", "write_table"]
+__all__ = [
+    "StudyTable",
+    "described",
+    "metrics_of",
+    "read_table",
+    "row_of",
+    "rows_of",
+    "write_table",
+]
 
 
 _PLACE = ("task", "split", "pool", "score")
@@ -82,7 +90,7 @@ def write_table(path: str | Path, rows: Iterable[Mapping[str, Any]],
             place = {name: metrics[name] for name in _PLACE}
             hits.append({"run": row["run"], **place, "hits": bytes.fromhex(packed)})
     path.parent.mkdir(parents=True, exist_ok=True)
-    _write(path.with_name(f"{path.name}_tasks.parquet"), list(map(_described, tasks)))
+    _write(path.with_name(f"{path.name}_tasks.parquet"), described(tasks))
     _write(path.with_name(f"{path.name}_hits.parquet"), hits)
     _write(path.with_suffix(".parquet"), runs)
 
@@ -92,10 +100,10 @@ def read_table(path: str | Path) -> StudyTable:
     import pyarrow.parquet as parquet
 
     path = Path(path)
-    if not path.with_suffix(".parquet").is_file():
-        raise FileNotFoundError(
-            f"{path.with_suffix('.parquet')} is missing: `unite study {path.name}` makes it"
-        )
+    for part in ("", "_hits", "_tasks"):
+        file = path.with_name(f"{path.name}{part}.parquet")
+        if not file.is_file():
+            raise FileNotFoundError(f"{file} is missing: `unite study {path.name}` makes it")
     tasks = parquet.read_table(path.with_name(f"{path.name}_tasks.parquet")).to_pylist()
     queries = {(task["name"], task["split"]): len(task["families"]) for task in tasks}
     hits = {}
@@ -121,11 +129,13 @@ def rows_of(table: StudyTable) -> dict[str, dict[str, Any]]:
     return rows
 
 
-def _described(task: RetrievalTask) -> dict[str, Any]:
-    return {
-        "name": task.name, "split": task.split, "kind": task.kind, "families": task.families,
-        "candidates": len(set(task.candidate_ids)),
-    }  # fmt: skip
+def described(tasks: Iterable[RetrievalTask]) -> list[dict[str, Any]]:
+    """What a table keeps of its tasks, as `StudyTable.tasks`."""
+    return [
+        {"name": task.name, "split": task.split, "kind": task.kind, "families": task.families,
+         "candidates": len(set(task.candidate_ids))}
+        for task in tasks
+    ]  # fmt: skip
 
 
 def _write(path: Path, rows: list[dict[str, Any]]) -> None:

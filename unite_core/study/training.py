@@ -85,9 +85,14 @@ def prepare(study: Study, size: Size, folder: Path) -> Path:
     for stage in ("stage1", "stage2"):
         for record in read_records(Path(size.train_root, f"{stage}.jsonl")):
             items += [record["query"], record["candidate"], *record.get("negatives", ())]
-    with working_in(folder):
+    threads = torch.get_num_threads()
+    try:
         torch.set_num_threads(_STORE_THREADS)
-        build_vision_store(UniteEmbedder.load(_backbone(size)), items, size.root, folder / "vision")
+        with working_in(folder):
+            embedder = UniteEmbedder.load(_backbone(size))
+            build_vision_store(embedder, items, size.root, folder / "vision")
+    finally:
+        torch.set_num_threads(threads)
     return folder / "vision"
 
 

@@ -158,7 +158,8 @@ def verdicts(
         p_against (of the opposite, where there is a margin), verdict, detectable (what a test at
         level / number of tests shows with a power of 80 %; from the margin where there is one) and,
         with `queries`, wide_low, wide_high, families, effective_families. The wide interval needs
-        five blocks: of fewer it covers less than 93 % in simulations (docs/study_simulation.md).
+        five blocks: of two or three it covers less than 93 % in simulations
+        (docs/study_simulation.md).
     """
     split = split or plan.split
     tests = (*plan.tests, *plan.beside)
@@ -321,6 +322,8 @@ def _verdict(row: Mapping[str, Any], p: float, n_tests: int, level: float) -> st
     """In words. What speaks against a test with a margin is held to level / number of tests."""
     if row["blocks"] < 2:
         return _ONE_BLOCK if row["blocks"] else NOT_RUN
+    if np.isnan(row["effect"]):  # no task has families enough, or the corpus has none of them
+        return NOT_RUN
     if row["kind"] == "two-sided":
         clear = SUPPORTED if row["effect"] > 0 else CONTRADICTED
         return clear if p < level else UNDECIDED
