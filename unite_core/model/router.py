@@ -117,9 +117,9 @@ class ModalityRouter(nn.Module):
         file = router_file(folder)
         if file is None:
             raise CheckpointError(
-                f"{folder} has no router: train stage 2 "
-                "with router_weight above 0 on records that ask for two modalities or more, or fit "
-                "a probe on vectors of training queries"
+                f"{locate(folder) / ROUTER_FILE}: no such file. This folder has no router: train "
+                "stage 2 with router_weight above 0 on records that ask for two modalities or "
+                "more, or fit a probe on vectors of training queries"
             )
         tensors = read_safetensors(file.parent, _STEM)
         with described_by(file):

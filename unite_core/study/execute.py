@@ -72,7 +72,7 @@ def make_row(study: Study, size: Size, folder: Path, run: Run, home: Path) -> Pa
     """Train and score a run of a study in `folder` into `home`, where its row lies then."""
     if (home / "row.json").is_file():
         return home / "row.json"
-    torch.set_num_threads(1)
+    torch.set_num_threads(1)  # sums depend on it; two runs side by side beat one of two threads
     train_run(study, size, folder, run, home)
     tasks = study_tasks(study, size)
     vectors = dict(zip(run_items(study, size), np.load(home / "vectors.npy"), strict=True))

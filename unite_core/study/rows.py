@@ -100,18 +100,17 @@ def read_table(path: str | Path) -> StudyTable:
     import pyarrow.parquet as parquet
 
     path = Path(path)
-    for part in ("", "_hits", "_tasks"):
-        file = path.with_name(f"{path.name}{part}.parquet")
+    files = [path.with_name(f"{path.name}{part}.parquet") for part in ("", "_hits", "_tasks")]
+    for file in files:
         if not file.is_file():
             raise FileNotFoundError(f"{file} is missing: `unite study {path.name}` makes it")
-    tasks = parquet.read_table(path.with_name(f"{path.name}_tasks.parquet")).to_pylist()
+    runs, found, tasks = (parquet.read_table(file).to_pylist() for file in files)
     queries = {(task["name"], task["split"]): len(task["families"]) for task in tasks}
     hits = {}
-    for row in parquet.read_table(path.with_name(f"{path.name}_hits.parquet")).to_pylist():
+    for row in found:
         count = queries[row["task"], row["split"]]
         bits = np.unpackbits(np.frombuffer(row["hits"], np.uint8), count=count).astype(bool)
         hits[row["run"], row["task"], row["split"], row["pool"], row["score"]] = bits
-    runs = parquet.read_table(path.with_suffix(".parquet")).to_pylist()
     for run in runs:
         run["config"] = json.loads(run["config"])
     return StudyTable(runs, hits, tasks)

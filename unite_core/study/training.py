@@ -112,14 +112,14 @@ def train_stage_1(size: Size, folder: Path, seed: int) -> Path:
 def train_run(study: Study, size: Size, folder: Path, run: Run, home: Path) -> None:
     """Train a run of a study in `folder` and embed the items of tasks and fits, into `home`.
 
-    Does nothing if its vectors are there. InUseError where another process works on it.
+    Does nothing if its vectors are there. Uses the threads that torch has. InUseError where another
+    process works on it.
     """
     from ..train.run import train
 
     if (home / "vectors.npy").is_file():
         return
     with working_in(home):
-        torch.set_num_threads(1)  # sums depend on it; two runs side by side beat one of two threads
         begun, source = perf_counter(), provenance()
         configs, store = [], VisionStore(folder / "vision")
         model = folder / "stage1" / str(run.block) / "model"  # what an arm without a stage 2 is
